@@ -1,0 +1,1 @@
+"""The asyncio gRPC server of ML Platform. The README's map of the house says what is where."""

@@ -1,0 +1,58 @@
+"""Runs a vendor's blocking calls outside the event loop, with a bound on how many run and how many wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+from ml_platform.v1 import errors_pb2
+from ml_platform_server.call import remaining
+from ml_platform_server.errors import PlatformError, deadline_exceeded
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class BlockingPool:
+    """A bounded executor that belongs to one backend.
+
+    A call that outlives its caller's deadline keeps its thread until the vendor's own timeout ends it; the bound on waiting calls
+    keeps a hanging backend from piling up work.
+    """
+
+    def __init__(self, name: str, *, threads: int, waiting: int = 256, timeout: float = 30.0) -> None:
+        self._name = name
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._free = threads + waiting
+        self._timeout = timeout
+
+    async def run(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run a blocking function in the pool and wait for it until the call's deadline.
+
+        Raises:
+            PlatformError: OVERLOADED when too many calls wait; DEADLINE_EXCEEDED when the time is up.
+        """
+        if self._free <= 0:
+            raise PlatformError(
+                errors_pb2.ERROR_REASON_OVERLOADED,
+                f"Too many calls wait for {self._name}.",
+                remedy="Try again shortly, with fewer calls at once.",
+                retry_after=1.0,
+            )
+        self._free -= 1
+        future = self._executor.submit(function, *args, **kwargs)
+        loop = asyncio.get_running_loop()
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._release) if not loop.is_closed() else None)
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(future), remaining(self._timeout))
+        except TimeoutError:
+            raise deadline_exceeded(f"The call to {self._name}") from None
+
+    def _release(self) -> None:
+        self._free += 1
+
+    def close(self) -> None:
+        """Let the threads end without waiting for what still runs."""
+        self._executor.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,174 @@
+"""Every error the server may give: what was wrong, in words and in codes. The only place where a reason becomes a gRPC status."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+from ml_platform.v1 import errors_pb2
+from ml_platform.v1.errors_pb2 import ErrorReason
+
+DOMAIN = "ml-platform"
+
+_Code = grpc.StatusCode
+CODES: Mapping[ErrorReason.ValueType, grpc.StatusCode] = {
+    errors_pb2.ERROR_REASON_INTERNAL: _Code.INTERNAL,
+    errors_pb2.ERROR_REASON_INVALID_FIELDS: _Code.INVALID_ARGUMENT,
+    errors_pb2.ERROR_REASON_API_KEY_MISSING: _Code.UNAUTHENTICATED,
+    errors_pb2.ERROR_REASON_API_KEY_INVALID: _Code.UNAUTHENTICATED,
+    errors_pb2.ERROR_REASON_SCOPE_MISSING: _Code.PERMISSION_DENIED,
+    errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED: _Code.DEADLINE_EXCEEDED,
+    errors_pb2.ERROR_REASON_CANCELLED: _Code.CANCELLED,
+    errors_pb2.ERROR_REASON_REQUEST_ID_REUSED: _Code.INVALID_ARGUMENT,
+    errors_pb2.ERROR_REASON_REQUEST_IN_PROGRESS: _Code.ABORTED,
+    errors_pb2.ERROR_REASON_BACKEND_UNAVAILABLE: _Code.UNAVAILABLE,
+    errors_pb2.ERROR_REASON_BACKEND_FAILED: _Code.INTERNAL,
+    errors_pb2.ERROR_REASON_SHUTTING_DOWN: _Code.UNAVAILABLE,
+    errors_pb2.ERROR_REASON_UNIMPLEMENTED: _Code.UNIMPLEMENTED,
+    errors_pb2.ERROR_REASON_PAGE_TOKEN_INVALID: _Code.INVALID_ARGUMENT,
+    errors_pb2.ERROR_REASON_OVERLOADED: _Code.RESOURCE_EXHAUSTED,
+    errors_pb2.ERROR_REASON_EXPERIMENT_NOT_FOUND: _Code.NOT_FOUND,
+    errors_pb2.ERROR_REASON_EXPERIMENT_EXISTS: _Code.ALREADY_EXISTS,
+    errors_pb2.ERROR_REASON_EXPERIMENT_DELETED: _Code.FAILED_PRECONDITION,
+    errors_pb2.ERROR_REASON_RUN_NOT_FOUND: _Code.NOT_FOUND,
+    errors_pb2.ERROR_REASON_METRIC_NOT_FOUND: _Code.NOT_FOUND,
+    errors_pb2.ERROR_REASON_FILTER_INVALID: _Code.INVALID_ARGUMENT,
+    errors_pb2.ERROR_REASON_MODEL_NOT_FOUND: _Code.NOT_FOUND,
+    errors_pb2.ERROR_REASON_MODEL_VERSION_NOT_FOUND: _Code.NOT_FOUND,
+    errors_pb2.ERROR_REASON_RUN_WITHOUT_MODEL: _Code.FAILED_PRECONDITION,
+    errors_pb2.ERROR_REASON_MODEL_AMBIGUOUS: _Code.FAILED_PRECONDITION,
+    errors_pb2.ERROR_REASON_MODEL_WITHOUT_SIGNATURE: _Code.FAILED_PRECONDITION,
+    errors_pb2.ERROR_REASON_MODEL_ARTIFACT_MISSING: _Code.FAILED_PRECONDITION,
+    errors_pb2.ERROR_REASON_DEPLOYMENT_NOT_FOUND: _Code.NOT_FOUND,
+    errors_pb2.ERROR_REASON_DEPLOYMENT_IN_PROGRESS: _Code.FAILED_PRECONDITION,
+    errors_pb2.ERROR_REASON_MODEL_NOT_DEPLOYED: _Code.FAILED_PRECONDITION,
+    errors_pb2.ERROR_REASON_JOB_NOT_FOUND: _Code.NOT_FOUND,
+    errors_pb2.ERROR_REASON_PIPELINE_NOT_FOUND: _Code.NOT_FOUND,
+    errors_pb2.ERROR_REASON_PIPELINE_BROKEN: _Code.FAILED_PRECONDITION,
+    errors_pb2.ERROR_REASON_FEATURE_VIEW_NOT_FOUND: _Code.NOT_FOUND,
+    errors_pb2.ERROR_REASON_FEATURE_VIEW_EXISTS: _Code.ALREADY_EXISTS,
+    errors_pb2.ERROR_REASON_FEATURE_NOT_FOUND: _Code.NOT_FOUND,
+    errors_pb2.ERROR_REASON_FEATURE_SERVICE_NOT_FOUND: _Code.NOT_FOUND,
+    errors_pb2.ERROR_REASON_ENTITY_MISMATCH: _Code.INVALID_ARGUMENT,
+    errors_pb2.ERROR_REASON_ENTITY_EXISTS: _Code.ALREADY_EXISTS,
+    errors_pb2.ERROR_REASON_FEATURE_VALUE_INVALID: _Code.INVALID_ARGUMENT,
+    errors_pb2.ERROR_REASON_INPUT_MISSING: _Code.INVALID_ARGUMENT,
+    errors_pb2.ERROR_REASON_INPUT_INVALID: _Code.INVALID_ARGUMENT,
+    errors_pb2.ERROR_REASON_FEATURE_MISSING: _Code.FAILED_PRECONDITION,
+    errors_pb2.ERROR_REASON_MODEL_FAILED: _Code.FAILED_PRECONDITION,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One field that breaks a rule: its path in the request, and what is wrong with it."""
+
+    field: str
+    description: str
+
+
+class PlatformError(Exception):
+    """A failure that a caller may see. Raise it anywhere; the errors interceptor turns it into a status.
+
+    Args:
+        reason: the value programs branch on; it decides the gRPC code.
+        message: what failed and why, in a sentence. No vendor's text, no secret.
+        remedy: what the caller can do about it, in a sentence.
+        violations: the fields at fault, sent as google.rpc.BadRequest.
+        resource: kind and name of what is missing or in the way, sent as google.rpc.ResourceInfo.
+        retry_after: seconds after which a retry may help, sent as google.rpc.RetryInfo.
+        metadata: more for programs, sent in google.rpc.ErrorInfo.
+    """
+
+    def __init__(
+        self,
+        reason: ErrorReason.ValueType,
+        message: str,
+        *,
+        remedy: str,
+        violations: Sequence[Violation] = (),
+        resource: tuple[str, str] | None = None,
+        retry_after: float | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.remedy = remedy
+        self.violations = tuple(violations)
+        self.resource = resource
+        self.retry_after = retry_after
+        self.metadata = dict(metadata or {})
+
+    @property
+    def code(self) -> grpc.StatusCode:
+        """The gRPC status code that the reason stands for."""
+        return CODES[self.reason]
+
+    @property
+    def reason_name(self) -> str:
+        """The reason as programs see it: "EXPERIMENT_NOT_FOUND"."""
+        return errors_pb2.ErrorReason.Name(self.reason).removeprefix("ERROR_REASON_")
+
+
+def invalid(field: str, description: str) -> PlatformError:
+    """The error for a single field that breaks a rule that no interceptor can check."""
+    return PlatformError(
+        errors_pb2.ERROR_REASON_INVALID_FIELDS,
+        f"{field}: {description}.",
+        remedy="Correct the field and call again.",
+        violations=[Violation(field, description)],
+    )
+
+
+def backend_unavailable(backend: str, *, retry_after: float = 2.0) -> PlatformError:
+    """The error for a backend that does not answer."""
+    return PlatformError(
+        errors_pb2.ERROR_REASON_BACKEND_UNAVAILABLE,
+        f"{backend} does not answer.",
+        remedy=f"Try again shortly. If it goes on, look at {backend} (PlatformService.GetHealth tells how it is).",
+        retry_after=retry_after,
+        metadata={"backend": backend},
+    )
+
+
+def deadline_exceeded(what: str) -> PlatformError:
+    """The error for work that the deadline cut off."""
+    return PlatformError(
+        errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED,
+        f"{what} was not done before the deadline.",
+        remedy="Call again with a longer deadline. A mutating call may be repeated with the same request_id.",
+    )
+
+
+def to_status(error: PlatformError, request_id: str) -> status_pb2.Status:
+    """Pack an error into the rich status that travels in the trailing metadata (google.rpc.Status, as AIP-193 has it)."""
+    info = error_details_pb2.ErrorInfo(
+        reason=error.reason_name,
+        domain=DOMAIN,
+        metadata={**error.metadata, "remedy": error.remedy, "request_id": request_id},
+    )
+    status = status_pb2.Status(
+        code=code_pb2.Code.Value(error.code.name), message=f"{error.message} {error.remedy}", details=[_packed(info)]
+    )
+    if error.violations:
+        fields = [error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.description) for v in error.violations]
+        status.details.append(_packed(error_details_pb2.BadRequest(field_violations=fields)))
+    if error.resource:
+        kind, name = error.resource
+        status.details.append(_packed(error_details_pb2.ResourceInfo(resource_type=kind, resource_name=name)))
+    if error.retry_after is not None:
+        delay = duration_pb2.Duration()
+        delay.FromNanoseconds(int(error.retry_after * 1e9))
+        status.details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
+    return status
+
+
+def _packed(detail: object) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(detail)  # type: ignore[arg-type]  # google.rpc's classes come without types
+    return packed

@@ -1,0 +1,107 @@
+"""What can be configured, from the environment (`ML_PLATFORM_SERVER__PORT=50052`), read once at the edge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class ServerSettings(BaseModel):
+    """The gRPC server itself."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=50051, ge=0, le=65535, description="0 lets the system choose.")
+    default_deadline: Seconds = Field(default=30.0, description="For calls that bring no deadline.")
+    drain: float = Field(default=10.0, ge=0, description="How long calls may go on after SIGTERM.")
+    max_message_bytes: int = Field(default=16 * 1024 * 1024, gt=0)
+    probe_interval: Seconds = Field(default=5.0, description="Between two health probes of a backend.")
+
+
+class StoreSettings(BaseModel):
+    """The platform's own database."""
+
+    url: str = Field(default="sqlite+aiosqlite:///ml_platform.db", description="An SQLAlchemy URL with an asyncio driver.")
+    key_pepper: SecretStr = Field(default=SecretStr(""), description="Secret that API keys are hashed with. Required to serve.")
+
+
+class MlflowSettings(BaseModel):
+    """MLflow: experiments, runs, registry."""
+
+    tracking_uri: str = "http://127.0.0.1:5000"
+    timeout: Seconds = Field(default=10.0, description="For one HTTP request.")
+    threads: int = Field(default=8, gt=0)
+
+
+class FeastSettings(BaseModel):
+    """Feast: features."""
+
+    config_path: Path = Field(default=Path("feature_store.yaml"), description="The feature_store.yaml of the project to serve.")
+    timeout: Seconds = 10.0
+    threads: int = Field(default=8, gt=0)
+    registry_ttl: Seconds = Field(default=5.0, description="How old the cached registry may get.")
+
+
+class AirflowSettings(BaseModel):
+    """Airflow: pipelines."""
+
+    api_url: str = "http://127.0.0.1:8080"
+    username: str = ""
+    password: SecretStr = Field(default=SecretStr(""), description="Empty asks for a token without credentials; local use only.")
+    timeout: Seconds = Field(default=10.0, description="For one HTTP request.")
+    threads: int = Field(default=8, gt=0)
+    training_pipeline: str = Field(default="", description="The DAG that trains when a request names none.")
+    deployment_pipeline: str = "model_deployment"
+    materialization_pipeline: str = "feature_materialization"
+
+
+class BentomlSettings(BaseModel):
+    """BentoML: models that do not run in this process."""
+
+    url: str = "http://127.0.0.1:3000"
+    timeout: Seconds = 10.0
+    connections: int = Field(default=64, gt=0)
+
+
+class JobSettings(BaseModel):
+    """Watching jobs."""
+
+    poll_interval: Seconds = Field(default=1.0, description="Between two looks at a watched job.")
+    heartbeat_interval: Seconds = Field(default=10.0, description="Silence after which a watcher hears a heartbeat.")
+    reconcile_interval: Seconds = Field(default=2.0, description="Between two looks at deployments in progress.")
+    max_watch_age: Seconds = Field(default=3600.0, description="After which a watcher must come back.")
+
+
+class ServingSettings(BaseModel):
+    """Predictions."""
+
+    refresh_interval: Seconds = Field(default=1.0, description="Between two looks at the deployments' generation.")
+    model_cache: Path = Field(default=Path(".ml_platform_models"), description="Where models are downloaded to.")
+    threads: int = Field(default=2, gt=0, description="For inference in this process.")
+
+
+class LogSettings(BaseModel):
+    """Logs, as JSON lines on standard error."""
+
+    level: str = "INFO"
+    json_lines: bool = True
+
+
+class Settings(BaseSettings):
+    """All of it."""
+
+    model_config = SettingsConfigDict(env_prefix="ML_PLATFORM_", env_nested_delimiter="__", extra="ignore")
+
+    server: ServerSettings = ServerSettings()
+    store: StoreSettings = StoreSettings()
+    mlflow: MlflowSettings = MlflowSettings()
+    feast: FeastSettings = FeastSettings()
+    airflow: AirflowSettings = AirflowSettings()
+    bentoml: BentomlSettings = BentomlSettings()
+    jobs: JobSettings = JobSettings()
+    serving: ServingSettings = ServingSettings()
+    log: LogSettings = LogSettings()

@@ -1,0 +1,1 @@
+"""The platform's own small database: keys, deployments, jobs, repeated calls."""
