@@ -88,7 +88,7 @@ def generate(target: Path = STUBS) -> None:
     python = provide_generator()
     files = sorted(PROTOS.rglob("*.proto"))
     services = [path for path in files if "\nservice " in path.read_text()]
-    protoc = [python, "-m", "grpc_tools.protoc", f"--proto_path={PROTOS}", f"--proto_path={GOOGLEAPIS}"]
+    protoc: list[str | Path] = [python, "-m", "grpc_tools.protoc", f"--proto_path={PROTOS}", f"--proto_path={GOOGLEAPIS}"]
     plugins = [f"--plugin=protoc-gen-{name}={GENERATOR / 'bin' / f'protoc-gen-{name}'}" for name in ("mypy", "mypy_grpc")]
     run(*protoc, *plugins, f"--python_out={target}", f"--mypy_out=quiet:{target}", *files)
     run(*protoc, *plugins, f"--grpc_python_out={target}", f"--mypy_grpc_out=quiet:{target}", *services)
