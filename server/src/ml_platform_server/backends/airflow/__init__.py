@@ -1,0 +1,1 @@
+"""The door to Airflow: pipelines, their runs, and why a run failed."""

@@ -1,0 +1,118 @@
+"""The server's one connection to Airflow's API: the official client in a pool of its own, with a token that stays fresh."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+from ml_platform.v1 import errors_pb2
+from ml_platform_server.backends.airflow.errors import CREDENTIALS_REFUSED, RefusedError, translate
+from ml_platform_server.backends.airflow.tokens import Tokens
+from ml_platform_server.backends.blocking import BlockingPool
+from ml_platform_server.call import remaining
+from ml_platform_server.errors import PlatformError
+from ml_platform_server.settings import AirflowSettings
+
+if TYPE_CHECKING:
+    from airflow_client.client import ApiClient
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+SHORTEST_TIMEOUT = 0.1
+"""Seconds; below it the client would refuse the timeout itself, instead of trying and telling that the time is up."""
+
+
+class AirflowBackend:
+    """Airflow's API. Open it before use; whoever opens it closes it."""
+
+    def __init__(self, *, settings: AirflowSettings) -> None:
+        self._settings = settings
+        self._pool = BlockingPool("Airflow", threads=settings.threads)
+        self._tokens = Tokens(settings=settings)
+        self._client: ApiClient | None = None
+
+    async def open(self) -> None:
+        """Load the client, which takes over a second. Airflow itself need not be up."""
+        self._client = await self._pool.run(self._load)
+
+    async def close(self) -> None:
+        """Close the connections and let the threads end."""
+        await self._tokens.close()
+        self._pool.close()
+
+    async def probe(self) -> None:
+        """Ask Airflow how it is: its database, its scheduler, and whether it still accepts our token.
+
+        Raises:
+            PlatformError: BACKEND_UNAVAILABLE or BACKEND_FAILED when jobs cannot run now.
+        """
+        unwell = await self.call(_unwell_parts)
+        if unwell:
+            raise PlatformError(
+                errors_pb2.ERROR_REASON_BACKEND_UNAVAILABLE,
+                f"Airflow answers, but is not well: {', '.join(unwell)}.",
+                remedy="Look at Airflow's own log.",
+                retry_after=5.0,
+                metadata={"backend": "Airflow"},
+            )
+
+    async def call(self, function: Callable[Concatenate[ApiClient, float, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run a blocking function of (client, timeout in seconds, ...) in the pool.
+
+        A token that Airflow no longer takes is renewed once: after a restart Airflow may have another secret.
+
+        Raises:
+            UnansweredError: Airflow does not answer.
+            RefusedError: Airflow answers with a 4xx.
+            PlatformError: BACKEND_FAILED for an answer that makes no sense; DEADLINE_EXCEEDED and OVERLOADED as the pool has it.
+        """
+        token = await self._tokens.current()
+        try:
+            return await self._run(token, function, *args, **kwargs)
+        except RefusedError as refused:
+            if refused.status not in CREDENTIALS_REFUSED:
+                raise
+        self._tokens.forget(token)
+        return await self._run(await self._tokens.current(), function, *args, **kwargs)
+
+    async def _run(
+        self, token: str, function: Callable[Concatenate[ApiClient, float, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        if self._client is None:
+            raise RuntimeError("AirflowBackend is used before it is opened")
+        client = self._client
+        client.configuration.access_token = token
+        timeout = max(SHORTEST_TIMEOUT, min(self._settings.timeout, remaining(self._settings.timeout)))
+
+        def guarded() -> R:
+            try:
+                return function(client, timeout, *args, **kwargs)
+            except Exception as error:
+                raise translate(error) from error
+
+        return await self._pool.run(guarded)
+
+    def _load(self) -> ApiClient:
+        import urllib3  # noqa: PLC0415  # here, because loading the client takes over a second
+        from airflow_client.client import ApiClient, Configuration  # noqa: PLC0415
+
+        return ApiClient(
+            Configuration(
+                host=self._settings.api_url,
+                # One retry, and only where it cannot do a thing twice: a connection that Airflow had just closed.
+                retries=urllib3.Retry(1, redirect=0),
+                connection_pool_maxsize=self._settings.threads,
+            )
+        )
+
+
+def _unwell_parts(client: ApiClient, timeout: float) -> list[str]:
+    from airflow_client.client.api.dag_api import DAGApi  # noqa: PLC0415
+    from airflow_client.client.api.monitor_api import MonitorApi  # noqa: PLC0415
+
+    # Health is told without a token, so something that needs one is asked too.
+    DAGApi(client).get_dags(limit=1, _request_timeout=timeout)
+    health = MonitorApi(client).get_health(_request_timeout=timeout)
+    parts: dict[str, Any] = {"its database": health.metadatabase, "its scheduler": health.scheduler}
+    return [f"{name} is {part.status or 'not running'}" for name, part in parts.items() if part.status != "healthy"]
