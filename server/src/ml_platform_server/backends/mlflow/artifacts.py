@@ -1,0 +1,88 @@
+"""The files of model versions: their metadata (the MLmodel file), and the whole folder for those who run them."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ml_platform.v1 import errors_pb2, models_pb2
+from ml_platform_server.errors import PlatformError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import ColSpec, TensorSpec
+
+METADATA_FILE = "MLmodel"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDetails:
+    """What a version's MLmodel file tells. The signature is None if the model was logged without one."""
+
+    signature: models_pb2.ModelSignature | None
+    flavors: tuple[str, ...]
+
+
+def read_details(client: MlflowClient, name: str, version: int) -> ModelDetails:
+    """Fetch and read a version's MLmodel file."""
+    with tempfile.TemporaryDirectory(prefix="ml-platform-") as folder:
+        return _details(_fetch(client, f"{_location(client, name, version)}/{METADATA_FILE}", Path(folder)))
+
+
+def fetch_folder(client: MlflowClient, name: str, version: int, target: Path) -> Path:
+    """Fetch a version's whole folder into the target and return where it is."""
+    target.mkdir(parents=True, exist_ok=True)
+    folder = _fetch(client, _location(client, name, version), target)
+    if not (folder / METADATA_FILE).is_file():  # MLflow takes a folder that is gone for one without files.
+        raise artifact_missing(name, version)
+    return folder
+
+
+def artifact_missing(name: str, version: int) -> PlatformError:
+    """The error for a version whose files are gone."""
+    return PlatformError(
+        errors_pb2.ERROR_REASON_MODEL_ARTIFACT_MISSING,
+        f"The files of version {version} of the model {name!r} are not in the artifact store.",
+        remedy="Restore them, or train and register a new version.",
+        resource=("model version", f"{name}/{version}"),
+    )
+
+
+def _location(client: MlflowClient, name: str, version: int) -> str:
+    location: str = client.get_model_version_download_uri(name, str(version))
+    return location
+
+
+def _fetch(client: MlflowClient, uri: str, target: Path) -> Path:
+    from mlflow.artifacts import download_artifacts  # noqa: PLC0415  # slow to import, so only here, in a thread
+
+    # MLflow hands out local artifacts where they lie, whatever the target; the caller deals with whichever path it gets.
+    return Path(download_artifacts(artifact_uri=uri, dst_path=str(target), tracking_uri=client.tracking_uri))
+
+
+def _details(path: Path) -> ModelDetails:
+    from mlflow.models import Model  # noqa: PLC0415  # slow to import, so only here, in a thread
+
+    model = Model.load(str(path))
+    return ModelDetails(signature=_signature(model.signature), flavors=tuple(sorted(model.flavors)))
+
+
+def _signature(signature: ModelSignature | None) -> models_pb2.ModelSignature | None:
+    if signature is None or signature.inputs is None:
+        return None
+    outputs = signature.outputs or ()
+    return models_pb2.ModelSignature(
+        inputs=[_column(spec) for spec in signature.inputs], outputs=[_column(spec) for spec in outputs]
+    )
+
+
+def _column(spec: ColSpec | TensorSpec) -> models_pb2.ColumnSpec:
+    # A plain type has a name; arrays, maps and objects describe themselves: Array(double). Only a tensor has a shape.
+    kind = getattr(spec.type, "name", None) or str(spec.type)
+    shape = getattr(spec, "shape", None)
+    return models_pb2.ColumnSpec(
+        name=spec.name or "", type=kind if shape is None else f"tensor({kind})", required=spec.required, shape=shape or ()
+    )

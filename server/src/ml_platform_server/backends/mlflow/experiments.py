@@ -1,0 +1,224 @@
+"""Experiments, the runs in them, and what the runs measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ml_platform.v1 import errors_pb2, experiments_pb2
+from ml_platform_server.backends.mlflow import messages, searches
+from ml_platform_server.backends.mlflow.client import MlflowBackend
+from ml_platform_server.backends.paging import page_length
+from ml_platform_server.errors import PlatformError, Violation, invalid
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment as MlflowExperiment
+
+DEFAULT_POINTS = 1000
+MOST_POINTS = 10_000
+NEWEST_FIRST = ["creation_time DESC", "experiment_id DESC"]
+
+# The entries of a page and the token of the next one.
+ExperimentPage = tuple[list[experiments_pb2.Experiment], str]
+RunPage = tuple[list[experiments_pb2.Run], str]
+PointPage = tuple[list[experiments_pb2.MetricPoint], str]
+Runs = list[experiments_pb2.Run]
+
+
+class Experiments:
+    """What ExperimentService and the jobs ask of MLflow.
+
+    Args:
+        backend: the connection to MLflow.
+    """
+
+    def __init__(self, *, backend: MlflowBackend) -> None:
+        self._backend = backend
+
+    async def create(self, request: experiments_pb2.CreateExperimentRequest) -> experiments_pb2.Experiment:
+        """Make a new experiment; a repeat with the same request_id finds the one made before.
+
+        Raises:
+            PlatformError: EXPERIMENT_EXISTS, EXPERIMENT_DELETED, INVALID_FIELDS.
+        """
+        tags = _tags_to_keep(request)
+        try:
+            experiment_id = await self._backend.call(
+                lambda client: client.create_experiment(request.name, tags=tags),
+                exists=_exists(request.name),
+                invalid=invalid("tags", messages.TAG_RULES.format(longest=5000)),
+            )
+        except PlatformError as error:
+            if error.reason != errors_pb2.ERROR_REASON_EXPERIMENT_EXISTS:
+                raise
+            return await self._made_before(request, error)
+        return await self.get(experiment_id=experiment_id)
+
+    async def _made_before(
+        self, request: experiments_pb2.CreateExperimentRequest, exists: PlatformError
+    ) -> experiments_pb2.Experiment:
+        found = await self._backend.call(lambda client: client.get_experiment_by_name(request.name))
+        if found is None:
+            raise exists
+        if found.lifecycle_stage != "active":
+            raise _deleted(request.name)
+        if not request.request_id or found.tags.get(messages.REQUEST_ID) != request.request_id:
+            raise exists
+        return messages.experiment_message(found)
+
+    async def get(self, *, experiment_id: str = "", name: str = "") -> experiments_pb2.Experiment:
+        """One active experiment, by its id or by its name.
+
+        Raises:
+            PlatformError: EXPERIMENT_NOT_FOUND, INVALID_FIELDS unless exactly one of the two is given.
+        """
+        if bool(experiment_id) == bool(name):
+            raise invalid("experiment_id", "give either experiment_id or name")
+        missing = _not_found(experiment_id or name)
+        found = await self._backend.call(
+            lambda client: _experiment(client, experiment_id, name), missing=missing, invalid=missing
+        )
+        if found is None or found.lifecycle_stage != "active":
+            raise missing
+        return messages.experiment_message(found)
+
+    async def list(self, page_size: int = 0, page_token: str = "") -> ExperimentPage:
+        """A page of the active experiments, newest first, and the token of the next page.
+
+        Raises:
+            PlatformError: PAGE_TOKEN_INVALID.
+        """
+        page = await self._backend.call(
+            lambda client: client.search_experiments(
+                max_results=page_length(page_size), order_by=NEWEST_FIRST, page_token=page_token or None
+            )
+        )
+        return [messages.experiment_message(one) for one in page], page.token or ""
+
+    async def count(self) -> int:
+        """How many active experiments there are."""
+        return await self._backend.call(lambda client: len(searches.active_experiments(client)))
+
+    async def list_runs(self, request: experiments_pb2.ListRunsRequest) -> RunPage:
+        """A page of one experiment's runs and the token of the next page.
+
+        Raises:
+            PlatformError: EXPERIMENT_NOT_FOUND, FILTER_INVALID, PAGE_TOKEN_INVALID.
+        """
+        if not request.page_token:
+            await self.get(experiment_id=request.experiment_id)
+        page = await self._backend.call(
+            lambda client: client.search_runs(
+                [request.experiment_id],
+                filter_string=request.filter,
+                order_by=searches.order(request.order_by),
+                max_results=page_length(request.page_size),
+                page_token=request.page_token or None,
+            ),
+            invalid=searches.filter_invalid(request),
+        )
+        return [messages.run_message(run) for run in page], page.token or ""
+
+    async def get_run(self, run_id: str) -> experiments_pb2.Run:
+        """One run.
+
+        Raises:
+            PlatformError: RUN_NOT_FOUND, also for a deleted run.
+        """
+        missing = run_not_found(run_id)
+        run = await self._backend.call(lambda client: client.get_run(run_id), missing=missing, invalid=missing)
+        if run.info.lifecycle_stage != "active":
+            raise missing
+        return messages.run_message(run)
+
+    async def metric_history(self, request: experiments_pb2.GetMetricHistoryRequest) -> PointPage:
+        """A page of the values of one metric, oldest first, and the token of the next page.
+
+        Raises:
+            PlatformError: RUN_NOT_FOUND, METRIC_NOT_FOUND, PAGE_TOKEN_INVALID.
+        """
+        length = page_length(request.page_size, default=DEFAULT_POINTS, largest=MOST_POINTS)
+        missing = run_not_found(request.run_id)
+        page = await self._backend.call(
+            lambda client: searches.metric_page(client, request.run_id, request.metric_key, length, request.page_token),
+            missing=missing,
+        )
+        if not page and not request.page_token:
+            await self.get_run(request.run_id)
+            raise _metric_not_found(request)
+        return messages.points(page), page.token or ""
+
+    async def runs_of_job(self, job_id: str) -> Runs:
+        """The runs that a job made, in whichever experiments, newest first."""
+        found = await self._backend.call(lambda client: searches.runs_of_job(client, job_id))
+        return [messages.run_message(run) for run in found]
+
+    async def runs_with_models(self, runs: Sequence[experiments_pb2.Run]) -> set[str]:
+        """The ids of those of the runs that logged a model."""
+        if not runs:
+            return set()
+        return await self._backend.call(lambda client: searches.runs_with_models(client, runs))
+
+
+def run_not_found(run_id: str) -> PlatformError:
+    """The error for a run that does not exist."""
+    return PlatformError(
+        errors_pb2.ERROR_REASON_RUN_NOT_FOUND,
+        f"There is no run {run_id!r}.",
+        remedy="List the experiment's runs with ListRuns to see what there is.",
+        resource=("run", run_id),
+    )
+
+
+def _experiment(client: MlflowClient, experiment_id: str, name: str) -> MlflowExperiment | None:
+    return client.get_experiment(experiment_id) if experiment_id else client.get_experiment_by_name(name)
+
+
+def _tags_to_keep(request: experiments_pb2.CreateExperimentRequest) -> dict[str, str]:
+    reserved = sorted(key for key in request.tags if key.startswith(messages.OWN_TAGS))
+    if reserved:
+        raise invalid("tags", f"keys that begin with {' or '.join(messages.OWN_TAGS)} are reserved: {', '.join(reserved)}")
+    tags = dict(request.tags)
+    if request.description:
+        tags[messages.DESCRIPTION] = request.description
+    if request.request_id:
+        tags[messages.REQUEST_ID] = request.request_id
+    return tags
+
+
+def _not_found(which: str) -> PlatformError:
+    return PlatformError(
+        errors_pb2.ERROR_REASON_EXPERIMENT_NOT_FOUND,
+        f"There is no experiment {which!r}.",
+        remedy="List the experiments with ListExperiments, or make one with CreateExperiment.",
+        resource=("experiment", which),
+    )
+
+
+def _exists(name: str) -> PlatformError:
+    return PlatformError(
+        errors_pb2.ERROR_REASON_EXPERIMENT_EXISTS,
+        f"An experiment named {name!r} exists.",
+        remedy="Choose another name, or use the one there is: GetExperiment finds it by its name.",
+        resource=("experiment", name),
+    )
+
+
+def _deleted(name: str) -> PlatformError:
+    return PlatformError(
+        errors_pb2.ERROR_REASON_EXPERIMENT_DELETED,
+        f"The name {name!r} belongs to an experiment that was deleted.",
+        remedy="Choose another name, or have the deleted experiment restored or purged in MLflow.",
+        resource=("experiment", name),
+    )
+
+
+def _metric_not_found(request: experiments_pb2.GetMetricHistoryRequest) -> PlatformError:
+    return PlatformError(
+        errors_pb2.ERROR_REASON_METRIC_NOT_FOUND,
+        f"The run {request.run_id!r} logged no metric {request.metric_key!r}.",
+        remedy="GetRun lists the metrics that the run logged.",
+        resource=("metric", request.metric_key),
+        violations=[Violation("metric_key", "is no metric of this run")],
+    )

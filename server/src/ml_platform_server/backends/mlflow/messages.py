@@ -1,0 +1,76 @@
+"""Turns MLflow's experiments, runs and metrics into the contract's messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from google.protobuf import timestamp_pb2
+
+from ml_platform.v1 import experiments_pb2
+from ml_platform.v1.experiments_pb2 import RunStatus
+
+if TYPE_CHECKING:
+    from mlflow.entities import Experiment, Metric, Run
+
+DESCRIPTION = "mlflow.note.content"
+JOB_ID = "ml_platform.job_id"
+REQUEST_ID = "ml_platform.request_id"
+TAG_RULES = "a key has at most 250 letters, digits, blanks and characters of '_-.:/', a value at most {longest} characters"
+OWN_TAGS = ("mlflow.", "ml_platform.")
+
+STATUSES: Mapping[str, RunStatus.ValueType] = {
+    "RUNNING": experiments_pb2.RUN_STATUS_RUNNING,
+    "SCHEDULED": experiments_pb2.RUN_STATUS_SCHEDULED,
+    "FINISHED": experiments_pb2.RUN_STATUS_FINISHED,
+    "FAILED": experiments_pb2.RUN_STATUS_FAILED,
+    "KILLED": experiments_pb2.RUN_STATUS_KILLED,
+}
+
+
+def experiment_message(experiment: Experiment) -> experiments_pb2.Experiment:
+    """An experiment, with the user's tags only."""
+    return experiments_pb2.Experiment(
+        experiment_id=experiment.experiment_id,
+        name=experiment.name,
+        tags=users_tags(experiment.tags),
+        create_time=timestamp(experiment.creation_time),
+        update_time=timestamp(experiment.last_update_time),
+        artifact_location=experiment.artifact_location or "",
+        description=experiment.tags.get(DESCRIPTION, ""),
+    )
+
+
+def run_message(run: Run) -> experiments_pb2.Run:
+    """A run with all of its tags."""
+    return experiments_pb2.Run(
+        run_id=run.info.run_id,
+        experiment_id=run.info.experiment_id,
+        run_name=run.info.run_name or "",
+        status=STATUSES.get(run.info.status, experiments_pb2.RUN_STATUS_UNSPECIFIED),
+        start_time=timestamp(run.info.start_time),
+        end_time=timestamp(run.info.end_time),
+        metrics=run.data.metrics,
+        params=run.data.params,
+        tags=run.data.tags,
+        job_id=run.data.tags.get(JOB_ID, ""),
+    )
+
+
+def points(history: Iterable[Metric]) -> list[experiments_pb2.MetricPoint]:
+    """The logged values of one metric."""
+    return [experiments_pb2.MetricPoint(value=one.value, step=one.step, log_time=timestamp(one.timestamp)) for one in history]
+
+
+def users_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Without the tags that MLflow and the platform keep for themselves."""
+    return {key: value for key, value in tags.items() if not key.startswith(OWN_TAGS)}
+
+
+def timestamp(milliseconds: int | None) -> timestamp_pb2.Timestamp | None:
+    """A point in time from MLflow's milliseconds since 1970."""
+    if milliseconds is None:
+        return None
+    moment = timestamp_pb2.Timestamp()
+    moment.FromMilliseconds(milliseconds)
+    return moment
