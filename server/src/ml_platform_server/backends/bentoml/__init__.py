@@ -1,0 +1,1 @@
+"""The door to BentoML, which executes the models that must not run in this process."""

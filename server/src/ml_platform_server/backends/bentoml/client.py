@@ -1,0 +1,118 @@
+"""Asks BentoML over HTTP: one request a batch, on pooled connections, within the deadline of the call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import httpx
+import structlog
+
+from ml_platform_server.backends.bentoml.failures import failure_of, overloaded, senseless
+from ml_platform_server.call import remaining
+from ml_platform_server.errors import backend_unavailable, deadline_exceeded
+from ml_platform_server.settings import BentomlSettings
+
+_log = structlog.get_logger(__name__)
+
+# Below this, a request would be cut off before it arrives.
+SHORTEST_TIMEOUT = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """What BentoML says of N rows: N plain values per output, and the names of the classes if it told probabilities."""
+
+    outputs: Mapping[str, Sequence[object]]
+    classes: Sequence[object] | None
+
+
+class BentomlBackend:
+    """The client of deploy/bentoml's service."""
+
+    def __init__(self, *, settings: BentomlSettings) -> None:
+        self._timeout = settings.timeout
+        limits = httpx.Limits(max_connections=settings.connections, max_keepalive_connections=settings.connections)
+        self._http = httpx.AsyncClient(base_url=settings.url, limits=limits, trust_env=False)
+
+    async def open(self) -> None:
+        """Nothing to do: connections are made when they are needed."""
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        """Open."""
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close."""
+        await self.close()
+
+    async def probe(self) -> None:
+        """Ask whether BentoML is ready for requests.
+
+        Raises:
+            PlatformError: BACKEND_UNAVAILABLE.
+        """
+        response = await self._send("GET", "/readyz")
+        if not response.is_success:
+            raise backend_unavailable("BentoML")
+
+    async def load(self, model_name: str, version: int) -> None:
+        """Have a version loaded, so that the first prediction does not wait for it.
+
+        Raises:
+            PlatformError: as `predict`.
+        """
+        await self._post("/load", {"model_name": model_name, "version": version})
+
+    async def predict(self, model_name: str, version: int, columns: Mapping[str, Sequence[object]]) -> Predicted:
+        """Predict N rows.
+
+        Args:
+            model_name: the registered model.
+            version: its version.
+            columns: N JSON values per column of the model's signature.
+
+        Raises:
+            PlatformError: MODEL_FAILED, MODEL_ARTIFACT_MISSING, BACKEND_UNAVAILABLE, OVERLOADED, DEADLINE_EXCEEDED,
+                BACKEND_FAILED.
+        """
+        body = await self._post("/predict_batch", {"model_name": model_name, "version": version, "columns": columns})
+        outputs, classes = body.get("outputs"), body.get("classes")
+        if not isinstance(outputs, dict) or not outputs or not all(isinstance(values, list) for values in outputs.values()):
+            raise senseless()
+        return Predicted(outputs, classes if isinstance(classes, list) else None)
+
+    async def _post(self, path: str, body: Mapping[str, object]) -> dict[str, Any]:
+        response = await self._send("POST", path, body)
+        if not response.is_success:
+            raise failure_of(response)
+        try:
+            parsed = response.json()
+        except ValueError:
+            raise senseless() from None
+        if not isinstance(parsed, dict):
+            raise senseless()
+        return parsed
+
+    async def _send(self, method: str, path: str, body: object = None) -> httpx.Response:
+        left = remaining(self._timeout)
+        timeout = max(SHORTEST_TIMEOUT, min(self._timeout, left))
+        try:
+            return await self._http.request(method, path, json=body, timeout=timeout)
+        except httpx.PoolTimeout:
+            _log.warning("bentoml_pool_exhausted", path=path)
+            raise overloaded() from None
+        except httpx.TimeoutException:
+            if left <= self._timeout:
+                raise deadline_exceeded("The prediction in BentoML") from None
+            _log.warning("bentoml_timed_out", path=path, timeout=timeout)
+            raise backend_unavailable("BentoML") from None
+        except httpx.TransportError as error:
+            _log.warning("bentoml_unreachable", path=path, error=repr(error))
+            raise backend_unavailable("BentoML") from error

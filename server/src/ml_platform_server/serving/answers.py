@@ -1,0 +1,69 @@
+"""What a model says of a row, in plain values, whatever executed it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+# How far the sum of a row of probabilities may be from one.
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A model's answer for one row.
+
+    `prediction` is the first output; `probability` is that of the positive class if there are two, else of the predicted one. NaN
+    and infinity, which JSON cannot say, are None.
+    """
+
+    prediction: object
+    probability: float | None
+    outputs: Mapping[str, object]
+
+
+def answers(outputs: Mapping[str, Sequence[object]], probabilities: Sequence[float | None] | None = None) -> list[Answer]:
+    """Turn outputs by name, N values each, into N answers. The first output is the prediction."""
+    names = list(outputs)
+    rows = zip(*outputs.values(), strict=True)
+    if probabilities is None:
+        return [Answer(row[0], None, dict(zip(names, row, strict=True))) for row in rows]
+    return [
+        Answer(row[0], probability, dict(zip(names, row, strict=True)))
+        for row, probability in zip(rows, probabilities, strict=True)
+    ]
+
+
+def probability(label: object, given: object, classes: Sequence[object] | None = None) -> float | None:
+    """The one probability that the contract tells, out of a row of them.
+
+    Args:
+        label: the predicted class.
+        given: a list with one number per class, in the order of `classes`, or a mapping from the classes' names.
+        classes: the classes' names, if they are known; without them the predicted class is taken to be the likeliest.
+
+    Returns:
+        None if what is given are not probabilities.
+    """
+    if isinstance(given, Mapping):
+        classes, given = list(given), list(given.values())
+    if not isinstance(given, list) or not given or not all(isinstance(p, float) and 0 <= p <= 1 for p in given):
+        return None
+    if not math.isclose(sum(given), 1, abs_tol=TOLERANCE):
+        return None
+    if len(given) == 2:  # noqa: PLR2004  # two classes: the second is the positive one
+        return float(given[1])
+    names = [str(name) for name in classes] if classes is not None else []
+    return float(given[names.index(str(label))] if str(label) in names else max(given))
+
+
+def finite(thing: object) -> object:
+    """The same thing with None in place of every NaN and infinity."""
+    if isinstance(thing, float):
+        return thing if math.isfinite(thing) else None
+    if isinstance(thing, list):
+        return [finite(item) for item in thing]
+    if isinstance(thing, dict):
+        return {name: finite(item) for name, item in thing.items()}
+    return thing

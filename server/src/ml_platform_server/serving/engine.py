@@ -1,0 +1,97 @@
+"""Answers predictions: finds the version, completes the inputs, runs the model, says where the answer came from."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from typing import Self
+
+from ml_platform.v1 import predictions_pb2
+from ml_platform_server.backends.bentoml.client import BentomlBackend
+from ml_platform_server.backends.blocking import BlockingPool
+from ml_platform_server.errors import PlatformError
+from ml_platform_server.serving.bindings import FeatureReader
+from ml_platform_server.serving.loaded import ModelLoader
+from ml_platform_server.serving.model_cache import ModelCache, Registry
+from ml_platform_server.serving.replies import reply
+from ml_platform_server.serving.router import ActiveDeployments, Router
+from ml_platform_server.settings import ServingSettings
+
+
+class PredictionEngine:
+    """The prediction path of one process.
+
+    Args:
+        settings: the section `serving`.
+        deployments: which versions are deployed.
+        registry: where models come from.
+        features: where features come from.
+        bentoml: what executes models that are not ONNX.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: ServingSettings,
+        deployments: ActiveDeployments,
+        registry: Registry,
+        features: FeatureReader,
+        bentoml: BentomlBackend,
+    ) -> None:
+        self._pool = BlockingPool("ONNX Runtime", threads=settings.threads)
+        self._cache = ModelCache(folder=settings.model_cache, registry=registry)
+        self._loader = ModelLoader(cache=self._cache, reader=features, bentoml=bentoml, pool=self._pool)
+        self._router = Router(
+            deployments=deployments, registry=registry, loader=self._loader, refresh_interval=settings.refresh_interval
+        )
+
+    async def open(self) -> None:
+        """Start loading what is deployed, in the background."""
+        await self._cache.sweep()
+        await self._router.open()
+
+    async def close(self) -> None:
+        """Stop loading. Models in memory go with the engine."""
+        await self._router.close()
+        await self._loader.close()
+        self._pool.close()
+
+    async def __aenter__(self) -> Self:
+        """Open."""
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close."""
+        await self.close()
+
+    async def refresh(self) -> None:
+        """Look at the deployments now rather than at the next interval, and wait for the versions that changed."""
+        await self._router.refresh()
+
+    async def predict(
+        self, request: predictions_pb2.PredictRequest, facts: MutableMapping[str, object]
+    ) -> predictions_pb2.PredictResponse:
+        """Answer one request.
+
+        Args:
+            request: a valid request.
+            facts: receives what the access log tells of the call: prediction_id, model, version, and inputs that nothing used.
+
+        Raises:
+            PlatformError: as the contract says for PredictionService.Predict.
+        """
+        served = self._router.ready(request.model_name, request.environment)
+        if served is None:
+            served = await self._router.find(request.model_name, request.environment)
+        facts["model"] = request.model_name
+        facts["version"] = served.model.version.version
+        row = served.model.decode(request.inputs.fields)
+        extras = served.model.enrichment.extras(row.fields)
+        if extras:
+            facts["unused_inputs"] = extras
+        (answer,) = await served.model.answer([row])
+        if isinstance(answer, PlatformError):
+            raise answer
+        response = reply(served, row, answer, include_features=request.include_features)
+        facts["prediction_id"] = response.prediction_id
+        return response

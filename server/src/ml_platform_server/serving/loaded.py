@@ -1,0 +1,146 @@
+"""A model version that is ready to answer, and where those come from."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from weakref import WeakValueDictionary
+
+import structlog
+
+from ml_platform.v1 import deployments_pb2, errors_pb2, models_pb2
+from ml_platform_server.backends.bentoml.client import BentomlBackend
+from ml_platform_server.backends.blocking import BlockingPool
+from ml_platform_server.call import remaining, set_deadline
+from ml_platform_server.errors import PlatformError, deadline_exceeded
+from ml_platform_server.serving.answers import Answer
+from ml_platform_server.serving.bindings import FeatureReader
+from ml_platform_server.serving.columns import Column, columns_of
+from ml_platform_server.serving.enrichment import Enrichment
+from ml_platform_server.serving.model_cache import CachedModel, ModelCache
+from ml_platform_server.serving.rows import Fields, Row, decode
+from ml_platform_server.serving.runtimes import Runtime
+from ml_platform_server.serving.runtimes.bentoml import BentomlRuntime
+from ml_platform_server.serving.runtimes.onnx import load_onnx
+
+_log = structlog.get_logger(__name__)
+
+# How long a caller without a deadline waits for a model to be loaded.
+LOAD_SECONDS = 60.0
+# Whether a runtime needs the model's files on this machine. A deployment that names no runtime gets the one its flavours allow.
+NEEDS_FILES: Mapping[int, bool] = {
+    deployments_pb2.SERVING_RUNTIME_ONNX: True,
+    deployments_pb2.SERVING_RUNTIME_BENTOML: False,
+}
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True)
+class LoadedModel:
+    """One model version with all it needs to answer."""
+
+    version: models_pb2.ModelVersion
+    columns: tuple[Column, ...]
+    enrichment: Enrichment
+    runtime: Runtime
+
+    def decode(self, fields: Fields) -> Row:
+        """Read one request's inputs. Raises INPUT_INVALID."""
+        return decode(fields, self.columns)
+
+    async def answer(self, rows: Sequence[Row]) -> list[Answer | PlatformError]:
+        """Answer N rows: one read of the feature store, one run of the model.
+
+        Returns:
+            For each row its answer, or the error that keeps this row from having one.
+
+        Raises:
+            PlatformError: what kept the model itself from answering.
+        """
+        outcomes = await self.enrichment.enrich(rows)
+        ready = [row.values for row, error in zip(rows, outcomes, strict=True) if error is None]
+        found = iter(await self.runtime.predict(ready) if ready else ())
+        return [next(found) if error is None else error for error in outcomes]
+
+
+class ModelLoader:
+    """Loads model versions, each once whatever the number of those who ask for it."""
+
+    def __init__(self, *, cache: ModelCache, reader: FeatureReader, bentoml: BentomlBackend, pool: BlockingPool) -> None:
+        self._cache = cache
+        self._reader = reader
+        self._bentoml = bentoml
+        self._pool = pool
+        self._loading: dict[tuple[str, int, int], asyncio.Task[LoadedModel]] = {}
+        # Shared between environments for as long as somebody serves them. The creation time is in the key because a version's
+        # number may be given again.
+        self._loaded: WeakValueDictionary[tuple[str, int, int, int], LoadedModel] = WeakValueDictionary()
+
+    async def load(self, model_name: str, version: int, runtime: int) -> LoadedModel:
+        """Load a version, or wait until the deadline for whoever is loading it already.
+
+        Raises:
+            PlatformError: MODEL_ARTIFACT_MISSING, MODEL_WITHOUT_SIGNATURE, MODEL_FAILED, DEADLINE_EXCEEDED, BACKEND_UNAVAILABLE.
+        """
+        key = (model_name, version, runtime)
+        task = self._loading.get(key)
+        if task is None:
+            task = self._loading[key] = asyncio.create_task(self._load(model_name, version, runtime))
+            task.add_done_callback(lambda done: self._done(key, done))
+        try:
+            return await asyncio.wait_for(asyncio.shield(task), remaining(LOAD_SECONDS))
+        except TimeoutError:
+            raise deadline_exceeded(f"Loading the model {model_name!r}") from None
+
+    async def close(self) -> None:
+        """Stop what is still loading."""
+        tasks = list(self._loading.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _done(self, key: tuple[str, int, int], task: asyncio.Task[LoadedModel]) -> None:
+        self._loading.pop(key, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            reason = error.reason_name if isinstance(error, PlatformError) else repr(error)
+            _log.warning("model_not_loaded", model=key[0], version=key[1], reason=reason)
+
+    async def _load(self, model_name: str, number: int, runtime: int) -> LoadedModel:
+        set_deadline(None)  # of the call that happened to come first; the others, and the next ones, want the model too
+        files = NEEDS_FILES.get(runtime)
+        cached = await self._cache.fetch(model_name, number, files=files)
+        key = (model_name, number, runtime, cached.version.create_time.ToNanoseconds())
+        loaded = self._loaded.get(key)
+        if loaded is None:
+            onnx = files if files is not None else "onnx" in cached.version.flavors
+            loaded = self._loaded[key] = await self._built(cached, onnx=onnx)
+            _log.info("model_loaded", model=model_name, version=number, runtime="onnx" if onnx else "bentoml")
+        return loaded
+
+    async def _built(self, cached: CachedModel, *, onnx: bool) -> LoadedModel:
+        version = cached.version
+        if not version.HasField("signature") or not version.signature.inputs:
+            raise _without_signature(version)
+        columns = columns_of(version.signature)
+        runtime: Runtime
+        if onnx:
+            runtime = onnx_runtime = await load_onnx(cached.files, columns, self._pool)
+            columns = tuple(
+                column if onnx_runtime.nullable(at) else dataclasses.replace(column, required=True)
+                for at, column in enumerate(columns)
+            )
+        else:
+            runtime = bentoml_runtime = BentomlRuntime(version=version, columns=columns, backend=self._bentoml)
+            await bentoml_runtime.warm()
+        enrichment = Enrichment(version=version, columns=columns, reader=self._reader)
+        await enrichment.prepare()
+        return LoadedModel(version, columns, enrichment, runtime)
+
+
+def _without_signature(version: models_pb2.ModelVersion) -> PlatformError:
+    return PlatformError(
+        errors_pb2.ERROR_REASON_MODEL_WITHOUT_SIGNATURE,
+        f"Version {version.version} of the model {version.model_name!r} has no signature, so its inputs are not known.",
+        remedy="Log the model with a signature (mlflow.models.infer_signature), register and deploy it again.",
+    )

@@ -1,0 +1,166 @@
+"""Knows which version answers for a model in an environment, and swaps versions without dropping a call."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from ml_platform.v1 import errors_pb2
+from ml_platform.v1.deployments_pb2 import Environment
+from ml_platform_server.errors import PlatformError
+from ml_platform_server.serving.loaded import LoadedModel, ModelLoader
+from ml_platform_server.serving.model_cache import Registry
+from ml_platform_server.store.tables import DeploymentRow
+
+_log = structlog.get_logger(__name__)
+
+Key = tuple[str, int]
+# How long a version that could not be loaded is left alone in the background.
+RETRY_SECONDS = 5.0
+
+
+class ActiveDeployments(Protocol):
+    """What the router asks of the platform's store."""
+
+    async def active(self, model_name: str, environment: Environment.ValueType) -> DeploymentRow | None:
+        """The deployment that answers."""
+        ...
+
+    async def all_active(self) -> Sequence[DeploymentRow]:
+        """All of them."""
+        ...
+
+    async def generation(self) -> int:
+        """A number that grows whenever one of them changes."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ServedVersion:
+    """A deployment and the model that answers for it."""
+
+    deployment_id: str
+    model: LoadedModel
+
+
+class Router:
+    """Follows the deployments. While a new version loads, and if it cannot be loaded, the one before it goes on answering."""
+
+    def __init__(
+        self, *, deployments: ActiveDeployments, registry: Registry, loader: ModelLoader, refresh_interval: float
+    ) -> None:
+        self._deployments = deployments
+        self._registry = registry
+        self._loader = loader
+        self._refresh_interval = refresh_interval
+        self._generation = -1
+        self._active: dict[Key, DeploymentRow] = {}
+        self._served: dict[Key, ServedVersion] = {}
+        self._swaps: dict[str, asyncio.Task[None]] = {}
+        self._retry_at: dict[str, float] = {}
+        self._follower: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Start following the deployments; what is active is loaded in the background."""
+        self._follower = asyncio.create_task(self._follow())
+
+    async def close(self) -> None:
+        """Stop following."""
+        tasks = [task for task in (self._follower, *self._swaps.values()) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def ready(self, model_name: str, environment: Environment.ValueType) -> ServedVersion | None:
+        """The version that answers, if it is loaded."""
+        return self._served.get((model_name, environment))
+
+    async def find(self, model_name: str, environment: Environment.ValueType) -> ServedVersion:
+        """The version that answers, loaded first if need be.
+
+        Raises:
+            PlatformError: MODEL_NOT_DEPLOYED, MODEL_NOT_FOUND, and what ModelLoader.load gives.
+        """
+        served = self.ready(model_name, environment)
+        if served is not None:
+            return served
+        row = await self._deployments.active(model_name, environment)
+        if row is None:
+            raise await self._not_deployed(model_name, environment)
+        self._active[model_name, environment] = row
+        return await self._serve(row)
+
+    async def refresh(self) -> None:
+        """Look at the deployments now, and wait until the versions that changed are swapped in or have failed to load."""
+        await self._look()
+        await asyncio.gather(*self._swaps.values(), return_exceptions=True)
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                await self._look()
+            except Exception as error:  # noqa: BLE001  # a store that is down for a while must not end the following
+                _log.warning("deployments_not_read", error=repr(error)[:500])
+            await asyncio.sleep(self._refresh_interval)
+
+    async def _look(self) -> None:
+        generation = await self._deployments.generation()
+        if generation != self._generation:
+            # The number was read first: what changes in between is seen at the next look.
+            rows = await self._deployments.all_active()
+            self._active = {(row.model_name, row.environment): row for row in rows}
+            self._generation = generation
+            self._served = {key: served for key, served in self._served.items() if key in self._active}
+            self._retry_at.clear()
+        for key, row in self._active.items():
+            served = self._served.get(key)
+            if served is None or served.deployment_id != row.deployment_id:
+                self._start_swap(row)
+
+    def _start_swap(self, row: DeploymentRow) -> None:
+        wanted = row.deployment_id
+        if wanted in self._swaps or time.monotonic() < self._retry_at.get(wanted, 0.0):
+            return
+        task = self._swaps[wanted] = asyncio.create_task(self._swap(row))
+        task.add_done_callback(lambda _: self._swaps.pop(wanted, None))
+
+    async def _swap(self, row: DeploymentRow) -> None:
+        facts = {"model": row.model_name, "version": row.version, "deployment_id": row.deployment_id}
+        try:
+            await self._serve(row)
+        except PlatformError as error:
+            self._retry_at[row.deployment_id] = time.monotonic() + RETRY_SECONDS
+            _log.warning("version_not_served", reason=error.reason_name, **facts)
+        except Exception:  # noqa: BLE001  # whatever it is, the next look tries again and the other models go on
+            self._retry_at[row.deployment_id] = time.monotonic() + RETRY_SECONDS
+            _log.exception("version_not_served", **facts)
+        else:
+            _log.info("version_served", **facts)
+
+    async def _serve(self, row: DeploymentRow) -> ServedVersion:
+        served = ServedVersion(row.deployment_id, await self._loader.load(row.model_name, row.version, row.runtime))
+        key = (row.model_name, row.environment)
+        newest = self._active.get(key)
+        if newest is not None and newest.deployment_id == row.deployment_id:
+            self._served[key] = served
+        return served
+
+    async def _not_deployed(self, model_name: str, environment: Environment.ValueType) -> PlatformError:
+        """The error for a model without a deployment. Only here is the registry asked, and it may be down."""
+        try:
+            await self._registry.get(model_name)
+        except PlatformError as error:
+            if error.reason == errors_pb2.ERROR_REASON_MODEL_NOT_FOUND:
+                return error
+        name = Environment.Name(environment).removeprefix("ENVIRONMENT_").lower()
+        return PlatformError(
+            errors_pb2.ERROR_REASON_MODEL_NOT_DEPLOYED,
+            f"No version of the model {model_name!r} is deployed to {name}.",
+            remedy="Deploy one with DeploymentService.DeployModel, and wait until the deployment is active.",
+            resource=("model", model_name),
+        )

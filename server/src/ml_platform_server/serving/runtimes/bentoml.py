@@ -1,0 +1,69 @@
+"""BentoML, in a process of its own: every MLflow flavour that is not ONNX."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Sequence
+from datetime import datetime
+
+import structlog
+
+from ml_platform.v1 import models_pb2
+from ml_platform_server.backends.bentoml.client import BentomlBackend
+from ml_platform_server.backends.bentoml.failures import senseless
+from ml_platform_server.errors import PlatformError
+from ml_platform_server.serving.answers import Answer, answers, probability
+from ml_platform_server.serving.columns import Column
+
+_log = structlog.get_logger(__name__)
+
+PREDICTION = "prediction"
+PROBABILITY = "probability"
+
+
+class BentomlRuntime:
+    """One model version that BentoML executes; one HTTP request a batch."""
+
+    def __init__(self, *, version: models_pb2.ModelVersion, columns: Sequence[Column], backend: BentomlBackend) -> None:
+        self._model_name = version.model_name
+        self._version = version.version
+        self._columns = columns
+        self._backend = backend
+
+    async def warm(self) -> None:
+        """Have BentoML load the version. A failure is left to the first prediction, which tells it to somebody."""
+        try:
+            await self._backend.load(self._model_name, self._version)
+        except PlatformError as error:
+            _log.warning("bentoml_not_warmed", model=self._model_name, version=self._version, reason=error.reason_name)
+
+    async def predict(self, rows: Sequence[Sequence[object]]) -> list[Answer]:
+        """Answer N rows.
+
+        Raises:
+            PlatformError: MODEL_FAILED, MODEL_ARTIFACT_MISSING, BACKEND_UNAVAILABLE, OVERLOADED, DEADLINE_EXCEEDED,
+                BACKEND_FAILED.
+        """
+        columns = {column.name: [_json(row[at]) for row in rows] for at, column in enumerate(self._columns)}
+        said = await self._backend.predict(self._model_name, self._version, columns)
+        if any(len(values) != len(rows) for values in said.outputs.values()):
+            raise senseless()
+        given = said.outputs.get(PROBABILITY) if said.classes is not None else None
+        labels = said.outputs.get(PREDICTION)
+        if given is None or labels is None:
+            return answers(said.outputs)
+        return answers(said.outputs, [probability(label, row, said.classes) for label, row in zip(labels, given, strict=True)])
+
+
+def _json(value: object) -> object:
+    """A column's value as JSON can say it. The service turns it back by the signature."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, list):
+        return [_json(item) for item in value]
+    return value

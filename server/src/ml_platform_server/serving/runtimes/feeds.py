@@ -1,0 +1,151 @@
+"""How a model's columns become the input tensors of its ONNX graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ml_platform_server.serving.columns import Column
+
+Array = npt.NDArray[Any]
+Feeds = dict[str, Array]
+Rows = Sequence[Sequence[object]]
+
+_DTYPES: dict[str, type[np.generic]] = {
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(float16)": np.float16,
+    "tensor(int8)": np.int8,
+    "tensor(int16)": np.int16,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+    "tensor(uint8)": np.uint8,
+    "tensor(uint16)": np.uint16,
+    "tensor(uint32)": np.uint32,
+    "tensor(uint64)": np.uint64,
+    "tensor(bool)": np.bool_,
+    "tensor(string)": np.object_,
+}
+# Which kinds of column (numpy's letters: float, int, bool, text) fit into which kind of tensor. Text never becomes a number.
+_FITS = {"f": "fib", "i": "ib", "u": "ib", "b": "b", "O": "O"}
+
+
+class MisfitError(ValueError):
+    """The graph's inputs and the signature's columns do not go together."""
+
+
+class GraphInput(Protocol):
+    """What ONNX Runtime tells of an input (onnxruntime.NodeArg)."""
+
+    name: str
+    type: str
+    shape: list[object]
+
+
+class Feeder(Protocol):
+    """Builds the input tensors for N rows."""
+
+    def feeds(self, rows: Rows) -> Feeds:
+        """The tensors by name."""
+        ...
+
+    def nullable(self, column: int) -> bool:
+        """Whether the graph can be given a null for a column: only floating-point tensors can, as NaN."""
+        ...
+
+
+def feeder(inputs: Sequence[GraphInput], columns: Sequence[Column]) -> Feeder:
+    """Find out how to feed a graph.
+
+    A graph whose inputs are called like columns gets one tensor a column. A graph with a single matrix gets all columns side by
+    side, in the signature's order.
+
+    Raises:
+        MisfitError: neither is possible; the text says why.
+    """
+    places = {column.name: at for at, column in enumerate(columns)}
+    if len(inputs) == len(columns) == 1:
+        return _PerColumn([(inputs[0], 0)], columns)
+    if all(each.name in places for each in inputs):
+        return _PerColumn([(each, places[each.name]) for each in inputs], columns)
+    if len(inputs) == 1:
+        return _Stacked(inputs[0], columns)
+    unknown = ", ".join(each.name for each in inputs if each.name not in places)
+    raise MisfitError(f"its graph wants {unknown}, which the signature does not have")
+
+
+@dataclass(frozen=True, slots=True)
+class _Tensor:
+    name: str
+    dtype: type[np.generic]
+    tail: tuple[int, ...]  # the dimensions after the first, -1 where they vary
+
+    @classmethod
+    def of(cls, given: GraphInput) -> _Tensor:
+        if given.type not in _DTYPES:
+            raise MisfitError(f"its graph's input {given.name} is a {given.type}, which no column can be")
+        tail = tuple(size if isinstance(size, int) else -1 for size in given.shape[1:])
+        return cls(given.name, _DTYPES[given.type], tail)
+
+    def accept(self, column: Column) -> None:
+        if _kind(column) not in _FITS[np.dtype(self.dtype).kind]:
+            raise MisfitError(f"its column {column.name} ({column.type}) does not fit the graph's input {self.name}")
+
+    @property
+    def nullable(self) -> bool:
+        return np.dtype(self.dtype).kind == "f"
+
+
+class _Stacked:
+    def __init__(self, given: GraphInput, columns: Sequence[Column]) -> None:
+        self._tensor = _Tensor.of(given)
+        width = self._tensor.tail[0] if len(self._tensor.tail) == 1 else 0
+        if width not in (-1, len(columns)) or any(column.shape not in ((), (1,)) for column in columns):
+            raise MisfitError(f"its graph's input {given.name} does not hold the signature's {len(columns)} columns side by side")
+        for column in columns:
+            self._tensor.accept(column)
+        self._flat = any(column.shape for column in columns)
+
+    def feeds(self, rows: Rows) -> Feeds:
+        if self._flat:
+            rows = [[value[0] if isinstance(value, list) else value for value in row] for row in rows]
+        return {self._tensor.name: np.array(rows, self._tensor.dtype)}
+
+    def nullable(self, column: int) -> bool:  # noqa: ARG002  # one tensor holds them all
+        return self._tensor.nullable
+
+
+class _PerColumn:
+    def __init__(self, places: Sequence[tuple[GraphInput, int]], columns: Sequence[Column]) -> None:
+        self._tensors = [(_Tensor.of(given), at) for given, at in places]
+        for tensor, at in self._tensors:
+            tensor.accept(columns[at])
+
+    def feeds(self, rows: Rows) -> Feeds:
+        return {tensor.name: _shaped(tensor, [row[at] for row in rows]) for tensor, at in self._tensors}
+
+    def nullable(self, column: int) -> bool:
+        return all(tensor.nullable for tensor, at in self._tensors if at == column)
+
+
+def _shaped(tensor: _Tensor, values: list[object]) -> Array:
+    array: Array = np.array(values, tensor.dtype)
+    # A column of N values goes into a graph that wants [N, 1], as converters make them for tables; and the other way round.
+    if array.ndim != len(tensor.tail) + 1 and all(size in (1, -1) for size in tensor.tail):
+        return array.reshape((len(values), *(1 for _ in tensor.tail)))
+    return array
+
+
+def _kind(column: Column) -> str:
+    name = column.type.removeprefix("tensor(").removesuffix(")")
+    if name.startswith(("float", "double")):
+        return "f"
+    if name.startswith(("long", "int", "uint")):
+        return "i"
+    if name.startswith("bool"):
+        return "b"
+    return "O" if name.startswith(("str", "object", "<U", "U")) else "?"

@@ -1,0 +1,130 @@
+"""ONNX Runtime, inside this process. It reads ONNX graphs and nothing else: no pickle is ever opened here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+import yaml
+
+from ml_platform.v1 import errors_pb2
+from ml_platform_server.backends.blocking import BlockingPool
+from ml_platform_server.errors import PlatformError
+from ml_platform_server.serving.answers import Answer, answers
+from ml_platform_server.serving.columns import Column
+from ml_platform_server.serving.runtimes.feeds import Feeder, MisfitError, Rows, feeder
+from ml_platform_server.serving.runtimes.outputs import OutputReader
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+_log = structlog.get_logger(__name__)
+
+# What may run on the event loop itself: handing a shorter run to a thread costs more than it saves.
+INLINE_SECONDS = 0.001
+# The weight of the newest measurement in the running mean.
+NEWEST = 0.2
+
+
+class OnnxRuntime:
+    """One ONNX model. Short runs happen on the event loop, longer ones in the pool; which is which is measured as it runs."""
+
+    def __init__(self, *, session: InferenceSession, columns: Sequence[Column], pool: BlockingPool) -> None:
+        inputs = session.get_inputs()
+        self._session = session
+        self._feeder: Feeder = feeder(inputs, columns)
+        self._outputs = OutputReader(session.get_outputs())
+        self._pool = pool
+        # Some graphs were exported for exactly one row; they are run row by row.
+        self._one_at_a_time = any(given.shape[:1] == [1] for given in inputs)
+        self._row_seconds = INLINE_SECONDS
+
+    def nullable(self, column: int) -> bool:
+        """Whether the model can be given a null for a column."""
+        return self._feeder.nullable(column)
+
+    async def predict(self, rows: Rows) -> list[Answer]:
+        """Answer N rows.
+
+        Raises:
+            PlatformError: MODEL_FAILED when the graph fails on these rows; OVERLOADED and DEADLINE_EXCEEDED of the pool.
+        """
+        if len(rows) * self._row_seconds < INLINE_SECONDS:
+            return self._predict(rows)
+        return await self._pool.run(self._predict, rows)
+
+    def _predict(self, rows: Rows) -> list[Answer]:
+        started = time.perf_counter()
+        try:
+            found = [self._run([row]) for row in rows] if self._one_at_a_time else [self._run(rows)]
+        except Exception as error:  # ONNX Runtime's errors and NumPy's have no common class
+            _log.warning("onnx_run_failed", error=repr(error)[:500], rows=len(rows))
+            raise failed("The model failed on these inputs.") from error
+        spent = (time.perf_counter() - started) / len(rows)
+        self._row_seconds += NEWEST * (spent - self._row_seconds)
+        return [answer for batch in found for answer in batch]
+
+    def _run(self, rows: Rows) -> list[Answer]:
+        outputs, probabilities = self._outputs.read(self._session.run(None, self._feeder.feeds(rows)), len(rows))
+        return answers(outputs, probabilities)
+
+
+async def load_onnx(folder: Path, columns: Sequence[Column], pool: BlockingPool) -> OnnxRuntime:
+    """Load the ONNX graph of an MLflow model folder.
+
+    Raises:
+        PlatformError: MODEL_ARTIFACT_MISSING when the folder does not hold what it should; MODEL_FAILED when ONNX Runtime cannot
+            load the graph or the graph does not take the signature's columns.
+    """
+    session = await pool.run(_session, folder)
+    try:
+        return OnnxRuntime(session=session, columns=columns, pool=pool)
+    except MisfitError as error:
+        raise failed(f"The model cannot be served: {error}.") from error
+
+
+def failed(message: str) -> PlatformError:
+    """The error for a model that does not do what it should."""
+    return PlatformError(
+        errors_pb2.ERROR_REASON_MODEL_FAILED,
+        message,
+        remedy="Check the inputs against the model's signature and training data; the server's log has the model's own words.",
+    )
+
+
+def _session(folder: Path) -> InferenceSession:
+    import onnxruntime  # noqa: PLC0415  # takes 0.4 s
+
+    graph = _graph(folder)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors have no common class
+        _log.warning("onnx_load_failed", error=repr(error)[:500], graph=str(graph))
+        raise failed("ONNX Runtime cannot load the model.") from error
+
+
+def _graph(folder: Path) -> Path:
+    try:
+        described: dict[str, Any] = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))
+        graph = (folder / str(described["flavors"]["onnx"]["data"])).resolve()
+    except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise _artifact_missing() from error
+    if not graph.is_relative_to(folder.resolve()) or not graph.is_file():
+        raise _artifact_missing()
+    return graph
+
+
+def _artifact_missing() -> PlatformError:
+    return PlatformError(
+        errors_pb2.ERROR_REASON_MODEL_ARTIFACT_MISSING,
+        "The files of the model version hold no ONNX graph.",
+        remedy="Train and register the model again.",
+    )

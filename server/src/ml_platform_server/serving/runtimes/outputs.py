@@ -1,0 +1,73 @@
+"""What an ONNX graph gives, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
+
+import numpy as np
+
+from ml_platform_server.serving.answers import finite, probability
+
+MATRIX = 2
+
+
+class GraphOutput(Protocol):
+    """What ONNX Runtime tells of an output (onnxruntime.NodeArg)."""
+
+    name: str
+    type: str
+
+
+class OutputReader:
+    """Reads the outputs of one graph. Which of them are class probabilities is found out once, from names and types."""
+
+    def __init__(self, outputs: Sequence[GraphOutput]) -> None:
+        self._names = [output.name for output in outputs]
+        self._probabilities = _probabilities_at(outputs)
+
+    def read(self, found: Sequence[object], rows: int) -> tuple[dict[str, list[object]], list[float | None] | None]:
+        """The outputs by name, one plain value a row, and each row's probability if the graph is a classifier that gives them."""
+        outputs = {name: _per_row(output, rows) for name, output in zip(self._names, found, strict=True)}
+        at = self._probabilities
+        if at is None:
+            return outputs, None
+        labels = outputs[self._names[0]]
+        return outputs, [probability(label, given) for label, given in zip(labels, outputs[self._names[at]], strict=True)]
+
+
+def _probabilities_at(outputs: Sequence[GraphOutput]) -> int | None:
+    """The position of the class probabilities of a graph whose first output is a label."""
+    if outputs[0].type not in ("tensor(int64)", "tensor(int32)", "tensor(string)", "tensor(bool)"):
+        return None
+    for at, output in enumerate(outputs[1:], start=1):
+        scores = output.type.startswith("seq(map(") or (output.type in ("tensor(float)", "tensor(double)"))
+        if scores and ("prob" in output.name.lower() or len(outputs) == MATRIX):
+            return at
+    return None
+
+
+def _per_row(output: object, rows: int) -> list[object]:
+    """One plain value a row; a column of single values is given as single values."""
+    if isinstance(output, np.ndarray):
+        return _array_per_row(output, rows)
+    if isinstance(output, list) and len(output) == rows:
+        return [_entry(item) for item in output]
+    raise ValueError("an output that is not one value a row")
+
+
+def _array_per_row(array: np.ndarray[Any, np.dtype[Any]], rows: int) -> list[object]:
+    if array.ndim == 0 and rows == 1:
+        array = array.reshape(1)
+    if array.ndim == 0 or array.shape[0] != rows:
+        raise ValueError(f"an output of shape {array.shape} for {rows} rows")
+    if array.ndim == MATRIX and array.shape[1] == 1:
+        array = array.reshape(rows)
+    plain = cast(list[object], array.tolist())
+    return plain if array.dtype.kind != "f" or np.isfinite(array).all() else [finite(value) for value in plain]
+
+
+def _entry(item: object) -> object:
+    if isinstance(item, dict):
+        return {str(name): finite(value) for name, value in item.items()}
+    return finite(item.tolist() if isinstance(item, np.ndarray) else item)

@@ -1,0 +1,78 @@
+"""Between protobuf's Value and plain Python."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from google.protobuf import struct_pb2
+
+
+def plain(value: struct_pb2.Value) -> object:
+    """What a Value holds: None, bool, float, str, list or dict."""
+    kind = value.WhichOneof("kind")
+    if kind == "number_value":
+        return value.number_value
+    if kind == "string_value":
+        return value.string_value
+    if kind == "bool_value":
+        return value.bool_value
+    if kind == "list_value":
+        return [plain(item) for item in value.list_value.values]
+    if kind == "struct_value":
+        return {name: plain(item) for name, item in value.struct_value.fields.items()}
+    return None
+
+
+def to_value(thing: object) -> struct_pb2.Value:
+    """A Value that holds a plain thing. What JSON cannot say becomes what it can: NaN and infinity null, times and bytes text."""
+    value = struct_pb2.Value()
+    _fill(value, thing)
+    return value
+
+
+def to_struct(things: Mapping[str, object]) -> struct_pb2.Struct:
+    """A Struct that holds plain things by name."""
+    struct = struct_pb2.Struct()
+    for name, thing in things.items():
+        _fill(struct.fields[name], thing)
+    return struct
+
+
+def _fill(value: struct_pb2.Value, thing: object) -> None:
+    match thing:
+        case bool():
+            value.bool_value = thing
+        case float() | int():
+            _fill_number(value, thing)
+        case str():
+            value.string_value = thing
+        case list() | tuple():
+            value.list_value.SetInParent()
+            for item in thing:
+                _fill(value.list_value.values.add(), item)
+        case dict():
+            value.struct_value.SetInParent()
+            for name, item in thing.items():
+                _fill(value.struct_value.fields[str(name)], item)
+        case datetime():
+            value.string_value = as_text(thing)
+        case bytes():
+            value.string_value = base64.b64encode(thing).decode()
+        case _:
+            value.null_value = struct_pb2.NULL_VALUE
+
+
+def _fill_number(value: struct_pb2.Value, number: float) -> None:
+    if math.isfinite(number):
+        value.number_value = number
+    else:
+        value.null_value = struct_pb2.NULL_VALUE
+
+
+def as_text(time: datetime) -> str:
+    """A point in time as RFC 3339 has it. One without a zone is in UTC."""
+    aware = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    return aware.isoformat().replace("+00:00", "Z")
