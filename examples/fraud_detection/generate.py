@@ -24,14 +24,14 @@ SNAPSHOT_DAYS = 7
 
 # Name, share among honest payments, share among frauds, typical amount as a multiple of the user's own.
 CATEGORIES = (
-    ("groceries", 0.30, 0.08, 0.7),
-    ("restaurants", 0.20, 0.07, 0.6),
+    ("grocery", 0.30, 0.08, 0.7),
+    ("restaurant", 0.20, 0.07, 0.6),
     ("fuel", 0.13, 0.05, 0.8),
     ("clothing", 0.12, 0.12, 1.2),
     ("entertainment", 0.10, 0.08, 0.8),
     ("electronics", 0.06, 0.24, 2.5),
     ("travel", 0.05, 0.14, 3.5),
-    ("gift_cards", 0.04, 0.22, 1.0),
+    ("gift_card", 0.04, 0.22, 1.0),
 )
 _NAMES = np.array([name for name, _, _, _ in CATEGORIES])
 _HONEST_SHARES = np.array([share for _, share, _, _ in CATEGORIES])
@@ -107,7 +107,6 @@ def _day(day: date, users: Users, seed: int) -> pd.DataFrame:
             "merchant_category": _NAMES[category],
             "is_international": abroad,
             "hour_of_day": hour.astype(np.int64),
-            "day_of_week": np.full(count, day.weekday(), dtype=np.int64),
             "is_fraud": fraud.astype(np.int64),
         }
     )

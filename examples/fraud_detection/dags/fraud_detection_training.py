@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 DATA_SOURCE = "transactions"
 FEATURE_SERVICE = "fraud_detection_v1"
 LABEL = "is_fraud"
-REQUEST_COLUMNS = ["amount", "merchant_category", "is_international", "hour_of_day", "day_of_week"]
+REQUEST_COLUMNS = ["amount", "merchant_category", "is_international", "hour_of_day"]
 CATEGORICAL = ["merchant_category"]
 MAX_ROWS = 20_000  # Keeps the point-in-time join and the training within seconds.
 HOLD_OUT = 0.25  # The newest quarter.
@@ -71,7 +71,7 @@ class Config:
             max_depth=int(_number("max_depth", given["max_depth"], 1, 16, whole=True)),
             learning_rate=_number("learning_rate", given["learning_rate"], 0.0001, 1),
         )
-        if config.data_start_date and config.data_end_date and config.data_start_date > config.data_end_date:
+        if (config.data_start_date or date.min) > (config.data_end_date or date.max):
             raise ValueError(f"data_start_date {config.data_start_date} lies after data_end_date {config.data_end_date}")
         return config
 
@@ -203,7 +203,7 @@ def split(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def pipeline(config: Config, numeric: list[str]) -> Pipeline:
-    """One-hot categories and plain numbers into gradient boosting; a category never seen before counts as none."""
+    """One-hot categories and plain numbers into gradient boosting; a category never seen counts as none."""
     from sklearn.compose import ColumnTransformer
     from sklearn.ensemble import GradientBoostingClassifier
     from sklearn.pipeline import Pipeline
