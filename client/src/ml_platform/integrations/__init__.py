@@ -1,0 +1,1 @@
+"""Small pieces that other tools load into their own processes."""
