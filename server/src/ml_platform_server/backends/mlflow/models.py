@@ -130,13 +130,16 @@ class Models:
             message.signature.CopyFrom(details.signature)
         return message
 
-    async def details(self, model_name: str, version: int) -> ModelDetails:
-        """What the files of a version tell: its signature and its flavours.
+    async def details(self, model_name: str, version: int, *, fresh: bool = False) -> ModelDetails:
+        """What the files of a version tell: its signature and its flavours. `fresh` looks whether the files are still there.
 
         Raises:
             PlatformError: MODEL_NOT_FOUND, MODEL_VERSION_NOT_FOUND, MODEL_ARTIFACT_MISSING.
         """
-        return await self._details_of(await self._version(model_name, version))
+        found = await self._version(model_name, version)
+        if fresh:
+            self._details.pop(_details_key(found), None)
+        return await self._details_of(found)
 
     async def download(self, model_name: str, version: int, target: Path) -> Path:
         """Fetch the whole folder of a version, for whoever runs it. It may take minutes.
@@ -190,7 +193,7 @@ class Models:
 
     async def _details_of(self, version: ModelVersion) -> ModelDetails:
         name, number = version.name, int(version.version)
-        key = (name, number, version.creation_timestamp)
+        key = _details_key(version)
         if key not in self._details:
             missing = artifacts.artifact_missing(name, number)
             found = await self._backend.call(
@@ -200,6 +203,10 @@ class Models:
                 self._details.pop(next(iter(self._details)))
             self._details[key] = found
         return self._details[key]
+
+
+def _details_key(version: ModelVersion) -> tuple[str, int, int]:
+    return version.name, int(version.version), version.creation_timestamp
 
 
 def _tags_to_keep(request: models_pb2.RegisterModelRequest) -> dict[str, str]:

@@ -1,0 +1,45 @@
+"""Materialization jobs: load features from the history into the online store."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ml_platform.v1 import jobs_pb2
+from ml_platform.v1.features_pb2 import MaterializeFeaturesRequest
+from ml_platform.v1.jobs_pb2 import Job
+from ml_platform_server.call import Call
+from ml_platform_server.jobs.jobs import Jobs, NewJob
+from ml_platform_server.jobs.needs import Views
+from ml_platform_server.settings import AirflowSettings
+
+
+class Materialization:
+    """Starts materialization jobs."""
+
+    def __init__(self, *, jobs: Jobs, views: Views, settings: AirflowSettings) -> None:
+        self._jobs = jobs
+        self._views = views
+        self._settings = settings
+
+    async def submit(self, request: MaterializeFeaturesRequest, call: Call) -> Job:
+        """Start a job that loads views for a window of time.
+
+        Raises:
+            PlatformError: FEATURE_VIEW_NOT_FOUND, and what Jobs.submit raises.
+        """
+        names = list(dict.fromkeys(request.feature_views))
+        await asyncio.gather(*(self._views.get(name) for name in names))
+        conf = {
+            "feature_views": names,
+            "start_time": request.start_time.ToJsonString(),
+            "end_time": request.end_time.ToJsonString(),
+        }
+        return await self._jobs.submit(
+            NewJob(
+                kind=jobs_pb2.JOB_KIND_MATERIALIZATION,
+                pipeline=self._settings.materialization_pipeline,
+                conf=conf,
+                principal=call.principal.name,
+                request_id=request.request_id,
+            )
+        )

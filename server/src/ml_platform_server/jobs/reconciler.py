@@ -1,0 +1,109 @@
+"""What follows from the end of a deployment's checks: traffic moves or stays, and the registry's aliases follow."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from ml_platform.v1 import deployments_pb2, errors_pb2, jobs_pb2
+from ml_platform.v1.deployments_pb2 import Environment
+from ml_platform.v1.jobs_pb2 import Job
+from ml_platform_server.errors import PlatformError
+from ml_platform_server.jobs.clock import Clock
+from ml_platform_server.jobs.deployments import ENVIRONMENTS
+from ml_platform_server.jobs.jobs import Jobs
+from ml_platform_server.jobs.needs import Registry
+from ml_platform_server.settings import JobSettings
+from ml_platform_server.store.deployments import DeploymentRecords
+from ml_platform_server.store.tables import DeploymentRow
+
+log = structlog.get_logger(__name__)
+
+MIRROR_PATIENCE = 3.0
+"""Seconds that the end of a deployment waits for the registry's aliases; what is not done by then is done later."""
+
+_VERSION_IS_GONE = frozenset({errors_pb2.ERROR_REASON_MODEL_NOT_FOUND, errors_pb2.ERROR_REASON_MODEL_VERSION_NOT_FOUND})
+
+
+class Reconciler:
+    """Looks after deployments in progress, whether or not anybody watches, and survives whatever goes wrong in a round.
+
+    Several servers may do this at once: the records let exactly one of them make an end count.
+    """
+
+    def __init__(
+        self, *, records: DeploymentRecords, jobs: Jobs, registry: Registry, settings: JobSettings, clock: Clock
+    ) -> None:
+        self._records = records
+        self._jobs = jobs
+        self._registry = registry
+        self._settings = settings
+        self._clock = clock
+        self._stopped = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        # Whoever sees the end of a job first settles it, so that who is told of the end finds the traffic moved.
+        jobs.on_end(jobs_pb2.JOB_KIND_DEPLOYMENT, self.settle)
+
+    async def open(self) -> None:
+        """Begin the rounds."""
+        self._task = asyncio.create_task(self._rounds(), name="reconcile deployments")
+
+    async def close(self) -> None:
+        """End the rounds."""
+        self._stopped.set()
+        if self._task:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def reconcile(self) -> None:
+        """One round: look at the job of every deployment in progress, and mirror what is not mirrored."""
+        for row in await self._records.in_progress():
+            try:
+                await self._jobs.get(row.job_id)
+            except PlatformError as error:
+                log.warning("deployment_look_failed", deployment_id=row.deployment_id, error=error.message)
+        await self.mirror()
+
+    async def settle(self, job: Job) -> None:
+        """Make the end of a deployment's job count: traffic moves if it ended well, and stays if not."""
+        row = await self._records.of_job(job.job_id)
+        if row is None or row.state != deployments_pb2.DEPLOYMENT_STATE_IN_PROGRESS:
+            return
+        if job.state != jobs_pb2.JOB_STATE_SUCCESS:
+            if await self._records.fail(row.deployment_id, job.message):
+                log.info("deployment_failed", deployment_id=row.deployment_id, model_name=row.model_name, why=job.message)
+            return
+        if await self._records.activate(row.deployment_id):
+            log.info("deployment_activated", deployment_id=row.deployment_id, model_name=row.model_name, version=row.version)
+        try:
+            await asyncio.wait_for(self.mirror(), MIRROR_PATIENCE)
+        except TimeoutError:
+            log.warning("alias_mirror_late", deployment_id=row.deployment_id)
+
+    async def mirror(self) -> None:
+        """Point the registry's aliases to what is active, so that other tools see the same truth."""
+        for row in await self._records.unmirrored():
+            try:
+                await self._mirror(row)
+            except PlatformError as error:
+                log.warning("alias_mirror_failed", deployment_id=row.deployment_id, error=error.message)
+
+    async def _mirror(self, row: DeploymentRow) -> None:
+        alias = ENVIRONMENTS[Environment.ValueType(row.environment)]
+        try:
+            await self._registry.set_alias(row.model_name, alias, row.version)
+        except PlatformError as error:
+            if error.reason not in _VERSION_IS_GONE:
+                raise
+            # Deleted from the registry by somebody; an alias has nothing left to point to, now or later.
+            log.warning("alias_without_version", deployment_id=row.deployment_id, model_name=row.model_name, version=row.version)
+        await self._records.mark_mirrored(row)
+
+    async def _rounds(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                await self.reconcile()
+            except Exception:
+                log.exception("reconcile_failed")
+            await self._clock.wait(self._stopped, self._settings.reconcile_interval)

@@ -1,0 +1,116 @@
+"""Training jobs: from what a caller asks for to the flat configuration that a pipeline is given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from datetime import date
+from typing import Any
+
+from google.protobuf.struct_pb2 import Value
+
+from ml_platform.v1 import errors_pb2, jobs_pb2
+from ml_platform.v1.jobs_pb2 import Job
+from ml_platform.v1.training_pb2 import SubmitTrainingJobRequest
+from ml_platform_server.call import Call
+from ml_platform_server.errors import PlatformError, Violation
+from ml_platform_server.jobs.jobs import Jobs, NewJob
+from ml_platform_server.jobs.needs import Tracking
+from ml_platform_server.settings import AirflowSettings
+
+RESERVED = ("experiment_name", "data_start_date", "data_end_date")
+
+LARGEST_EXACT = 2.0**53
+"""Beyond it a double does not tell neighbouring integers apart, so it stays a double."""
+
+
+class Training:
+    """Starts training jobs."""
+
+    def __init__(self, *, jobs: Jobs, tracking: Tracking, settings: AirflowSettings) -> None:
+        self._jobs = jobs
+        self._tracking = tracking
+        self._settings = settings
+
+    async def submit(self, request: SubmitTrainingJobRequest, call: Call) -> Job:
+        """Start a training job.
+
+        Raises:
+            PlatformError: INVALID_FIELDS, EXPERIMENT_NOT_FOUND, and what Jobs.submit raises.
+        """
+        pipeline = request.pipeline or self._settings.training_pipeline
+        violations = [*_violations(request)]
+        if not pipeline:
+            violations.append(Violation("pipeline", "is needed, because this server has no default pipeline"))
+        if violations:
+            raise PlatformError(
+                errors_pb2.ERROR_REASON_INVALID_FIELDS,
+                " ".join(f"{violation.field}: {violation.description}." for violation in violations),
+                remedy="Correct the fields and call again.",
+                violations=violations,
+            )
+        await self._tracking.get(name=request.experiment_name)
+        return await self._jobs.submit(
+            NewJob(
+                kind=jobs_pb2.JOB_KIND_TRAINING,
+                pipeline=pipeline,
+                conf=configuration(request),
+                principal=call.principal.name,
+                request_id=request.request_id,
+                experiment_name=request.experiment_name,
+            )
+        )
+
+
+def configuration(request: SubmitTrainingJobRequest) -> dict[str, Any]:
+    """What the pipeline is given: experiment and dates where given, and every parameter, integers being integers again."""
+    conf: dict[str, Any] = {"experiment_name": request.experiment_name}
+    if request.data_start_date:
+        conf["data_start_date"] = request.data_start_date
+    if request.data_end_date:
+        conf["data_end_date"] = request.data_end_date
+    return conf | {name: _plain(value) for name, value in request.parameters.fields.items()}
+
+
+def _plain(value: Value) -> Any:  # noqa: ANN401  # whatever JSON can hold
+    """A protobuf value as Python has it; a number without a fraction as an integer."""
+    match value.WhichOneof("kind"):
+        case "struct_value":
+            return {name: _plain(item) for name, item in value.struct_value.fields.items()}
+        case "list_value":
+            return [_plain(item) for item in value.list_value.values]
+        case "number_value":
+            number = value.number_value
+            return int(number) if number.is_integer() and abs(number) <= LARGEST_EXACT else number
+        case "string_value":
+            return value.string_value
+        case "bool_value":
+            return value.bool_value
+        case _:
+            return None
+
+
+def _violations(request: SubmitTrainingJobRequest) -> Iterator[Violation]:
+    for name in ("data_start_date", "data_end_date"):
+        if not _is_date(getattr(request, name)):
+            yield Violation(name, "is not a day of the calendar")
+    for name, value in request.parameters.fields.items():
+        if name in RESERVED:
+            yield Violation(f"parameters.{name}", "is a reserved name; use the request's field of that name")
+        elif not _is_finite(_plain(value)):
+            yield Violation(f"parameters.{name}", "holds a number that is not finite")
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return not text or bool(date.fromisoformat(text))
+    except ValueError:
+        return False
+
+
+def _is_finite(value: object) -> bool:
+    if isinstance(value, dict):
+        return all(map(_is_finite, value.values()))
+    if isinstance(value, list):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)

@@ -1,0 +1,69 @@
+"""What the platform remembers of its jobs: who submitted what, and how each stood when somebody last looked."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.exc import IntegrityError
+
+from ml_platform.v1.jobs_pb2 import JobKind, JobState
+from ml_platform_server.store.database import Database
+from ml_platform_server.store.paging import Page
+from ml_platform_server.store.tables import JobRow
+
+
+class JobRecords:
+    """The jobs table."""
+
+    def __init__(self, *, database: Database) -> None:
+        self._database = database
+
+    async def add(self, row: JobRow) -> bool:
+        """Keep a new job; False if one of this id is kept already."""
+        try:
+            async with self._database.session() as session:
+                session.add(row)
+        except IntegrityError:
+            return False
+        return True
+
+    async def get(self, job_id: str) -> JobRow | None:
+        """One job."""
+        async with self._database.session() as session:
+            return await session.get(JobRow, job_id)
+
+    async def list(
+        self, page: Page, *, experiment_name: str = "", kind: JobKind.ValueType | None = None
+    ) -> tuple[list[JobRow], str]:
+        """A page of jobs, newest first, and the token of the next page.
+
+        Raises:
+            PlatformError: PAGE_TOKEN_INVALID.
+        """
+        query = select(JobRow)
+        if experiment_name:
+            query = query.where(JobRow.experiment_name == experiment_name)
+        if kind:
+            query = query.where(JobRow.kind == kind)
+        query = page.select(query, JobRow.create_time, JobRow.job_id)
+        async with self._database.session() as session:
+            rows = (await session.scalars(query)).all()
+        return page.cut(rows, lambda row: (row.create_time, row.job_id))
+
+    async def refresh(self, job_id: str, *, state: JobState.ValueType, message: str, end_time: datetime | None) -> None:
+        """Remember how a job stands."""
+        change = update(JobRow).where(JobRow.job_id == job_id).values(state=state, message=message, end_time=end_time)
+        async with self._database.session() as session:
+            await session.execute(change)
+
+    async def remove(self, job_id: str) -> None:
+        """Forget a job that never was."""
+        async with self._database.session() as session:
+            await session.execute(delete(JobRow).where(JobRow.job_id == job_id))
+
+    async def count_since(self, kind: JobKind.ValueType, since: datetime) -> int:
+        """How many jobs of a kind were submitted since then."""
+        query = select(func.count()).select_from(JobRow).where(JobRow.kind == kind, JobRow.create_time >= since)
+        async with self._database.session() as session:
+            return (await session.scalar(query)) or 0

@@ -1,0 +1,68 @@
+"""Pages of rows, newest first, with opaque tokens that stay right while rows are added."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, Select, tuple_
+from sqlalchemy.orm import InstrumentedAttribute
+
+from ml_platform_server.backends.paging import page_length, page_token_invalid
+
+Statement = TypeVar("Statement", bound=Select[Any])
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True)
+class Page:
+    """The page of a list that a caller asks for. `size` 0 means the default; too large a size is capped."""
+
+    size: int = 0
+    token: str = ""
+
+    @property
+    def limit(self) -> int:
+        """How many rows the page holds at most."""
+        return page_length(self.size)
+
+    def select(self, query: Statement, time: InstrumentedAttribute[datetime], key: InstrumentedAttribute[str]) -> Statement:
+        """Limit a query to this page, and to one row more, which tells whether there is a next page.
+
+        Raises:
+            PlatformError: PAGE_TOKEN_INVALID.
+        """
+        if self.token:
+            query = query.where(_before(time, key, *_decode(self.token)))
+        return query.order_by(time.desc(), key.desc()).limit(self.limit + 1)
+
+    def cut(self, rows: Sequence[Row], position: Any) -> tuple[list[Row], str]:  # noqa: ANN401  # a function of a Row
+        """The rows of this page and the token of the next; `position` gives a row's (time, key)."""
+        page = list(rows[: self.limit])
+        return page, _encode(*position(page[-1])) if len(rows) > self.limit else ""
+
+
+def _before(
+    time: InstrumentedAttribute[datetime], key: InstrumentedAttribute[str], last_time: datetime, last_key: str
+) -> ColumnElement[bool]:
+    return tuple_(time, key) < tuple_(last_time, last_key)
+
+
+def _encode(time: datetime, key: str) -> str:
+    return base64.urlsafe_b64encode(json.dumps([time.isoformat(), key]).encode()).decode().rstrip("=")
+
+
+def _decode(token: str) -> tuple[datetime, str]:
+    try:
+        time, key = json.loads(base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True))
+        moment = datetime.fromisoformat(time)
+    except (binascii.Error, ValueError, TypeError):
+        raise page_token_invalid() from None
+    if moment.tzinfo is None or not isinstance(key, str):
+        raise page_token_invalid()
+    return moment, key
