@@ -196,9 +196,7 @@ def split(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     older, newer = rows.iloc[:edge].reset_index(drop=True), rows.iloc[edge:].reset_index(drop=True)
     for name, part in (("older", older), ("newer", newer)):
         if part[LABEL].nunique() < 2:
-            raise ValueError(
-                f"the {name} part of the data ({len(part)} rows) does not hold both frauds and honest payments: take more days"
-            )
+            raise ValueError(f"the {name} {len(part)} rows do not hold both frauds and honest payments: take more days")
     return older, newer
 
 
@@ -209,12 +207,8 @@ def pipeline(config: Config, numeric: list[str]) -> Pipeline:
     from sklearn.pipeline import Pipeline
     from sklearn.preprocessing import OneHotEncoder
 
-    columns = ColumnTransformer(
-        [
-            ("category", OneHotEncoder(handle_unknown="ignore", sparse_output=False), CATEGORICAL),
-            ("number", "passthrough", numeric),
-        ]
-    )
+    one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    columns = ColumnTransformer([("category", one_hot, CATEGORICAL), ("number", "passthrough", numeric)])
     boosting = GradientBoostingClassifier(
         n_estimators=config.n_estimators,
         max_depth=config.max_depth,
