@@ -28,7 +28,8 @@ NOBODY = Principal(name="", key_id="", scopes=frozenset())
 class Call:
     """One call on its way through the interceptors to a service and back.
 
-    `deadline` is on the clock of `time.monotonic`. `facts` is what the access log tells beside the usual.
+    `deadline` is on the clock of `time.monotonic`. `facts` is what the access log tells beside the usual. `authorization` is the
+    metadata of that name as it came; it holds the key, so it is never shown.
     """
 
     method: str
@@ -36,6 +37,7 @@ class Call:
     context: grpc.aio.ServicerContext  # type: ignore[type-arg]  # the same for every request and response type
     deadline: float
     principal: Principal = NOBODY
+    authorization: str = field(default="", repr=False)
     facts: dict[str, object] = field(default_factory=dict)
 
 

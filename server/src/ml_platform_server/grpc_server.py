@@ -1,0 +1,115 @@
+"""The gRPC server itself: its port, its options, the chain around its services, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import grpc
+import structlog
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc_health.v1 import health, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from ml_platform_server.interceptors.access_log import AccessLog
+from ml_platform_server.interceptors.auth import Auth, Verify
+from ml_platform_server.interceptors.chain import Chain
+from ml_platform_server.interceptors.deadline import Deadline
+from ml_platform_server.interceptors.errors import Errors
+from ml_platform_server.interceptors.idempotency import Idempotency
+from ml_platform_server.interceptors.request_id import RequestId
+from ml_platform_server.interceptors.shutdown import Shutdown
+from ml_platform_server.interceptors.validation import Validation
+from ml_platform_server.services.registry import register, register_fallback
+from ml_platform_server.settings import ServerSettings
+from ml_platform_server.store.done_calls import DoneCalls
+
+# What gRPC needs to send the last answers after the last call has ended.
+_LAST_WORDS = 0.5
+_log = structlog.get_logger(__name__)
+
+
+class StartError(Exception):
+    """The server cannot start; the text tells the operator why."""
+
+
+class GrpcServer:
+    """Serves the services given, and the standard health and reflection beside them.
+
+    Args:
+        settings: host, port, limits.
+        verify: finds out whose key it is.
+        calls: keeps the answers to mutating calls.
+        services: each service of the contract with its servicer.
+        health_servicer: the standard health service, which somebody else keeps up to date.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: ServerSettings,
+        verify: Verify,
+        calls: DoneCalls,
+        services: Sequence[tuple[ServiceDescriptor, object]],
+        health_servicer: health.aio.HealthServicer,
+    ) -> None:
+        self._settings = settings
+        self._shutdown = Shutdown()
+        self._idempotency = Idempotency(calls=calls)
+        self._server = grpc.aio.server(options=_options(settings))
+        self.port = 0
+        told = (RequestId(), AccessLog(), Errors(), self._shutdown)
+        chain = Chain((*told, Auth(verify=verify), Deadline(default=settings.default_deadline), Validation(), self._idempotency))
+        register(self._server, services, wrap=chain.wrap)
+        health_pb2_grpc.add_HealthServicer_to_server(health_servicer, self._server)
+        names = [service.full_name for service, _ in services]
+        reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
+        register_fallback(self._server, wrap=Chain(told).wrap)
+
+    async def start(self) -> None:
+        """Take the port and serve.
+
+        Raises:
+            StartError: the port is not to be had.
+        """
+        host, port = self._settings.host, self._settings.port
+        address = f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+        try:
+            self.port = self._server.add_insecure_port(address)
+        except RuntimeError:
+            raise StartError(f"Port {port} on {host} cannot be had: another process uses it, or it may not be used.") from None
+        await self._server.start()
+
+    async def wait(self) -> None:
+        """Wait until the server has stopped."""
+        await self._server.wait_for_termination()
+
+    async def stop(self, grace: float) -> None:
+        """Accept nothing new, let calls end for `grace` seconds, tell what is left that the server shuts down, and stop."""
+        stopping = asyncio.create_task(self._server.stop(grace + 2 * _LAST_WORDS))
+        try:
+            async with asyncio.timeout(grace):
+                await self._shutdown.wait_idle()
+                await self._idempotency.close()
+        except TimeoutError:
+            _log.warning("calls_cut_off", after_seconds=grace)
+            self._shutdown.cut_off()
+        # Watchers of the standard health service never leave by themselves; nobody waits for them.
+        await self._server.stop(_LAST_WORDS)
+        await stopping
+
+
+def _options(settings: ServerSettings) -> list[tuple[str, int]]:
+    return [
+        # One process owns the port, so that a second start is told that it is taken.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", settings.max_message_bytes),
+        ("grpc.max_concurrent_streams", 1000),
+        # A connection whose other end is gone is noticed within 80 seconds.
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        # Clients may ping every ten seconds, calls or not: load balancers drop connections that are silent.
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ]

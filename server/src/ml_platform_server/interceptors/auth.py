@@ -1,0 +1,62 @@
+"""Establishes who calls, and whether the key allows this method."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from google.protobuf.message import Message
+
+from ml_platform.v1 import auth_pb2, errors_pb2
+from ml_platform_server import scopes
+from ml_platform_server.call import Call, Principal
+from ml_platform_server.errors import PlatformError
+from ml_platform_server.method import Handler, Method
+
+# Turns a key into its principal; raises PlatformError (API_KEY_INVALID) for a key that is none.
+Verify = Callable[[str], Awaitable[Principal]]
+
+
+class Auth:
+    """Lets a call pass whose key is valid and has the scope that the method declares.
+
+    Args:
+        verify: the store's look-up of keys. It is cached, so it seldom waits.
+    """
+
+    def __init__(self, *, verify: Verify) -> None:
+        self._verify = verify
+
+    def wrap(self, method: Method, proceed: Handler) -> Handler:
+        """See Interceptor."""
+        verify, scope = self._verify, method.scope
+        anyone = scope == auth_pb2.SCOPE_AUTHENTICATED
+
+        async def handle(request: object, call: Call) -> Message | None:
+            call.principal = await verify(_key_in(call.authorization))
+            if not anyone and scope not in call.principal.scopes:
+                raise _scope_missing(method)
+            return await proceed(request, call)
+
+        return handle
+
+
+def _key_in(authorization: str) -> str:
+    """The key in the metadata. The scheme's name is compared as HTTP has it, without regard to case."""
+    scheme, _, key = authorization.partition(" ")
+    if scheme.lower() != "bearer" or not key.strip():
+        raise PlatformError(
+            errors_pb2.ERROR_REASON_API_KEY_MISSING,
+            "The call brought no API key.",
+            remedy="Send it in the metadata 'authorization', as 'Bearer mlp_...'.",
+        )
+    return key.strip()
+
+
+def _scope_missing(method: Method) -> PlatformError:
+    name = scopes.name_of(method.scope)
+    return PlatformError(
+        errors_pb2.ERROR_REASON_SCOPE_MISSING,
+        f"{method.name} needs the scope {name}, which this API key lacks.",
+        remedy=f"Use a key that has the scope {name}.",
+        metadata={"scope": name},
+    )

@@ -1,0 +1,28 @@
+"""Puts the interceptors around a method once, when it is registered, so that a call costs only what they do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from ml_platform_server.method import Handler, Method
+
+
+class Interceptor(Protocol):
+    """One concern that every call passes."""
+
+    def wrap(self, method: Method, proceed: Handler) -> Handler:
+        """Return a handler that does its own part and calls `proceed`, or `proceed` itself where there is nothing to do."""
+
+
+class Chain:
+    """The interceptors in the order in which a call meets them."""
+
+    def __init__(self, interceptors: Sequence[Interceptor]) -> None:
+        self._interceptors = tuple(interceptors)
+
+    def wrap(self, method: Method, handler: Handler) -> Handler:
+        """Return the handler with every interceptor around it."""
+        for interceptor in reversed(self._interceptors):
+            handler = interceptor.wrap(method, handler)
+        return handler

@@ -1,0 +1,52 @@
+"""Gives each call its deadline, makes it known to everything that the call waits for, and ends unary calls when it passes."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+
+from google.protobuf.message import Message
+
+from ml_platform_server.call import Call, set_deadline
+from ml_platform_server.errors import deadline_exceeded
+from ml_platform_server.method import Handler, Method
+
+
+class Deadline:
+    """Takes the caller's deadline, or the default for a unary call that brings none."""
+
+    def __init__(self, *, default: float) -> None:
+        self._default = default
+
+    def wrap(self, method: Method, proceed: Handler) -> Handler:
+        """See Interceptor."""
+        if method.client_streaming or method.server_streaming:
+            return self._stream(proceed)
+        return self._unary(proceed)
+
+    def _unary(self, proceed: Handler) -> Handler:
+        async def handle(request: object, call: Call) -> Message | None:
+            remaining = call.context.time_remaining()
+            seconds = self._default if remaining is None else remaining
+            call.deadline = time.monotonic() + seconds
+            set_deadline(call.deadline)
+            try:
+                async with asyncio.timeout(seconds) as limit:
+                    return await proceed(request, call)
+            except TimeoutError:
+                if limit.expired():
+                    raise deadline_exceeded("The call") from None
+                raise
+
+        return handle
+
+    def _stream(self, proceed: Handler) -> Handler:
+        async def handle(request: object, call: Call) -> Message | None:
+            # gRPC itself ends a stream at the caller's deadline. One without a deadline may go on: what it waits for has limits.
+            remaining = call.context.time_remaining()
+            call.deadline = math.inf if remaining is None else time.monotonic() + remaining
+            set_deadline(None if remaining is None else call.deadline)
+            return await proceed(request, call)
+
+        return handle

@@ -1,0 +1,86 @@
+"""Turns every failure into a rich status. Nothing leaves as UNKNOWN; an unforeseen failure shows nothing but its request id."""
+
+from __future__ import annotations
+
+import asyncio
+from urllib.parse import quote
+
+import grpc
+import structlog
+from google.protobuf.message import Message
+
+from ml_platform.v1 import errors_pb2
+from ml_platform_server.call import Call
+from ml_platform_server.errors import PlatformError, to_status
+from ml_platform_server.interceptors.request_id import HEADER
+from ml_platform_server.method import Handler, Method
+
+_DETAILS = "grpc-status-details-bin"
+# A client refuses trailing metadata of more than 8 KiB, and would then see no error of ours at all. The text travels twice.
+_MAX_TEXT = 1200
+_MAX_DETAILS = 4500
+
+_log = structlog.get_logger(__name__)
+
+
+class Errors:
+    """Ends a call that failed with the code, the details and the request id that the failure stands for."""
+
+    def wrap(self, method: Method, proceed: Handler) -> Handler:
+        """See Interceptor."""
+
+        async def handle(request: object, call: Call) -> Message | None:
+            try:
+                return await proceed(request, call)
+            except PlatformError as error:
+                failure = error
+            except (grpc.aio.AbortError, grpc.aio.InternalError):
+                # The status was sent already, or the connection is gone: there is nobody left to tell.
+                raise
+            except asyncio.CancelledError:
+                if _was_cancelled():
+                    raise
+                failure = _unforeseen(method)
+            except Exception:  # noqa: BLE001  # whatever it was, the caller gets a status
+                failure = _unforeseen(method)
+            await end(call, failure)
+            return None
+
+        return handle
+
+
+async def end(call: Call, failure: PlatformError) -> None:
+    """End the call with the failure's status. Always raises, as grpc.aio's abort does."""
+    call.facts["code"] = failure.code.name
+    call.facts["reason"] = failure.reason_name
+    failure = _fitted(failure)
+    status = to_status(failure, call.request_id)
+    while len(status.SerializeToString()) > _MAX_DETAILS and failure.violations:
+        failure.violations = failure.violations[: len(failure.violations) // 2]
+        status = to_status(failure, call.request_id)
+    trailing = ((HEADER, call.request_id), (_DETAILS, status.SerializeToString()))
+    await call.context.abort(failure.code, status.message, trailing)
+
+
+def _fitted(failure: PlatformError) -> PlatformError:
+    """The failure with a text that fits into a header, where every character but plain ones takes three bytes a byte."""
+    text = failure.message
+    while len(quote(text)) > _MAX_TEXT:
+        text = text[: len(text) * 3 // 4].rstrip() + "…"
+    failure.message = text
+    return failure
+
+
+def _was_cancelled() -> bool:
+    """Whether somebody cancelled this call, rather than something that it waited for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _unforeseen(method: Method) -> PlatformError:
+    _log.exception("call_failed", method=method.full_name)
+    return PlatformError(
+        errors_pb2.ERROR_REASON_INTERNAL,
+        "The server failed in a way it did not foresee.",
+        remedy="Try again; if it goes on, give the request id to whoever runs the server: its log has the details.",
+    )

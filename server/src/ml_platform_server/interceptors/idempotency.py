@@ -1,0 +1,123 @@
+"""Makes a repeat of a mutating call harmless: the first answer to a request_id is kept and given again."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Coroutine
+
+import structlog
+from google.protobuf.message import Message
+
+from ml_platform.v1 import errors_pb2
+from ml_platform_server.call import Call, set_deadline
+from ml_platform_server.errors import PlatformError
+from ml_platform_server.method import Handler, Method
+from ml_platform_server.store.done_calls import TAKEOVER, CallKey, DoneCalls, Ticket
+
+# A repeat waits this long for the first call at most, and leaves itself this much time to say that it waited in vain.
+_PATIENCE = 5.0
+_MARGIN = 0.2
+_FIELD = "request_id"
+_FIRST_PAUSE = 0.05
+_LONGEST_PAUSE = 0.5
+
+_log = structlog.get_logger(__name__)
+
+
+class Idempotency:
+    """Runs a mutating call that brings a request_id once, whatever becomes of its caller.
+
+    The work is not cut off when the caller leaves or its deadline passes: what a backend was told to do cannot be taken back. The
+    answer is waited for and kept for the repeat.
+
+    Args:
+        calls: where the answers are kept.
+        longest: seconds that the work may take; less than what makes others believe that its process died.
+    """
+
+    def __init__(self, *, calls: DoneCalls, longest: float = TAKEOVER - 10) -> None:
+        self._calls = calls
+        self._longest = longest
+        self._working: set[asyncio.Task[Message | None]] = set()
+
+    def wrap(self, method: Method, proceed: Handler) -> Handler:
+        """See Interceptor."""
+        if not method.mutating or method.client_streaming or method.server_streaming:
+            return proceed
+
+        async def handle(request: Message, call: Call) -> Message | None:
+            request_id: str = getattr(request, _FIELD)
+            if not request_id:
+                return await proceed(request, call)
+            key = CallKey(call.principal.name, method.full_name, request_id)
+            fingerprint = hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
+            begun = await self._begin(key, fingerprint, call)
+            if isinstance(begun, bytes):
+                call.facts["repeated"] = True
+                return method.response_class.FromString(begun)
+            return await asyncio.shield(self._start(self._work(begun, proceed, request, call)))
+
+        return handle
+
+    async def close(self) -> None:
+        """Wait for the work whose callers have left."""
+        if self._working:
+            await asyncio.wait(self._working)
+
+    async def _begin(self, key: CallKey, fingerprint: bytes, call: Call) -> Ticket | bytes:
+        """Wait for the right to do the work, or for the answer of the call that has it."""
+        give_up = min(time.monotonic() + _PATIENCE, call.deadline - _MARGIN)
+        pause = _FIRST_PAUSE
+        while (begun := await self._calls.begin(key, fingerprint)) is None:
+            if time.monotonic() + pause > give_up:
+                raise _in_progress()
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+        return begun
+
+    def _start(self, work: Coroutine[None, None, Message | None]) -> asyncio.Task[Message | None]:
+        task: asyncio.Task[Message | None] = asyncio.create_task(work)
+        self._working.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Message | None]) -> None:
+        self._working.discard(task)
+        if not task.cancelled():
+            task.exception()  # Its caller may have left; then nobody else asks, and asyncio would complain.
+
+    async def _work(self, ticket: Ticket, proceed: Handler, request: Message, call: Call) -> Message | None:
+        set_deadline(time.monotonic() + self._longest)
+        try:
+            async with asyncio.timeout(self._longest):
+                response = await proceed(request, call)
+        except BaseException:
+            await self._forget(ticket)
+            raise
+        assert response is not None  # noqa: S101  # only methods with one response come here
+        await self._keep(ticket, response)
+        return response
+
+    async def _keep(self, ticket: Ticket, response: Message) -> None:
+        try:
+            await self._calls.finish(ticket, response.SerializeToString())
+        except PlatformError:
+            # The work is done, so the caller gets its answer; only a repeat will not find it.
+            _log.exception("answer_not_kept", method=ticket.key.method)
+
+    async def _forget(self, ticket: Ticket) -> None:
+        try:
+            await self._calls.abandon(ticket)
+        except PlatformError:
+            _log.exception("failed_call_not_forgotten", method=ticket.key.method)
+
+
+def _in_progress() -> PlatformError:
+    return PlatformError(
+        errors_pb2.ERROR_REASON_REQUEST_IN_PROGRESS,
+        "A call with this request_id is still running.",
+        remedy="Repeat the call, unchanged, to get its answer.",
+        retry_after=1.0,
+    )

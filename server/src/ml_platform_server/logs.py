@@ -1,0 +1,93 @@
+"""Logs: JSON lines on standard error, ours and the libraries' alike, written by a thread so that no call waits for a pipe."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import sys
+import threading
+from collections import deque
+from typing import TextIO
+
+import structlog
+
+from ml_platform_server.settings import LogSettings
+
+# Between two writes, in seconds. A thread woken for every line would cost a call more than its line does.
+_INTERVAL = 0.1
+# A reader that stands still must not fill the memory; the oldest lines go first.
+_MOST_LINES = 100_000
+
+
+class LineWriter:
+    """Collects lines and writes them together, now and then. `flush` writes what is left."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lines: deque[str] = deque(maxlen=_MOST_LINES)
+        self._writing = threading.Lock()
+        self._thread = threading.Thread(target=self._write_forever, name="log", daemon=True)
+        self._thread.start()
+        atexit.register(self.flush)
+
+    def msg(self, line: str) -> None:
+        """Take one line. Never waits."""
+        self._lines.append(line)
+
+    log = debug = info = warn = warning = error = critical = fatal = exception = failure = msg
+
+    def flush(self) -> None:
+        """Write every line taken so far."""
+        with self._writing:
+            lines = []
+            while self._lines:
+                lines.append(self._lines.popleft())
+            if lines:
+                self._stream.write("\n".join(lines) + "\n")
+                self._stream.flush()
+
+    def _write_forever(self) -> None:
+        pause = threading.Event()
+        while True:
+            pause.wait(_INTERVAL)
+            self.flush()
+
+
+class _LibraryHandler(logging.Handler):
+    """Passes what libraries log to the same writer, in the same form."""
+
+    def __init__(self, writer: LineWriter, formatter: logging.Formatter) -> None:
+        super().__init__()
+        self._writer = writer
+        self.setFormatter(formatter)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take one record."""
+        self._writer.msg(self.format(record))
+
+
+def configure(settings: LogSettings, stream: TextIO | None = None) -> LineWriter:
+    """Make every log of this process go to one stream, standard error by default."""
+    writer = LineWriter(stream or sys.stderr)
+    level = logging.getLevelNamesMapping()[settings.level.upper()]
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer() if settings.json_lines else structlog.dev.ConsoleRenderer(colors=False)
+    )
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.processors.format_exc_info, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=lambda *_: writer,
+        cache_logger_on_first_use=True,
+    )
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, structlog.processors.format_exc_info, renderer],
+    )
+    # Libraries tell a lot that nobody needs; what is wrong they tell as warnings.
+    logging.basicConfig(level=max(level, logging.WARNING), handlers=[_LibraryHandler(writer, formatter)], force=True)
+    return writer

@@ -1,0 +1,66 @@
+"""What the contract says of a method: its messages, its kind, the scope it needs, and whether it changes anything."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor_pb2 import MethodOptions
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from ml_platform.v1 import auth_pb2
+from ml_platform.v1.auth_pb2 import Scope
+from ml_platform_server.call import Call
+
+# Every call passes through functions of this one type, whatever its kind. The request is bytes (an async iterator of them, if the
+# client streams) until the validation has turned it into messages. The handler of a method that streams its responses writes them
+# itself and returns None; so an interceptor is written once for all four kinds.
+Handler = Callable[[Any, Call], Awaitable[Message | None]]
+
+
+class ContractError(Exception):
+    """The contract and the code do not fit together, so the server cannot start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One method of the contract. `mutating` says that it takes a request_id and may change something."""
+
+    full_name: str
+    name: str
+    scope: Scope.ValueType
+    request_class: type[Message]
+    response_class: type[Message]
+    client_streaming: bool
+    server_streaming: bool
+    mutating: bool
+
+
+def methods_of(service: ServiceDescriptor) -> list[Method]:
+    """Every method of a service.
+
+    Raises:
+        ContractError: a method declares no scope.
+    """
+    return [_method(descriptor) for descriptor in service.methods]
+
+
+def _method(descriptor: MethodDescriptor) -> Method:
+    options = descriptor.GetOptions()
+    scope = options.Extensions[auth_pb2.scope]
+    if scope == auth_pb2.SCOPE_UNSPECIFIED:
+        raise ContractError(f"{descriptor.full_name} declares no scope, so nobody may call it.")
+    changes = options.idempotency_level != MethodOptions.NO_SIDE_EFFECTS
+    return Method(
+        full_name=f"/{descriptor.containing_service.full_name}/{descriptor.name}",
+        name=descriptor.name,
+        scope=scope,
+        request_class=GetMessageClass(descriptor.input_type),
+        response_class=GetMessageClass(descriptor.output_type),
+        client_streaming=descriptor.client_streaming,
+        server_streaming=descriptor.server_streaming,
+        mutating=changes and "request_id" in descriptor.input_type.fields_by_name,
+    )

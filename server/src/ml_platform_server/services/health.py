@@ -1,0 +1,136 @@
+"""Asks the backends how they are, again and again, and tells it to grpc.health.v1 and to whoever asks."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+from grpc_health.v1.health import aio as grpc_health
+from grpc_health.v1.health_pb2 import HealthCheckResponse
+
+from ml_platform_server.call import set_deadline
+from ml_platform_server.errors import PlatformError
+
+# A backend that has not answered by then is not well, whatever else it does.
+PROBE_TIMEOUT = 4.0
+
+_log = structlog.get_logger(__name__)
+
+
+class Probed(Protocol):
+    """Something that can be asked how it is."""
+
+    async def probe(self) -> None:
+        """Return if it is well; raise PlatformError, with a text that a caller may read, if not."""
+
+
+@dataclass(slots=True)
+class Reading:
+    """How one backend is. Times are seconds since the epoch, the latency is in seconds; None means never."""
+
+    name: str
+    healthy: bool | None = None
+    latency: float | None = None
+    check_time: float | None = None
+    last_error: str = ""
+    last_error_time: float | None = None
+
+
+class Prober:
+    """Probes every backend, all at once, at an interval and when somebody asks.
+
+    Args:
+        backends: what to probe, by name.
+        needs: for each service, as grpc.health.v1 names it, the backends without which it cannot serve.
+        servicer: the standard health service that is told.
+        interval: seconds between two rounds.
+        timeout: seconds after which a probe counts as failed.
+    """
+
+    def __init__(
+        self,
+        *,
+        backends: Mapping[str, Probed],
+        needs: Mapping[str, Sequence[str]],
+        servicer: grpc_health.HealthServicer,
+        interval: float,
+        timeout: float = PROBE_TIMEOUT,
+    ) -> None:
+        self._backends = backends
+        self._needs = needs
+        self._servicer = servicer
+        self._interval = interval
+        self._timeout = timeout
+        self._readings = {name: Reading(name) for name in backends}
+        self._serving: dict[str, bool | None] = dict.fromkeys(needs)
+        self._round: asyncio.Task[None] | None = None
+        self._loop: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Say NOT_SERVING for everything, and begin to probe. Does not wait for the first round."""
+        await self._tell()
+        self._loop = asyncio.create_task(self._probe_forever())
+
+    async def close(self) -> None:
+        """Say NOT_SERVING for good, and stop probing."""
+        await self._servicer.enter_graceful_shutdown()
+        tasks = [task for task in (self._loop, self._round) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def check(self) -> list[Reading]:
+        """Ask every backend now and return what they say. Callers that ask at the same time share one round."""
+        if self._round is None or self._round.done():
+            self._round = asyncio.create_task(self._probe_all())
+        await asyncio.shield(self._round)
+        return list(self._readings.values())
+
+    async def _probe_forever(self) -> None:
+        while True:
+            await self.check()
+            await asyncio.sleep(self._interval)
+
+    async def _probe_all(self) -> None:
+        # The round may have been started by a call; it must not inherit that call's deadline.
+        set_deadline(None)
+        await asyncio.gather(*(self._probe(name, backend) for name, backend in self._backends.items()))
+        await self._tell()
+
+    async def _probe(self, name: str, backend: Probed) -> None:
+        reading = self._readings[name]
+        start = time.perf_counter()
+        error = await self._error_of(name, backend)
+        if reading.healthy is not (not error):
+            _log.info("backend_changed", backend=name, healthy=not error, error=error)
+        reading.latency = time.perf_counter() - start
+        reading.check_time = time.time()
+        reading.healthy = not error
+        if error:
+            reading.last_error, reading.last_error_time = error, reading.check_time
+
+    async def _error_of(self, name: str, backend: Probed) -> str:
+        """What is wrong with a backend, in a sentence of ours; empty if nothing is."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                await backend.probe()
+        except TimeoutError:
+            return f"It did not answer within {self._timeout:g} seconds."
+        except PlatformError as error:
+            return error.message
+        except Exception:  # noqa: BLE001  # a probe that breaks means a backend that is not well, and must not end the probing
+            _log.exception("probe_failed", backend=name)
+            return "It could not be asked; the server's log tells why."
+        return ""
+
+    async def _tell(self) -> None:
+        for service, names in self._needs.items():
+            serving = all(self._readings[name].healthy for name in names)
+            if self._serving[service] is not serving:
+                self._serving[service] = serving
+                status = HealthCheckResponse.SERVING if serving else HealthCheckResponse.NOT_SERVING
+                await self._servicer.set(service, status)

@@ -1,0 +1,115 @@
+"""Registers the servicers: finds each method of the contract in its servicer, and puts the chain around it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import Message
+
+from ml_platform.v1 import auth_pb2, errors_pb2
+from ml_platform_server.call import Call
+from ml_platform_server.errors import PlatformError
+from ml_platform_server.method import ContractError, Handler, Method, methods_of
+
+Wrap = Callable[[Method, Handler], Handler]
+
+_KINDS = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}
+
+
+def register(server: grpc.aio.Server, services: Iterable[tuple[ServiceDescriptor, object]], *, wrap: Wrap) -> None:
+    """Offer services on a server.
+
+    Args:
+        server: the server, not yet started.
+        services: each service of the contract and the object that implements it, its methods named as in the contract.
+        wrap: puts the chain around a method's handler.
+
+    Raises:
+        ContractError: a method declares no scope, or its servicer lacks it.
+    """
+    for service, servicer in services:
+        handlers = {method.name: _rpc_handler(method, wrap(method, _handler(method, servicer))) for method in methods_of(service)}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
+
+
+def register_fallback(server: grpc.aio.Server, *, wrap: Wrap) -> None:
+    """Answer every method that does not exist. To be registered last."""
+    server.add_generic_rpc_handlers((_Fallback(wrap),))
+
+
+def _handler(method: Method, servicer: object) -> Handler:
+    function = getattr(servicer, method.name, None)
+    if not callable(function):
+        raise ContractError(f"{type(servicer).__name__} lacks {method.full_name}.")
+    return _streaming(function) if method.server_streaming else _replying(method, function)
+
+
+def _replying(method: Method, function: Callable[..., Any]) -> Handler:
+    async def handle(request: object, call: Call) -> Message | None:
+        response = await function(request, call)
+        if not isinstance(response, method.response_class):
+            raise TypeError(f"{method.full_name} answered with {type(response).__name__}")
+        return response
+
+    return handle
+
+
+def _streaming(function: Callable[..., AsyncGenerator[Message, None]]) -> Handler:
+    async def handle(request: object, call: Call) -> None:
+        write = call.context.write
+        async with aclosing(function(request, call)) as responses:
+            async for response in responses:
+                await write(response)
+
+    return handle
+
+
+def _rpc_handler(method: Method, handle: Handler) -> grpc.RpcMethodHandler[Any, Any]:
+    async def serve(request: object, context: grpc.aio.ServicerContext[Any, Any]) -> Message | None:
+        return await handle(request, Call(method=method.full_name, request_id="", context=context, deadline=math.inf))
+
+    # Requests stay bytes here, so that one that cannot be parsed becomes an error of ours.
+    kind: Any = _KINDS[method.client_streaming, method.server_streaming]
+    handler: grpc.RpcMethodHandler[Any, Any] = kind(serve, None, method.response_class.SerializeToString)
+    return handler
+
+
+class _Fallback(grpc.GenericRpcHandler):
+    def __init__(self, wrap: Wrap) -> None:
+        self._wrap = wrap
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
+        method = Method(
+            full_name=handler_call_details.method,
+            name=handler_call_details.method.rpartition("/")[2],
+            scope=auth_pb2.SCOPE_UNSPECIFIED,
+            request_class=Empty,
+            response_class=Empty,
+            # On the wire this kind is every other kind too.
+            client_streaming=True,
+            server_streaming=True,
+            mutating=False,
+        )
+        return _rpc_handler(method, self._wrap(method, _refuse(method)))
+
+
+def _refuse(method: Method) -> Handler:
+    async def handle(request: object, call: Call) -> Message | None:  # noqa: ARG001  # nothing is read
+        raise PlatformError(
+            errors_pb2.ERROR_REASON_UNIMPLEMENTED,
+            f"There is no method {method.full_name[:200]}.",
+            remedy="Compare the client's contract with the server's: reflection lists what there is.",
+        )
+
+    return handle

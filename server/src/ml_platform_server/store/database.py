@@ -1,0 +1,116 @@
+"""The platform's own database: its connections, its transactions and its migrations."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import structlog
+from sqlalchemy import event, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+from ml_platform.v1 import errors_pb2
+from ml_platform_server.errors import PlatformError
+
+_log = structlog.get_logger(__name__)
+
+
+class Database:
+    """SQLite or PostgreSQL behind one URL with an asyncio driver.
+
+    A transaction sees what others commit meanwhile (READ COMMITTED, or nothing stricter in SQLite, where it begins with the first
+    write): make changes conditional in the statement itself (`UPDATE ... WHERE state = ...`) and look at the row count.
+
+    Args:
+        url: an SQLAlchemy URL, "sqlite+aiosqlite:///path" or "postgresql+psycopg://...".
+    """
+
+    def __init__(self, *, url: str) -> None:
+        self._url = make_url(url)
+        self._engine: AsyncEngine | None = None
+        self._sessions: async_sessionmaker[AsyncSession] | None = None
+
+    async def open(self) -> None:
+        """Make the connection pool. Connections are made when they are first needed."""
+        self._engine = create_async_engine(self._url, pool_pre_ping=not self._is_sqlite)
+        if self._is_sqlite:
+            event.listen(self._engine.sync_engine, "connect", _configure_sqlite)
+        self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self._engine is not None:
+            await self._engine.dispose()
+
+    async def migrate(self) -> None:
+        """Bring the tables up to date. Several processes may do this at once: one does the work, the others wait for it."""
+        # Alembic takes a while to import, and only this needs it.
+        from ml_platform_server.store.migrations.run import upgrade  # noqa: PLC0415
+
+        with _translated():
+            async with self.engine.begin() as connection:
+                await connection.run_sync(upgrade)
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[AsyncSession]:
+        """A session in a transaction, which is committed at the end of the block and rolled back if the block raises.
+
+        Raises:
+            PlatformError: BACKEND_UNAVAILABLE when the database does not answer.
+            sqlalchemy.exc.IntegrityError: a constraint was broken.
+        """
+        if self._sessions is None:
+            raise RuntimeError("The database is not open.")
+        with _translated():
+            async with self._sessions() as session, session.begin():
+                yield session
+
+    async def probe(self) -> None:
+        """Ask the database for something.
+
+        Raises:
+            PlatformError: BACKEND_UNAVAILABLE.
+        """
+        async with self.session() as session:
+            await session.execute(text("SELECT 1"))
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """The engine, for migrations and tests."""
+        if self._engine is None:
+            raise RuntimeError("The database is not open.")
+        return self._engine
+
+    @property
+    def _is_sqlite(self) -> bool:
+        return self._url.get_backend_name() == "sqlite"
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Tell a database that fails from one that refuses."""
+    try:
+        yield
+    except IntegrityError:
+        raise
+    except (DBAPIError, PoolTimeout, OSError) as error:
+        _log.warning("store_failed", error=str(error))
+        raise PlatformError(
+            errors_pb2.ERROR_REASON_BACKEND_UNAVAILABLE,
+            "The platform's own database does not answer.",
+            remedy="Try again shortly. If it goes on, look at the database (PlatformService.GetHealth tells how it is).",
+            retry_after=2.0,
+            metadata={"backend": "store"},
+        ) from None
+
+
+def _configure_sqlite(connection: DBAPIConnection, _record: object) -> None:
+    """Readers do not wait for the writer, writers wait for each other, and foreign keys count."""
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "busy_timeout=5000", "synchronous=NORMAL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()

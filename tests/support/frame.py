@@ -1,0 +1,72 @@
+"""The server's frame in the test's own process, on a free port, with a store of its own and no backend."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc_health.v1 import health
+
+from ml_platform_server import scopes
+from ml_platform_server.grpc_server import GrpcServer
+from ml_platform_server.settings import ServerSettings
+from ml_platform_server.store.database import Database
+from ml_platform_server.store.done_calls import DoneCalls
+from ml_platform_server.store.keys import ApiKeys
+
+
+@dataclass
+class Frame:
+    """A running server, a channel to it, a key that may do everything, and what the server stands on."""
+
+    server: GrpcServer
+    channel: grpc.aio.Channel
+    key: str
+    keys: ApiKeys
+    calls: DoneCalls
+    database: Database
+    health: health.aio.HealthServicer
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What a call with the key brings."""
+        return (("authorization", f"Bearer {self.key}"),)
+
+
+@asynccontextmanager
+async def opened_database(folder: Path) -> AsyncIterator[Database]:
+    """A migrated SQLite database in a folder."""
+    database = Database(url=f"sqlite+aiosqlite:///{folder}/store.db")
+    await database.open()
+    try:
+        await database.migrate()
+        yield database
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def running_frame(
+    folder: Path,
+    services: Sequence[tuple[ServiceDescriptor, object]],
+    *,
+    default_deadline: float = 30.0,
+    health_servicer: health.aio.HealthServicer | None = None,
+) -> AsyncIterator[Frame]:
+    """Serve the services given, until the block ends."""
+    async with opened_database(folder) as database:
+        keys, calls = ApiKeys(database=database, pepper="a pepper"), DoneCalls(database=database)
+        servicer = health_servicer or health.aio.HealthServicer()
+        settings = ServerSettings(port=0, default_deadline=default_deadline)
+        server = GrpcServer(settings=settings, verify=keys.verify, calls=calls, services=services, health_servicer=servicer)
+        await server.start()
+        key, _ = await keys.create("somebody", scopes.parse(["all"]))
+        try:
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+                yield Frame(server, channel, key, keys, calls, database, servicer)
+        finally:
+            await server.stop(grace=0.1)
