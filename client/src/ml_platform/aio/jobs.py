@@ -1,0 +1,127 @@
+"""A handle on one job: watch it, wait for it, look again."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from ml_platform.aio.caller import AsyncCaller
+from ml_platform.aio.watch import AsyncJobWatch
+from ml_platform.aio.wire import freshen
+from ml_platform.following import Following
+from ml_platform.progress import Progress, listener
+from ml_platform.resources.jobs import Job, JobHandle, read_job
+from ml_platform.rpcs import GET_TRAINING_JOB
+from ml_platform.v1 import training_pb2
+from ml_platform.values import build
+
+PATIENCE = 60.0
+
+
+class AsyncTrainingJob(JobHandle):
+    """A job on the platform. Its attributes tell what was last seen; `refresh`, `watch` and `wait` look again.
+
+    Example:
+        >>> job = await platform.train_model(experiment_name="fraud", parameters={"n_estimators": 50})
+        >>> async for update in job.watch():
+        ...     print(update.job.state, [(task.task_id, task.state) for task in update.job.tasks])
+        >>> job.best_run_id
+        '8a1f...'
+    """
+
+    def __init__(self, caller: AsyncCaller, job: Job) -> None:
+        super().__init__(job)
+        self._caller = caller
+
+    @property
+    def best_run_id(self) -> str:
+        """The run to register: the one whose primary metric is best. Empty while there is none."""
+        freshen(self)
+        return self._job.best_run_id
+
+    async def refresh(self) -> Self:
+        """Ask how the job stands now."""
+        self.see(await look(self._caller, self.job_id))
+        return self
+
+    def watch(
+        self,
+        *,
+        resume_after: int = 0,
+        timeout: float | None = None,
+        heartbeats: bool = False,
+        patience: float = PATIENCE,
+    ) -> AsyncJobWatch:
+        """Follow the job live: a snapshot, then every change, then one terminal update.
+
+        Args:
+            resume_after: the sequence of the last update seen on an earlier watch.
+            timeout: seconds after which to stop with DeadlineExceeded; None for no limit.
+            heartbeats: whether to tell heartbeats too; they repeat the last state.
+            patience: seconds that a platform which went away may take to come back.
+
+        Example:
+            >>> async with job.watch() as updates:
+            ...     async for update in updates:
+            ...         print(update)
+        """
+        return watch(self._caller, self, resume_after=resume_after, timeout=timeout, heartbeats=heartbeats, patience=patience)
+
+    async def wait(
+        self,
+        timeout: float | None = None,  # noqa: ASYNC109  # spans several streams
+        *,
+        progress: Progress = False,
+        raise_on_failure: bool = True,
+        patience: float = PATIENCE,
+    ) -> Self:
+        """Wait until the job has ended.
+
+        Args:
+            timeout: seconds to wait at most; None for as long as it takes. The job goes on if it runs out.
+            progress: True prints each change; a function is given each update.
+            raise_on_failure: whether a job that failed raises.
+            patience: seconds that a platform which went away may take to come back.
+
+        Raises:
+            JobFailed: the job failed; the error says in which task and why.
+            DeadlineExceeded: the time ran out.
+
+        Example:
+            >>> job = await job.wait(progress=True)
+            >>> job.metrics["accuracy"]
+            0.91
+        """
+        tell = listener(progress)
+        async with self.watch(timeout=timeout, patience=patience) as updates:
+            async for update in updates:
+                tell(update)
+        if raise_on_failure:
+            self._job.raise_if_failed()
+        return self
+
+
+async def look(caller: AsyncCaller, job_id: str) -> Job:
+    """How a job stands now."""
+    request = build(training_pb2.GetTrainingJobRequest, job_id=job_id)
+    return read_job((await caller.call(GET_TRAINING_JOB, request)).job)
+
+
+def watch(
+    caller: AsyncCaller,
+    job: AsyncTrainingJob | str,
+    *,
+    resume_after: int = 0,
+    timeout: float | None = None,
+    heartbeats: bool = False,
+    patience: float = PATIENCE,
+) -> AsyncJobWatch:
+    """Watch a job; a handle sees every update too."""
+    following = Following(
+        job_id=job if isinstance(job, str) else job.job_id,
+        sequence=resume_after,
+        timeout=timeout,
+        patience=patience,
+        retries=caller.config.retries,
+        heartbeats=heartbeats,
+    )
+    return AsyncJobWatch(caller, following, None if isinstance(job, str) else job.see)

@@ -1,0 +1,103 @@
+"""Speaks gRPC on asyncio. What differs between the two faces is here and in `ml_platform.sync.wire`, and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Generic, cast
+
+import grpc
+
+from ml_platform.channel import credentials, options
+from ml_platform.config import ClientConfig
+from ml_platform.errors import ConfigurationError
+from ml_platform.rpcs import Req, Resp, Rpc
+
+if TYPE_CHECKING:
+    from ml_platform.aio.jobs import AsyncTrainingJob
+
+Metadata = tuple[tuple[str, str], ...]
+
+sleep = asyncio.sleep
+
+
+class AsyncWire:
+    """The connection to a platform, opened by the first call: a channel belongs to the event loop it is opened on."""
+
+    def __init__(self, config: ClientConfig) -> None:
+        self._config = config
+        self._channel: grpc.aio.Channel | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._methods: dict[str, Any] = {}
+        self._closed = False
+
+    async def unary(
+        self,
+        rpc: Rpc[Req, Resp],
+        request: Req,
+        *,
+        timeout: float,  # noqa: ASYNC109  # gRPC tells it to the server
+        metadata: Metadata,
+    ) -> Resp:
+        """Make one attempt of a call; raises grpc.RpcError."""
+        method = self._method(rpc, "unary_unary")
+        try:
+            response: Resp = await method(request, timeout=timeout, metadata=metadata)
+        except grpc.aio.UsageError:
+            raise self._unusable() from None
+        return response
+
+    def stream(self, rpc: Rpc[Req, Resp], request: Req, *, timeout: float | None, metadata: Metadata) -> AsyncStream[Resp]:
+        """Open a stream."""
+        return AsyncStream(self._method(rpc, "unary_stream")(request, timeout=timeout, metadata=metadata))
+
+    async def close(self) -> None:
+        """Cancel what is under way and hang up."""
+        self._closed = True
+        if self._channel is not None:
+            await self._channel.close()
+
+    def _method(self, rpc: Rpc[Req, Resp], kind: str) -> Any:  # noqa: ANN401  # one of gRPC's two kinds of callable
+        channel = self._open()
+        if rpc.path not in self._methods:
+            self._methods[rpc.path] = getattr(channel, kind)(
+                rpc.path, request_serializer=rpc.request.SerializeToString, response_deserializer=rpc.response.FromString
+            )
+        return self._methods[rpc.path]
+
+    def _open(self) -> grpc.aio.Channel:
+        if self._closed or (self._loop is not None and self._loop is not asyncio.get_running_loop()):
+            raise self._unusable()
+        if self._channel is None:
+            self._loop = asyncio.get_running_loop()
+            endpoint, secure = self._config.endpoint, credentials(self._config)
+            if secure is None:
+                self._channel = grpc.aio.insecure_channel(endpoint.target, options=options(endpoint))
+            else:
+                self._channel = grpc.aio.secure_channel(endpoint.target, secure, options=options(endpoint))
+        return self._channel
+
+    def _unusable(self) -> ConfigurationError:
+        what = "is closed" if self._closed else "belongs to another event loop"
+        return ConfigurationError(f"This client {what}.", remedy="Make a new one.")
+
+
+class AsyncStream(Generic[Resp]):
+    """A stream of messages from the platform."""
+
+    def __init__(self, call: grpc.aio.UnaryStreamCall[Any, Resp]) -> None:
+        self._call = call
+        self._loop = asyncio.get_running_loop()
+
+    async def read(self) -> Resp | None:
+        """The next message, or None at the end; raises grpc.RpcError."""
+        message = await self._call.read()
+        return None if message is grpc.aio.EOF else cast("Resp", message)
+
+    def cancel(self) -> None:
+        """End the stream, from whatever thread the garbage collector runs on."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._call.cancel)
+
+
+def freshen(_job: AsyncTrainingJob) -> None:
+    """Do nothing: a property cannot wait for an answer. `await job.refresh()` does."""

@@ -1,0 +1,80 @@
+"""What results are made of: frozen objects that also answer like dictionaries, and lists of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ml_platform.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+T = TypeVar("T")
+
+
+class Record(Mapping[str, Any]):
+    """A result. Subclasses are frozen dataclasses; `record["field"]`, `.get`, `.keys()` and `in` work as on a dictionary."""
+
+    __slots__ = ()
+    # Dataclasses fill this in; it is declared here for type checkers.
+    __dataclass_fields__: Any
+
+    def __getitem__(self, key: str) -> Any:  # noqa: ANN401  # each field has its own type
+        if key not in self.__dataclass_fields__:
+            raise KeyError(f"{type(self).__name__} has no {key!r}; it has {', '.join(self)}")
+        return getattr(self, key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.__dataclass_fields__)
+
+    def __len__(self) -> int:
+        return len(self.__dataclass_fields__)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain dictionaries and lists, all the way down."""
+        return {key: plain(value) for key, value in self.items()}
+
+
+class Listing(list[T]):
+    """A list of results, complete: the client has fetched every page. It is a plain list that also turns into a DataFrame."""
+
+    __slots__ = ()
+
+    def to_pandas(self) -> DataFrame:
+        """One row for each result. Dictionaries spread over columns: `metrics.accuracy`, `params.max_depth`.
+
+        Raises:
+            ConfigurationError: pandas is not installed.
+        """
+        return to_pandas(self)
+
+
+def to_pandas(records: Iterable[Any]) -> DataFrame:
+    """Make a DataFrame with one row for each record."""
+    try:
+        import pandas as pd  # noqa: PLC0415  # an extra, and slow to import
+    except ImportError as error:
+        raise ConfigurationError(
+            "pandas is not installed.", reason="EXTRA_MISSING", remedy='Install it: pip install "ml-platform-sdk[pandas]".'
+        ) from error
+    return pd.DataFrame([_row(record) for record in records])
+
+
+def plain(value: object) -> Any:  # noqa: ANN401  # whatever a record can hold
+    """Turn records into dictionaries and tuples into lists, all the way down."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value
+
+
+def _row(record: Mapping[str, Any]) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for key, value in plain(record).items():
+        if isinstance(value, dict):
+            row.update({f"{key}.{name}": item for name, item in value.items()})
+        else:
+            row[key] = value
+    return row

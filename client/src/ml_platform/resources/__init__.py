@@ -1,0 +1,1 @@
+"""What the platform deals in, as typed results, and the only code that reads the contract's messages."""

@@ -1,0 +1,96 @@
+"""Deployments: which version answers in which environment, since when, who decided it and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+
+from ml_platform.errors import invalid
+from ml_platform.records import Record
+from ml_platform.v1 import deployments_pb2
+from ml_platform.v1.deployments_pb2 import DeploymentState, Environment
+from ml_platform.values import when, word
+
+V = TypeVar("V", bound=int)
+
+_ENVIRONMENTS: dict[str, Environment.ValueType] = {
+    "staging": deployments_pb2.ENVIRONMENT_STAGING,
+    "production": deployments_pb2.ENVIRONMENT_PRODUCTION,
+}
+_STATES: dict[str, DeploymentState.ValueType] = {
+    "in_progress": deployments_pb2.DEPLOYMENT_STATE_IN_PROGRESS,
+    "active": deployments_pb2.DEPLOYMENT_STATE_ACTIVE,
+    "failed": deployments_pb2.DEPLOYMENT_STATE_FAILED,
+    "archived": deployments_pb2.DEPLOYMENT_STATE_ARCHIVED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment(Record):
+    """One version put, or meant to be put, into one environment.
+
+    `state` is "in_progress", "active", "failed" or "archived". `status` is the same, except that it is "deployment_initiated" in
+    what `deploy_model` returns without waiting. `runtime` is "onnx" or "bentoml", or empty while that is not decided.
+    """
+
+    deployment_id: str
+    model_name: str
+    version: int
+    environment: str
+    status: str
+    state: str
+    message: str
+    actor: str
+    reason: str
+    job_id: str
+    runtime: str
+    create_time: datetime | None
+    activate_time: datetime | None
+    end_time: datetime | None
+    previous_deployment_id: str
+
+    @property
+    def in_progress(self) -> bool:
+        """Whether the deployment is still being checked."""
+        return self.state == "in_progress"
+
+
+def to_environment(name: str) -> Environment.ValueType:
+    """The environment of a name, in any case."""
+    return _choice(name, _ENVIRONMENTS, "environment")
+
+
+def to_state(name: str) -> DeploymentState.ValueType:
+    """The deployment state of a name, in any case."""
+    return _choice(name, _STATES, "state")
+
+
+def read_deployment(message: deployments_pb2.Deployment, *, status: str = "") -> Deployment:
+    """Make a deployment of its message."""
+    state = word(DeploymentState.Name, message.state, "DEPLOYMENT_STATE_")
+    return Deployment(
+        deployment_id=message.deployment_id,
+        model_name=message.model_name,
+        version=message.version,
+        environment=word(Environment.Name, message.environment, "ENVIRONMENT_"),
+        status=status or state,
+        state=state,
+        message=message.message,
+        actor=message.actor,
+        reason=message.reason,
+        job_id=message.job_id,
+        runtime=word(deployments_pb2.ServingRuntime.Name, message.runtime, "SERVING_RUNTIME_") if message.runtime else "",
+        create_time=when(message, "create_time"),
+        activate_time=when(message, "activate_time"),
+        end_time=when(message, "end_time"),
+        previous_deployment_id=message.previous_deployment_id,
+    )
+
+
+def _choice(name: str, choices: Mapping[str, V], field: str) -> V:
+    chosen = choices.get(name.strip().lower()) if isinstance(name, str) else None
+    if chosen is None:
+        raise invalid(field, f"{name!r} is not one of {', '.join(map(repr, choices))}")
+    return chosen

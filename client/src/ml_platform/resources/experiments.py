@@ -1,0 +1,91 @@
+"""Experiments, runs and what the runs measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from ml_platform.records import Record
+from ml_platform.v1 import experiments_pb2
+from ml_platform.values import when, word
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment(Record):
+    """A group of runs that try to answer the same question.
+
+    `status` is "created" for one that was just made and "active" for one that was looked up.
+    """
+
+    experiment_id: str
+    name: str
+    status: str
+    tags: dict[str, str]
+    description: str
+    create_time: datetime | None
+    update_time: datetime | None
+    artifact_location: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run(Record):
+    """One attempt: what went in, what came out, and labels.
+
+    `status` is one of "running", "scheduled", "finished", "failed", "killed". `metrics` holds the newest value of each metric;
+    `params` are text. `job_id` is empty for a run made outside the platform.
+    """
+
+    run_id: str
+    experiment_id: str
+    run_name: str
+    status: str
+    start_time: datetime | None
+    end_time: datetime | None
+    metrics: dict[str, float]
+    params: dict[str, str]
+    tags: dict[str, str]
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class MetricPoint(Record):
+    """One logged value of one metric. `step` is 0 if the run named none."""
+
+    value: float
+    step: int
+    log_time: datetime | None
+
+
+def read_experiment(message: experiments_pb2.Experiment, *, status: str = "active") -> Experiment:
+    """Make an experiment of its message."""
+    return Experiment(
+        experiment_id=message.experiment_id,
+        name=message.name,
+        status=status,
+        tags=dict(message.tags),
+        description=message.description,
+        create_time=when(message, "create_time"),
+        update_time=when(message, "update_time"),
+        artifact_location=message.artifact_location,
+    )
+
+
+def read_run(message: experiments_pb2.Run) -> Run:
+    """Make a run of its message."""
+    return Run(
+        run_id=message.run_id,
+        experiment_id=message.experiment_id,
+        run_name=message.run_name,
+        status=word(experiments_pb2.RunStatus.Name, message.status, "RUN_STATUS_"),
+        start_time=when(message, "start_time"),
+        end_time=when(message, "end_time"),
+        metrics=dict(message.metrics),
+        params=dict(message.params),
+        tags=dict(message.tags),
+        job_id=message.job_id,
+    )
+
+
+def read_point(message: experiments_pb2.MetricPoint) -> MetricPoint:
+    """Make a metric point of its message."""
+    return MetricPoint(value=message.value, step=message.step, log_time=when(message, "log_time"))

@@ -1,0 +1,185 @@
+"""Feature views, and the online features that are read from them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from ml_platform.records import Record, to_pandas
+from ml_platform.v1 import features_pb2
+from ml_platform.values import from_struct, from_value, when, word
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+@dataclass(frozen=True, slots=True)
+class Entity(Record):
+    """A thing that features describe. `join_key` is the column with its key; empty means the same as the name."""
+
+    name: str
+    join_key: str = ""
+    value_type: str = "string"
+
+
+@dataclass(frozen=True, slots=True)
+class Feature(Record):
+    """One typed column of a feature view."""
+
+    name: str
+    value_type: str
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FileSource(Record):
+    """A Parquet file, or a folder of them, that the server and the pipelines can read."""
+
+    path: str
+    timestamp_field: str = "event_timestamp"
+    created_timestamp_column: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureView(Record):
+    """A set of features of the same entities from the same source. `ttl` is None if values never get old."""
+
+    name: str
+    entities: tuple[Entity, ...]
+    features: tuple[Feature, ...]
+    ttl: timedelta | None
+    source: FileSource | None
+    tags: dict[str, str]
+    description: str
+    create_time: datetime | None
+    update_time: datetime | None
+    materialized_until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Materialization(Record):
+    """The loading of features into the online store. `status` is "materialized", or "submitted" if it was not waited for."""
+
+    status: str
+    job_id: str
+    feature_views: tuple[str, ...]
+    start_time: datetime
+    end_time: datetime
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class PushResult(Record):
+    """What a push wrote."""
+
+    status: str
+    row_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureValue(Record):
+    """One feature of one entity.
+
+    `status` is "present", "null_value", "not_found", "outside_max_age" or "from_request".
+    """
+
+    feature_view: str
+    name: str
+    value: Any
+    status: str
+    event_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureVector(Record):
+    """Every feature asked for, of one entity, by name. A name that two views share is written `view__name`."""
+
+    entity: dict[str, Any]
+    features: dict[str, Any]
+    statuses: dict[str, str]
+    event_times: dict[str, datetime | None]
+
+
+@dataclass(frozen=True, slots=True)
+class OnlineFeatures(Record):
+    """Features read from the online store.
+
+    `features`, `statuses` and `event_times` are those of the first entity asked for, by feature name; `vectors` holds every
+    entity, in the order asked for.
+    """
+
+    entity: dict[str, Any]
+    features: dict[str, Any]
+    statuses: dict[str, str]
+    event_times: dict[str, datetime | None]
+    vectors: tuple[FeatureVector, ...]
+
+    def to_pandas(self) -> DataFrame:
+        """One row for each entity: its keys and its features."""
+        return to_pandas({**vector.entity, **vector.features} for vector in self.vectors)
+
+
+def read_view(message: features_pb2.FeatureView) -> FeatureView:
+    """Make a feature view of its message."""
+    return FeatureView(
+        name=message.name,
+        entities=tuple(Entity(e.name, e.join_key or e.name, _type(e.value_type)) for e in message.entities),
+        features=tuple(Feature(f.name, _type(f.value_type), f.description) for f in message.features),
+        ttl=message.ttl.ToTimedelta() or None,
+        source=_source(message.source) if message.HasField("source") else None,
+        tags=dict(message.tags),
+        description=message.description,
+        create_time=when(message, "create_time"),
+        update_time=when(message, "update_time"),
+        materialized_until=when(message, "materialized_until"),
+    )
+
+
+def read_online(message: features_pb2.GetOnlineFeaturesResponse) -> OnlineFeatures:
+    """Make online features of the reply."""
+    vectors = tuple(map(_vector, message.vectors))
+    first = vectors[0] if vectors else FeatureVector({}, {}, {}, {})
+    return OnlineFeatures(
+        entity=first.entity,
+        features=first.features,
+        statuses=first.statuses,
+        event_times=first.event_times,
+        vectors=vectors,
+    )
+
+
+def read_values(messages: Iterable[features_pb2.FeatureValue]) -> tuple[FeatureValue, ...]:
+    """Make feature values of their messages."""
+    return tuple(
+        FeatureValue(
+            feature_view=message.feature_view,
+            name=message.name,
+            value=from_value(message.value),
+            status=word(features_pb2.FeatureStatus.Name, message.status, "FEATURE_STATUS_"),
+            event_time=when(message, "event_time"),
+        )
+        for message in messages
+    )
+
+
+def _vector(message: features_pb2.FeatureVector) -> FeatureVector:
+    values = read_values(message.features)
+    times_used = Counter(value.name for value in values)
+    named = {v.name if times_used[v.name] == 1 else f"{v.feature_view}__{v.name}": v for v in values}
+    return FeatureVector(
+        entity=from_struct(message.keys),
+        features={name: value.value for name, value in named.items()},
+        statuses={name: value.status for name, value in named.items()},
+        event_times={name: value.event_time for name, value in named.items()},
+    )
+
+
+def _source(message: features_pb2.FileSource) -> FileSource:
+    return FileSource(message.path, message.timestamp_field, message.created_timestamp_column)
+
+
+def _type(number: features_pb2.ValueType.ValueType) -> str:
+    return word(features_pb2.ValueType.Name, number, "VALUE_TYPE_") if number else "string"

@@ -1,0 +1,133 @@
+"""Registered models and their versions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from ml_platform.records import Record
+from ml_platform.v1 import models_pb2
+from ml_platform.values import when, word
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredModel(Record):
+    """A name under which versions are kept.
+
+    `version` is the one that matters most now: the version in production, else the one in staging, else the newest; `stage` is
+    where that version stands: "None", "Staging", "Production" or "Archived". The versions in the environments are 0 if there is
+    none.
+    """
+
+    name: str
+    version: int
+    stage: str
+    description: str
+    latest_version: int
+    latest_stage: str
+    staging_version: int
+    production_version: int
+    create_time: datetime | None
+    update_time: datetime | None
+    tags: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Column(Record):
+    """One input or output of a model. `type` is MLflow's word for it; `shape` is empty unless it is a tensor."""
+
+    name: str
+    type: str
+    required: bool
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Signature(Record):
+    """What a model takes and what it gives, in its own order."""
+
+    inputs: tuple[Column, ...]
+    outputs: tuple[Column, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion(Record):
+    """One model that was trained, kept and numbered.
+
+    `status` is "registered". `signature` and `flavors` are there for a version that was registered or looked up by itself, not in
+    lists; `signature` is None if the model was logged without one.
+    """
+
+    name: str
+    version: int
+    status: str
+    stage: str
+    description: str
+    run_id: str
+    job_id: str
+    create_time: datetime | None
+    signature: Signature | None
+    flavors: tuple[str, ...]
+    feature_service: str
+    feature_refs: tuple[str, ...]
+    aliases: tuple[str, ...]
+    tags: dict[str, str]
+
+
+def read_model(message: models_pb2.RegisteredModel) -> RegisteredModel:
+    """Make a registered model of its message."""
+    version, stage = _foremost(message)
+    return RegisteredModel(
+        name=message.name,
+        version=version,
+        stage=stage,
+        description=message.description,
+        latest_version=message.latest_version,
+        latest_stage=_stage(message.latest_stage),
+        staging_version=message.staging_version,
+        production_version=message.production_version,
+        create_time=when(message, "create_time"),
+        update_time=when(message, "update_time"),
+        tags=dict(message.tags),
+    )
+
+
+def read_version(message: models_pb2.ModelVersion) -> ModelVersion:
+    """Make a model version of its message."""
+    return ModelVersion(
+        name=message.model_name,
+        version=message.version,
+        status="registered",
+        stage=_stage(message.stage),
+        description=message.description,
+        run_id=message.run_id,
+        job_id=message.job_id,
+        create_time=when(message, "create_time"),
+        signature=_signature(message.signature) if message.HasField("signature") else None,
+        flavors=tuple(message.flavors),
+        feature_service=message.feature_service,
+        feature_refs=tuple(message.feature_refs),
+        aliases=tuple(message.aliases),
+        tags=dict(message.tags),
+    )
+
+
+def _foremost(message: models_pb2.RegisteredModel) -> tuple[int, str]:
+    if message.production_version:
+        return message.production_version, "Production"
+    if message.staging_version:
+        return message.staging_version, "Staging"
+    return message.latest_version, _stage(message.latest_stage)
+
+
+def _stage(number: models_pb2.ModelStage.ValueType) -> str:
+    # A version whose stage the server did not tell was never deployed, as far as anybody knows.
+    return "None" if not number else word(models_pb2.ModelStage.Name, number, "MODEL_STAGE_").capitalize()
+
+
+def _signature(message: models_pb2.ModelSignature) -> Signature:
+    return Signature(inputs=tuple(map(_column, message.inputs)), outputs=tuple(map(_column, message.outputs)))
+
+
+def _column(message: models_pb2.ColumnSpec) -> Column:
+    return Column(name=message.name, type=message.type, required=message.required, shape=tuple(message.shape))

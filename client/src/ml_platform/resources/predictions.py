@@ -1,0 +1,44 @@
+"""Predictions and where they came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ml_platform.records import Record
+from ml_platform.resources.features import FeatureValue, read_values
+from ml_platform.v1 import predictions_pb2
+from ml_platform.values import from_struct, from_value
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction(Record):
+    """What a deployed model says.
+
+    `prediction` is the model's first output: a label, a number, or a list. `probability` is None unless the model is a classifier
+    that gives one: of the positive class if there are two classes, else of the predicted class. `outputs` holds every output by
+    name, and `features` every feature that was used, if they were asked for.
+    """
+
+    prediction: Any
+    probability: float | None
+    outputs: dict[str, Any]
+    model_name: str
+    model_version: int
+    deployment_id: str
+    prediction_id: str
+    features: tuple[FeatureValue, ...]
+
+
+def read_prediction(message: predictions_pb2.PredictResponse) -> Prediction:
+    """Make a prediction of the reply."""
+    return Prediction(
+        prediction=from_value(message.prediction),
+        probability=message.probability if message.HasField("probability") else None,
+        outputs=from_struct(message.outputs),
+        model_name=message.model_name,
+        model_version=message.model_version,
+        deployment_id=message.deployment_id,
+        prediction_id=message.prediction_id,
+        features=read_values(message.features),
+    )

@@ -1,0 +1,107 @@
+# Made from ml_platform/aio/watch.py by scripts/sync_face.py. Change that file and run `make generate`.
+"""Watching a job live, over as many streams as it takes, with never a stream left behind."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+from uuid import uuid4
+
+import grpc
+
+from ml_platform.errors import MLPlatformError
+from ml_platform.following import Following
+from ml_platform.resources.jobs import Job, JobUpdate
+from ml_platform.rpcs import WATCH_TRAINING_JOB
+from ml_platform.sync.caller import Caller
+from ml_platform.sync.wire import Stream, sleep
+from ml_platform.v1.training_pb2 import WatchTrainingJobResponse
+
+
+class JobWatch:
+    """The updates of one job, as they happen; ends after the terminal one.
+
+    It comes back by itself when the connection breaks. The stream is cancelled when the job ends, when the watch is closed, when
+    something is raised in it (Ctrl-C too) and when nobody holds the watch any more, after a `break` for instance.
+    """
+
+    def __init__(self, caller: Caller, following: Following, see: Callable[[Job], object] | None = None) -> None:
+        self._caller = caller
+        self._following = following
+        self._see = see
+        self._call_id = uuid4().hex
+        self._slot = _Slot()
+        # gRPC itself never cancels a call that was let go of.
+        self._finalizer = weakref.finalize(self, self._slot.cancel)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> JobUpdate:
+        try:
+            update = self._next()
+        except BaseException:
+            self.close()
+            raise
+        if update is None:
+            self.close()
+            raise StopIteration
+        return update
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop watching. The job goes on."""
+        self._following.done = True
+        self._slot.cancel()
+
+    def _next(self) -> JobUpdate | None:
+        while not self._following.done:
+            message = self._read()
+            update = self._following.heard(message) if message is not None else None
+            if update is not None:
+                if self._see is not None:
+                    self._see(update.job)
+                return update
+        return None
+
+    def _read(self) -> WatchTrainingJobResponse | None:
+        """The next message, or None where a stream ended and another must be opened."""
+        failure: MLPlatformError | None = None
+        try:
+            message = self._stream().read()
+            if message is not None:
+                return message
+        except grpc.RpcError as error:
+            failure = self._caller.translate(error, self._call_id)
+        self._slot.cancel()
+        if not self._following.done:
+            sleep(self._following.pause_after(failure))
+        return None
+
+    def _stream(self) -> Stream[WatchTrainingJobResponse]:
+        if self._slot.stream is None:
+            request = self._following.request()
+            remaining = self._following.remaining()
+            self._slot.stream = self._caller.stream(WATCH_TRAINING_JOB, request, call_id=self._call_id, timeout=remaining)
+        stream: Stream[WatchTrainingJobResponse] = self._slot.stream
+        return stream
+
+
+class _Slot:
+    """Holds the stream that is open now, so that a finalizer can reach it without holding the watch."""
+
+    def __init__(self) -> None:
+        self.stream: Any = None
+
+    def cancel(self) -> None:
+        """Cancel the stream, if there is one."""
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            stream.cancel()

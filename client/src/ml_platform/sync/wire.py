@@ -1,0 +1,82 @@
+"""Speaks gRPC in blocking calls. What differs between the two faces is here and in `ml_platform.aio.wire`, and nowhere else."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Generic
+
+import grpc
+
+from ml_platform.channel import credentials, options
+from ml_platform.config import ClientConfig
+from ml_platform.errors import ConfigurationError
+from ml_platform.rpcs import Req, Resp, Rpc
+
+if TYPE_CHECKING:
+    from ml_platform.sync.jobs import TrainingJob
+
+Metadata = tuple[tuple[str, str], ...]
+
+sleep = time.sleep
+
+
+class Wire:
+    """The connection to a platform. Several threads may use it, and so may a notebook, whose event loop it leaves alone."""
+
+    def __init__(self, config: ClientConfig) -> None:
+        endpoint, secure = config.endpoint, credentials(config)
+        if secure is None:
+            self._channel = grpc.insecure_channel(endpoint.target, options=options(endpoint))
+        else:
+            self._channel = grpc.secure_channel(endpoint.target, secure, options=options(endpoint))
+        self._methods: dict[str, Any] = {}
+        self._closed = False
+
+    def unary(self, rpc: Rpc[Req, Resp], request: Req, *, timeout: float, metadata: Metadata) -> Resp:
+        """Make one attempt of a call; raises grpc.RpcError."""
+        response: Resp = self._call(rpc, "unary_unary", request, timeout=timeout, metadata=metadata)
+        return response
+
+    def stream(self, rpc: Rpc[Req, Resp], request: Req, *, timeout: float | None, metadata: Metadata) -> Stream[Resp]:
+        """Open a stream."""
+        return Stream(self._call(rpc, "unary_stream", request, timeout=timeout, metadata=metadata))
+
+    def close(self) -> None:
+        """Cancel what is under way and hang up."""
+        self._closed = True
+        self._channel.close()
+
+    def _call(self, rpc: Rpc[Req, Resp], kind: str, request: Req, *, timeout: float | None, metadata: Metadata) -> Any:  # noqa: ANN401  # a reply or a stream
+        if rpc.path not in self._methods:
+            self._methods[rpc.path] = getattr(self._channel, kind)(
+                rpc.path, request_serializer=rpc.request.SerializeToString, response_deserializer=rpc.response.FromString
+            )
+        try:
+            return self._methods[rpc.path](request, timeout=timeout, metadata=metadata)
+        except ValueError:
+            # gRPC's word for a channel that is closed.
+            if self._closed:
+                raise ConfigurationError("This client is closed.", remedy="Make a new one.") from None
+            raise
+
+
+class Stream(Generic[Resp]):
+    """A stream of messages from the platform."""
+
+    def __init__(self, call: Any) -> None:  # noqa: ANN401  # gRPC gives this type no public name
+        self._call = call
+
+    def read(self) -> Resp | None:
+        """The next message, or None at the end; raises grpc.RpcError. Ctrl-C is heard while it waits."""
+        message: Resp | None = next(self._call, None)
+        return message
+
+    def cancel(self) -> None:
+        """End the stream."""
+        self._call.cancel()
+
+
+def freshen(job: TrainingJob) -> None:
+    """Look again at a job that may have moved on since it was last seen."""
+    if not job.finished:
+        job.refresh()

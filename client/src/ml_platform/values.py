@@ -1,0 +1,138 @@
+"""Between Python values and the well-known protobuf types: Struct, Value, Timestamp, Duration, enum numbers."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from enum import Enum
+from typing import Any, TypeVar
+from uuid import UUID
+
+from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct, Value
+
+from ml_platform.errors import invalid
+
+M = TypeVar("M", bound=Message)
+E = TypeVar("E")
+
+# A Struct holds numbers as doubles; a larger integer would arrive as another one.
+_EXACT_INTEGERS = 2**53
+
+
+def build(message_class: type[M], **fields: object) -> M:
+    """Make a request; None leaves a field out. A value of the wrong type is an InvalidArgument that names the field."""
+    message = message_class()
+    for name, value in fields.items():
+        if value is None:
+            continue
+        try:
+            message.MergeFrom(message_class(**{name: value}))
+        except (TypeError, ValueError) as error:
+            raise invalid(name, f"{value!r} is not of the type this field has") from error
+    return message
+
+
+def to_number(value: object, field: str) -> int:
+    """A whole number from 1, also if it comes as digits, as MLflow writes versions."""
+    number = int(value) if isinstance(value, str) and value.isdecimal() else value
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise invalid(field, f"{value!r} is not a whole number from 1")
+    return number
+
+
+def to_struct(values: Mapping[str, Any], field: str) -> Struct:
+    """Make a Struct of a mapping; `field` names it in errors."""
+    if not isinstance(values, Mapping):
+        raise invalid(field, f"a mapping of names to values is wanted, not {type(values).__name__}")
+    struct = Struct()
+    struct.update(_jsonable(values, field))
+    return struct
+
+
+def from_struct(struct: Struct) -> dict[str, Any]:
+    """Make a dictionary of a Struct. Numbers without a fraction arrive as integers."""
+    return {name: from_value(value) for name, value in struct.fields.items()}
+
+
+def from_value(value: Value) -> Any:  # noqa: ANN401  # whatever a Value can hold
+    """Make a Python value. Numbers without a fraction arrive as integers."""
+    kind = value.WhichOneof("kind")
+    if kind == "number_value":
+        number = value.number_value
+        return int(number) if number.is_integer() else number
+    if kind == "struct_value":
+        return from_struct(value.struct_value)
+    if kind == "list_value":
+        return [from_value(item) for item in value.list_value.values]
+    return None if kind in {None, "null_value"} else getattr(value, str(kind))
+
+
+def when(message: Message, field: str) -> datetime | None:
+    """A timestamp field as a datetime in UTC; None if it is not set."""
+    if not message.HasField(field):
+        return None
+    moment: datetime = getattr(message, field).ToDatetime(tzinfo=UTC)
+    return moment
+
+
+def word(name_of: Callable[[E], str], number: E, prefix: str) -> str:
+    """An enum's value as a lower-case word: JOB_STATE_RUNNING is "running". A value newer than this client is its number."""
+    try:
+        return name_of(number).removeprefix(prefix).lower()
+    except ValueError:
+        return str(number)
+
+
+def is_missing(value: object) -> bool:
+    """Whether a value is one of the ways to say that there is none: None, NaN, pandas' NaT and NA."""
+    if value is None or type(value).__name__ == "NAType":
+        return True
+    return isinstance(value, (float, datetime)) and value != value  # noqa: PLR0124  # NaN and NaT are the ones that differ
+
+
+def _jsonable(value: object, field: str) -> Any:  # noqa: ANN401  # whatever JSON can hold
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(item, f"{field}.{key}") for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_jsonable(item, field) for item in value]
+    # NumPy's arrays and scalars, pandas' series: asked by name, so that neither needs to be imported.
+    if callable(tolist := getattr(value, "tolist", None)):
+        return _jsonable(tolist(), field)
+    return _scalar(value, field)
+
+
+def _scalar(value: object, field: str) -> bool | str | int | float | None:
+    if isinstance(value, Enum):
+        return _scalar(value.value, field)
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, int):
+        # As protobuf's own JSON writes int64: the server reads digits in a string where it expects an integer.
+        return value if abs(value) <= _EXACT_INTEGERS else str(value)
+    if isinstance(value, float):
+        return _finite_or_nan(value, field)
+    return _other_scalar(value, field)
+
+
+def _other_scalar(value: object, field: str) -> str | float | None:
+    if is_missing(value):
+        return None
+    if isinstance(value, (datetime, date)):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return _finite_or_nan(float(value), field)
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, (bytes, bytearray)):
+        return base64.b64encode(value).decode()
+    raise invalid(field, f"a value of type {type(value).__name__} cannot be sent")
+
+
+def _finite_or_nan(value: float, field: str) -> float:
+    if math.isinf(value):
+        raise invalid(field, "infinity cannot be sent")
+    return value
