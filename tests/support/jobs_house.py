@@ -1,0 +1,36 @@
+"""The jobs as the server builds them, on stand-ins for the backends and a store of the test's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ml_platform_server.jobs.deployments import Deployments
+from ml_platform_server.jobs.jobs import Jobs
+from ml_platform_server.jobs.reconciler import Reconciler
+from ml_platform_server.settings import AirflowSettings, JobSettings
+from ml_platform_server.store.database import Database
+from ml_platform_server.store.deployments import DeploymentRecords
+from ml_platform_server.store.jobs import JobRecords
+from tests.support.jobs import FakeClock, FakePipelines, FakeRegistry, FakeTracking
+
+AIRFLOW = AirflowSettings(training_pipeline="default_training")
+
+
+@dataclass
+class House:
+    """Everything between the services and the backends, with stand-ins for the backends."""
+
+    database: Database
+    clock: FakeClock = field(default_factory=FakeClock)
+    pipelines: FakePipelines = field(default_factory=FakePipelines)
+    tracking: FakeTracking = field(default_factory=FakeTracking)
+    registry: FakeRegistry = field(default_factory=FakeRegistry)
+
+    def __post_init__(self) -> None:
+        self.job_records = JobRecords(database=self.database)
+        self.records = DeploymentRecords(database=self.database)
+        self.jobs = Jobs(records=self.job_records, pipelines=self.pipelines, tracking=self.tracking, clock=self.clock)
+        parts: dict[str, Any] = {"records": self.records, "jobs": self.jobs, "registry": self.registry, "clock": self.clock}
+        self.deployments = Deployments(**parts, settings=AIRFLOW)
+        self.reconciler = Reconciler(**parts, settings=JobSettings())

@@ -1,0 +1,205 @@
+"""Deployments, from the request to the traffic and the alias."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from ml_platform.v1 import deployments_pb2, errors_pb2, jobs_pb2
+from ml_platform.v1.deployments_pb2 import Deployment, DeploymentState, DeployModelRequest
+from ml_platform.v1.jobs_pb2 import Task
+from ml_platform_server.backends.airflow.errors import UnansweredError
+from ml_platform_server.call import Call
+from ml_platform_server.errors import PlatformError, backend_unavailable
+from ml_platform_server.store.paging import Page
+from tests.support.jobs import START, a_run
+from tests.support.jobs_house import House
+
+STAGING = deployments_pb2.ENVIRONMENT_STAGING
+PRODUCTION = deployments_pb2.ENVIRONMENT_PRODUCTION
+GONE_BAD = PlatformError(errors_pb2.ERROR_REASON_PIPELINE_BROKEN, "its file is broken.", remedy="no")
+
+
+def request(version: int = 1, **fields: Any) -> DeployModelRequest:
+    return DeployModelRequest(**{"model_name": "fraud", "version": version, "environment": STAGING, **fields})
+
+
+def succeed(house: House, deployment: Deployment) -> None:
+    house.pipelines.runs[deployment.job_id] = a_run(jobs_pb2.JOB_STATE_SUCCESS, end_time=START)
+
+
+async def deployed(house: House, call: Call, version: int) -> Deployment:
+    """A deployment whose checks went well and that counts."""
+    deployment = await house.deployments.deploy(request(version), call)
+    succeed(house, deployment)
+    await house.reconciler.reconcile()
+    return await house.deployments.get(deployment.deployment_id)
+
+
+async def state_of(house: House, deployment: Deployment) -> str:
+    state = (await house.deployments.get(deployment.deployment_id)).state
+    return DeploymentState.Name(state).removeprefix("DEPLOYMENT_STATE_")
+
+
+async def test_a_deployment_begins_in_progress_and_moves_nothing(house: House, call: Call) -> None:
+    """DeployModel starts the checks; traffic and alias stay until these end."""
+    deployment = await house.deployments.deploy(request(reason="it is better"), call)
+    assert (deployment.state, deployment.actor, deployment.reason) == (
+        deployments_pb2.DEPLOYMENT_STATE_IN_PROGRESS,
+        "ada",
+        "it is better",
+    )
+    conf = {"deployment_id": deployment.deployment_id, "model_name": "fraud", "version": 1, "environment": "staging"}
+    assert house.pipelines.triggered == [("model_deployment", deployment.job_id, conf)]
+    await house.reconciler.reconcile()
+    assert (await house.records.active("fraud", STAGING), house.registry.aliases) == (None, {})
+
+
+async def test_checks_that_end_well_move_traffic_and_alias_and_archive_the_version_before(house: House, call: Call) -> None:
+    """After success the new version is active, the old one archived, and the alias tells the same."""
+    first = await deployed(house, call, 1)
+    second = await deployed(house, call, 2)
+    assert (await state_of(house, first), await state_of(house, second)) == ("ARCHIVED", "ACTIVE")
+    assert second.previous_deployment_id == first.deployment_id
+    assert house.registry.aliases == {("fraud", "staging"): 2}
+    assert (await house.records.generation(), await house.records.unmirrored()) == (2, [])
+
+
+async def test_checks_that_fail_leave_traffic_where_it_was(house: House, call: Call) -> None:
+    """A failed deployment says which task failed and why, and the version before goes on answering."""
+    first = await deployed(house, call, 1)
+    second = await house.deployments.deploy(request(2), call)
+    failed = Task(task_id="smoke_predict", state=jobs_pb2.TASK_STATE_FAILED, map_index=-1)
+    house.pipelines.runs[second.job_id] = a_run(
+        jobs_pb2.JOB_STATE_FAILED, failed, failed_task=failed, failure="ValueError: not finite", end_time=START
+    )
+    await house.reconciler.reconcile()
+    assert (await state_of(house, first), await state_of(house, second)) == ("ACTIVE", "FAILED")
+    assert (await house.deployments.get(second.deployment_id)).message == "Task 'smoke_predict' failed: ValueError: not finite."
+    assert house.registry.aliases == {("fraud", "staging"): 1}
+
+
+async def test_who_sees_the_end_of_the_job_finds_the_traffic_moved(house: House, call: Call) -> None:
+    """Looking at the job settles its deployment before the end is told, without waiting for a round of the reconciler."""
+    deployment = await house.deployments.deploy(request(), call)
+    succeed(house, deployment)
+    job = await house.jobs.get(deployment.job_id)
+    assert (job.state, await state_of(house, deployment)) == (jobs_pb2.JOB_STATE_SUCCESS, "ACTIVE")
+
+
+async def test_only_one_deployment_of_a_model_to_an_environment_is_under_way(house: House, call: Call) -> None:
+    """A second one is refused and leaves no job behind; another environment or model is free."""
+    await house.deployments.deploy(request(1), call)
+    with pytest.raises(PlatformError) as caught:
+        await house.deployments.deploy(request(2), call)
+    assert caught.value.reason_name == "DEPLOYMENT_IN_PROGRESS"
+    await house.deployments.deploy(request(2, environment=PRODUCTION), call)
+    await house.deployments.deploy(request(2, model_name="churn"), call)
+    assert len((await house.jobs.list(Page()))[0]) == 3
+
+
+async def test_the_same_request_gives_the_same_deployment(house: House, call: Call) -> None:
+    """A repeat with the same request id starts nothing new, in progress or done."""
+    first = await house.deployments.deploy(request(request_id="r"), call)
+    again = await house.deployments.deploy(request(request_id="r"), call)
+    succeed(house, first)
+    await house.reconciler.reconcile()
+    done = await house.deployments.deploy(request(request_id="r"), call)
+    assert {first.deployment_id, again.deployment_id, done.deployment_id} == {first.deployment_id}
+    assert len((await house.deployments.list(Page()))[0]) == 1
+
+
+async def test_a_start_that_is_refused_fails_the_deployment_and_a_repeat_is_a_new_try(house: House, call: Call) -> None:
+    """The history keeps the try that could not start; the same request may then succeed."""
+    house.pipelines.refuses = GONE_BAD
+    with pytest.raises(PlatformError) as caught:
+        await house.deployments.deploy(request(request_id="r"), call)
+    assert caught.value is GONE_BAD
+    house.pipelines.refuses = None
+    await house.deployments.deploy(request(request_id="r"), call)
+    history, _ = await house.deployments.list(Page())
+    assert sorted((one.state, one.message) for one in history) == [
+        (deployments_pb2.DEPLOYMENT_STATE_IN_PROGRESS, "Being checked; traffic has not moved."),
+        (deployments_pb2.DEPLOYMENT_STATE_FAILED, "Its checks could not start: its file is broken."),
+    ]
+
+
+async def test_a_start_whose_outcome_is_unknown_stays_in_progress_until_it_is_known(house: House, call: Call) -> None:
+    """If Airflow's answer got lost, the run may be there; when it turns out not to be, the deployment fails."""
+    house.pipelines.refuses = UnansweredError(may_have_arrived=True)
+    with pytest.raises(PlatformError):
+        await house.deployments.deploy(request(), call)
+    await house.reconciler.reconcile()
+    (deployment,), _ = await house.deployments.list(Page())
+    assert deployment.state == deployments_pb2.DEPLOYMENT_STATE_IN_PROGRESS
+    await house.clock.advance(61)
+    await house.reconciler.reconcile()
+    assert await state_of(house, deployment) == "FAILED"
+
+
+async def test_a_model_without_a_signature_is_not_deployed(house: House, call: Call) -> None:
+    """Without a signature nobody knows what to send, so nothing starts."""
+    house.registry.signature = None
+    with pytest.raises(PlatformError) as caught:
+        await house.deployments.deploy(request(), call)
+    assert (caught.value.reason_name, house.pipelines.triggered) == ("MODEL_WITHOUT_SIGNATURE", [])
+
+
+@pytest.mark.parametrize("reason", ["MODEL_NOT_FOUND", "MODEL_VERSION_NOT_FOUND", "MODEL_ARTIFACT_MISSING"])
+async def test_what_the_registry_misses_is_not_deployed(house: House, call: Call, reason: str) -> None:
+    """An unknown model or version, or files that are gone, are told before anything starts."""
+    house.registry.missing = PlatformError(errors_pb2.ErrorReason.Value(f"ERROR_REASON_{reason}"), "no", remedy="no")
+    with pytest.raises(PlatformError) as caught:
+        await house.deployments.deploy(request(), call)
+    assert (caught.value.reason_name, (await house.deployments.list(Page()))[0]) == (reason, [])
+
+
+@pytest.mark.parametrize(
+    ("flavors", "runtime"),
+    [
+        (("onnx", "python_function"), deployments_pb2.SERVING_RUNTIME_ONNX),
+        (("sklearn", "python_function"), deployments_pb2.SERVING_RUNTIME_BENTOML),
+    ],
+)
+async def test_the_flavour_decides_the_runtime(
+    house: House, call: Call, flavors: tuple[str, ...], runtime: deployments_pb2.ServingRuntime.ValueType
+) -> None:
+    """ONNX runs in the platform's own process, everything else in BentoML's."""
+    house.registry.flavors = flavors
+    assert (await house.deployments.deploy(request(), call)).runtime == runtime
+
+
+async def test_the_alias_is_mirrored_later_if_the_registry_is_down(house: House, call: Call) -> None:
+    """Traffic does not wait for MLflow; the alias follows when MLflow is back."""
+    house.registry.down = backend_unavailable("MLflow")
+    deployment = await deployed(house, call, 1)
+    assert (deployment.state, house.registry.aliases) == (deployments_pb2.DEPLOYMENT_STATE_ACTIVE, {})
+    house.registry.down = None
+    await house.reconciler.reconcile()
+    assert house.registry.aliases == {("fraud", "staging"): 1}
+
+
+async def test_the_rounds_survive_a_backend_that_is_down(house: House, call: Call) -> None:
+    """The reconciler goes on after a round in which Airflow did not answer."""
+    deployment = await house.deployments.deploy(request(), call)
+    succeed(house, deployment)
+    house.pipelines.down = backend_unavailable("Airflow")
+    await house.reconciler.open()
+    try:
+        await asyncio.wait_for(house.clock.somebody_sleeps(), 10)
+        assert await state_of(house, deployment) == "IN_PROGRESS"
+        house.pipelines.down = None
+        await house.clock.advance(2)
+        await asyncio.wait_for(house.clock.somebody_sleeps(), 10)
+        assert await state_of(house, deployment) == "ACTIVE"
+    finally:
+        await house.reconciler.close()
+
+
+async def test_an_unknown_deployment_is_not_found(house: House) -> None:
+    """A deployment that nobody started is DEPLOYMENT_NOT_FOUND."""
+    with pytest.raises(PlatformError) as caught:
+        await house.deployments.get("dep-none")
+    assert caught.value.reason_name == "DEPLOYMENT_NOT_FOUND"

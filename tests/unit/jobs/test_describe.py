@@ -1,0 +1,56 @@
+"""A job's message for a person."""
+
+from __future__ import annotations
+
+import pytest
+
+from ml_platform.v1 import jobs_pb2
+from ml_platform.v1.jobs_pb2 import Task
+from ml_platform_server.backends.airflow.pipelines import PipelineRun
+from ml_platform_server.jobs.describe import describe
+from tests.support.jobs import a_run
+
+RUNNING = jobs_pb2.JOB_STATE_RUNNING
+FAILED = jobs_pb2.JOB_STATE_FAILED
+
+
+def task(task_id: str, state: jobs_pb2.TaskState.ValueType, map_index: int = -1) -> Task:
+    return Task(task_id=task_id, state=state, map_index=map_index)
+
+
+TRAIN = task("train", jobs_pb2.TASK_STATE_FAILED)
+
+
+@pytest.mark.parametrize(
+    ("run", "expected"),
+    [
+        (a_run(jobs_pb2.JOB_STATE_QUEUED), "Waits for a place to run."),
+        (a_run(RUNNING, task("load", jobs_pb2.TASK_STATE_RUNNING)), "Task 'load' runs."),
+        (
+            a_run(RUNNING, *(task("fit", jobs_pb2.TASK_STATE_RUNNING, index) for index in range(3))),
+            "3 tasks ('fit') run.",
+        ),
+        (a_run(RUNNING, task("load", jobs_pb2.TASK_STATE_RETRYING)), "Task 'load' failed and will be tried again."),
+        (
+            a_run(RUNNING, task("load", jobs_pb2.TASK_STATE_SUCCESS), task("fit", jobs_pb2.TASK_STATE_PENDING)),
+            "1 of 2 tasks are done.",
+        ),
+        (a_run(jobs_pb2.JOB_STATE_SUCCESS, task("load", jobs_pb2.TASK_STATE_SUCCESS)), "Every task ended well."),
+        (a_run(FAILED, TRAIN, failed_task=TRAIN, failure="ValueError: no rows"), "Task 'train' failed: ValueError: no rows."),
+        (
+            a_run(FAILED, failed_task=task("fit", jobs_pb2.TASK_STATE_FAILED, 2), failure="KeyError: 'x'"),
+            "Task 'fit' [2] failed: KeyError: 'x'.",
+        ),
+        (
+            a_run(FAILED, TRAIN, failed_task=TRAIN),
+            "Task 'train' failed: it left no reason; Airflow's log of the task may tell more.",
+        ),
+        (
+            a_run(FAILED),
+            "The run was ended as failed, though none of its tasks failed; somebody or a time limit in Airflow did it.",
+        ),
+    ],
+)
+def test_the_message_says_what_happens_or_what_went_wrong(run: PipelineRun, expected: str) -> None:
+    """One sentence for each situation a job can be in."""
+    assert describe(run) == expected

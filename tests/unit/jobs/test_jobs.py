@@ -1,0 +1,143 @@
+"""Jobs: submitted once, remembered, and told from what pipelines, store and tracking know."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from ml_platform.v1 import errors_pb2, experiments_pb2, jobs_pb2
+from ml_platform.v1.experiments_pb2 import Run
+from ml_platform.v1.jobs_pb2 import Task
+from ml_platform_server.backends.airflow.errors import UnansweredError
+from ml_platform_server.errors import PlatformError, backend_unavailable
+from ml_platform_server.jobs.jobs import NewJob
+from ml_platform_server.store.paging import Page
+from tests.support.jobs import START, a_run
+from tests.support.jobs_house import House
+
+TRAINING = NewJob(
+    kind=jobs_pb2.JOB_KIND_TRAINING,
+    pipeline="train",
+    conf={"experiment_name": "churn", "depth": 3},
+    principal="ada",
+    request_id="r-1",
+    experiment_name="churn",
+)
+END = START + timedelta(minutes=5)
+
+
+async def test_a_job_is_started_with_its_configuration_under_its_own_id(house: House) -> None:
+    """What submit returns is queued, and the pipeline was started under the job's id."""
+    job = await house.jobs.submit(TRAINING)
+    assert (job.state, job.pipeline, job.submitted_by) == (jobs_pb2.JOB_STATE_QUEUED, "train", "ada")
+    assert house.pipelines.triggered == [("train", job.job_id, {"experiment_name": "churn", "depth": 3})]
+    assert dict(job.parameters) == {"experiment_name": "churn", "depth": 3}
+
+
+async def test_the_same_request_gives_the_same_job_and_another_caller_another(house: House) -> None:
+    """The id comes from principal, kind and request id; without a request id every job is new."""
+    first, again = await house.jobs.submit(TRAINING), await house.jobs.submit(TRAINING)
+    other = await house.jobs.submit(NewJob(**{**TRAINING.__dict__, "principal": "bob"}))
+    nameless = NewJob(**{**TRAINING.__dict__, "request_id": ""})
+    ids = {job.job_id for job in (first, again, other, await house.jobs.submit(nameless), await house.jobs.submit(nameless))}
+    assert (first.job_id, len(ids)) == (again.job_id, 4)
+
+
+async def test_a_request_id_does_not_stand_for_two_jobs(house: House) -> None:
+    """The same request id with other parameters is refused."""
+    await house.jobs.submit(TRAINING)
+    with pytest.raises(PlatformError) as caught:
+        await house.jobs.submit(NewJob(**{**TRAINING.__dict__, "conf": {"depth": 4}}))
+    assert caught.value.reason_name == "REQUEST_ID_REUSED"
+
+
+@pytest.mark.parametrize(
+    ("error", "kept"),
+    [
+        (PlatformError(errors_pb2.ERROR_REASON_PIPELINE_NOT_FOUND, "no", remedy="no"), 0),
+        (UnansweredError(may_have_arrived=False), 0),
+        (UnansweredError(may_have_arrived=True), 1),
+        (PlatformError(errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED, "no", remedy="no"), 1),
+    ],
+)
+async def test_a_job_that_may_have_started_is_kept(house: House, error: PlatformError, kept: int) -> None:
+    """A start that was refused leaves no job; one whose outcome is unknown does."""
+    house.pipelines.refuses = error
+    with pytest.raises(PlatformError) as caught:
+        await house.jobs.submit(TRAINING)
+    assert (caught.value, len((await house.jobs.list(Page()))[0])) == (error, kept)
+
+
+async def test_a_job_tells_its_tasks_and_its_runs(house: House) -> None:
+    """Tasks come from the pipeline; runs, best run and newest metrics from the tracking."""
+    job_id = (await house.jobs.submit(TRAINING)).job_id
+    house.pipelines.runs[job_id] = a_run(jobs_pb2.JOB_STATE_SUCCESS, Task(task_id="fit"), end_time=END)
+    finished = experiments_pb2.RUN_STATUS_FINISHED
+    house.tracking.runs = [
+        Run(run_id="new", status=finished, metrics={"rmse": 2.0}),
+        Run(run_id="old", status=finished, metrics={"rmse": 1.0}),
+    ]
+    house.tracking.with_models = {"new", "old"}
+    job = await house.jobs.get(job_id)
+    assert ([task.task_id for task in job.tasks], list(job.run_ids)) == (["fit"], ["new", "old"])
+    assert (job.best_run_id, dict(job.metrics)) == ("old", {"rmse": 2.0})
+    assert job.end_time.ToDatetime(tzinfo=END.tzinfo) == END
+
+
+async def test_without_the_tracking_a_job_still_tells_its_state(house: House) -> None:
+    """MLflow being down costs the runs, not the answer."""
+    job_id = (await house.jobs.submit(TRAINING)).job_id
+    house.pipelines.runs[job_id] = a_run(jobs_pb2.JOB_STATE_RUNNING)
+    house.tracking.down = backend_unavailable("MLflow")
+    job = await house.jobs.get(job_id)
+    assert (job.state, list(job.run_ids)) == (jobs_pb2.JOB_STATE_RUNNING, [])
+
+
+async def test_without_the_pipelines_a_job_cannot_be_told(house: House) -> None:
+    """Airflow being down is said, rather than an old state told as if it were the present one."""
+    job_id = (await house.jobs.submit(TRAINING)).job_id
+    house.pipelines.down = backend_unavailable("Airflow")
+    with pytest.raises(PlatformError) as caught:
+        await house.jobs.get(job_id)
+    assert caught.value.reason_name == "BACKEND_UNAVAILABLE"
+
+
+async def test_an_unknown_job_is_not_found(house: House) -> None:
+    """A job that nobody submitted is JOB_NOT_FOUND."""
+    with pytest.raises(PlatformError) as caught:
+        await house.jobs.get("mlp-none")
+    assert (caught.value.reason_name, caught.value.resource) == ("JOB_NOT_FOUND", ("job", "mlp-none"))
+
+
+async def test_a_run_that_airflow_does_not_know_yet_is_queued(house: House) -> None:
+    """Right after the start a run may not be there yet; a minute later it is lost, and that is said and remembered."""
+    job_id = (await house.jobs.submit(TRAINING)).job_id
+    assert (await house.jobs.get(job_id)).state == jobs_pb2.JOB_STATE_QUEUED
+    await house.clock.advance(61)
+    lost = await house.jobs.get(job_id)
+    assert (lost.state, "Airflow has no run of this job" in lost.message) == (jobs_pb2.JOB_STATE_FAILED, True)
+    assert (await house.job_records.get(job_id)).state == jobs_pb2.JOB_STATE_FAILED  # type: ignore[union-attr]
+
+
+async def test_a_run_that_was_deleted_after_its_end_is_told_as_it_ended(house: House) -> None:
+    """What the store remembers of a finished job outlives the run in Airflow, and the message is not piled up."""
+    job_id = (await house.jobs.submit(TRAINING)).job_id
+    house.pipelines.runs[job_id] = a_run(jobs_pb2.JOB_STATE_SUCCESS, end_time=END)
+    await house.jobs.get(job_id)
+    del house.pipelines.runs[job_id]
+    jobs = [await house.jobs.get(job_id) for _ in range(2)]
+    assert {job.state for job in jobs} == {jobs_pb2.JOB_STATE_SUCCESS}
+    assert {job.message for job in jobs} == {"Every task ended well. Airflow no longer has this run; this is how it had ended."}
+
+
+async def test_a_list_tells_fresh_states_without_tasks(house: House) -> None:
+    """Unfinished jobs of a page are looked up anew; if Airflow is down, the page tells what was last seen."""
+    job_id = (await house.jobs.submit(TRAINING)).job_id
+    house.pipelines.runs[job_id] = a_run(jobs_pb2.JOB_STATE_RUNNING, Task(task_id="fit"))
+    jobs, token = await house.jobs.list(Page())
+    assert ([(job.state, len(job.tasks)) for job in jobs], token) == ([(jobs_pb2.JOB_STATE_RUNNING, 0)], "")
+    house.pipelines.down = backend_unavailable("Airflow")
+    jobs, _ = await house.jobs.list(Page(), experiment_name="churn", kind=jobs_pb2.JOB_KIND_TRAINING)
+    assert [job.state for job in jobs] == [jobs_pb2.JOB_STATE_RUNNING]
+    assert (await house.jobs.list(Page(), experiment_name="other"))[0] == []
