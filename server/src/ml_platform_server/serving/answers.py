@@ -46,6 +46,8 @@ def probability(label: object, given: object, classes: Sequence[object] | None =
     Returns:
         None if what is given are not probabilities.
     """
+    if isinstance(label, list):
+        return None
     if isinstance(given, Mapping):
         classes, given = list(given), list(given.values())
     if not isinstance(given, list) or not given or not all(isinstance(p, float) and 0 <= p <= 1 for p in given):

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ml_platform.v1 import models_pb2
+from ml_platform_server.serving.values import EXACT
 
 Convert = Callable[[object], object]
 
-# A JSON number is a double: beyond this, neighbouring whole numbers cannot be told apart.
-EXACT = 2**53
 LARGEST_FLOAT = 3.4028234663852886e38
 UNNAMED = "inputs"
 

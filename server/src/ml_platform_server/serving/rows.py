@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from google.protobuf import struct_pb2
 
 from ml_platform.v1 import errors_pb2
+from ml_platform_server.backends.feast.online import Cell
 from ml_platform_server.errors import PlatformError, Violation
 from ml_platform_server.serving.columns import Column, Unsuitable
 from ml_platform_server.serving.values import plain
-
-if TYPE_CHECKING:
-    from ml_platform_server.backends.feast.online import Cell
 
 Fields = Mapping[str, struct_pb2.Value]
 

@@ -9,6 +9,9 @@ from datetime import UTC, datetime
 
 from google.protobuf import struct_pb2
 
+# A JSON number is a double: beyond this, neighbouring whole numbers cannot be told apart.
+EXACT = 2**53
+
 
 def plain(value: struct_pb2.Value) -> object:
     """What a Value holds: None, bool, float, str, list or dict."""
@@ -27,7 +30,10 @@ def plain(value: struct_pb2.Value) -> object:
 
 
 def to_value(thing: object) -> struct_pb2.Value:
-    """A Value that holds a plain thing. What JSON cannot say becomes what it can: NaN and infinity null, times and bytes text."""
+    """A Value that holds a plain thing.
+
+    What JSON cannot say becomes what it can: NaN and infinity null; times, bytes and whole numbers too large to be exact text.
+    """
     value = struct_pb2.Value()
     _fill(value, thing)
     return value
@@ -66,7 +72,9 @@ def _fill(value: struct_pb2.Value, thing: object) -> None:
 
 
 def _fill_number(value: struct_pb2.Value, number: float) -> None:
-    if math.isfinite(number):
+    if isinstance(number, int) and abs(number) > EXACT:
+        value.string_value = str(number)
+    elif math.isfinite(number):
         value.number_value = number
     else:
         value.null_value = struct_pb2.NULL_VALUE

@@ -18,7 +18,6 @@ from ml_platform_server.serving.columns import Column
 
 _log = structlog.get_logger(__name__)
 
-PREDICTION = "prediction"
 PROBABILITY = "probability"
 
 
@@ -50,9 +49,9 @@ class BentomlRuntime:
         if any(len(values) != len(rows) for values in said.outputs.values()):
             raise senseless()
         given = said.outputs.get(PROBABILITY) if said.classes is not None else None
-        labels = said.outputs.get(PREDICTION)
-        if given is None or labels is None:
+        if given is None:
             return answers(said.outputs)
+        labels = next(iter(said.outputs.values()))
         return answers(said.outputs, [probability(label, row, said.classes) for label, row in zip(labels, given, strict=True)])
 
 

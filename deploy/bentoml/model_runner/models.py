@@ -1,0 +1,146 @@
+"""The models in memory: each loaded once whatever the number of callers, the least recently used dropped first."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from concurrent.futures import Future
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from model_runner.failures import ArtifactMissing, ModelFailed, RegistryUnavailable
+from model_runner.inputs import model_input
+from model_runner.outputs import named_outputs, plain
+
+_log = logging.getLogger("bentoml.service.model_runner")
+
+Key = tuple[str, int]
+GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+
+
+class LoadedModel:
+    """One version in memory."""
+
+    def __init__(self, model: Any, *, created: int, folder: TemporaryDirectory[str]) -> None:  # noqa: ANN401  # any flavour
+        self._model = model
+        self._folder = folder  # Some flavours read their files late. They go when the model goes.
+        self._schema = model.metadata.get_input_schema()
+        self._outputs = model.metadata.get_output_schema()
+        self._raw = _raw(model)
+        self.created = created
+
+    def predict(self, columns: dict[str, list[Any]]) -> dict[str, Any]:
+        """Answer N rows; see the service's `predict_batch`."""
+        rows = len(next(iter(columns.values()), ()))
+        try:
+            given = model_input(columns, self._schema)
+            outputs = named_outputs(self._model.predict(given), rows, self._outputs)
+        except Exception as error:  # the model is somebody else's code and may raise anything
+            raise ModelFailed("The model failed on these inputs.") from error
+        answer: dict[str, Any] = {"outputs": outputs}
+        if self._raw is not None:
+            self._add_probabilities(answer, given, rows)
+        return answer
+
+    def _add_probabilities(self, answer: dict[str, Any], given: Any, rows: int) -> None:  # noqa: ANN401  # what the model takes
+        try:
+            probabilities = plain(self._raw.predict_proba(given))
+            classes = plain(getattr(self._raw, "classes_", None))
+        except Exception:  # noqa: BLE001  # a prediction without probabilities is better than none
+            _log.warning("predict_proba failed", exc_info=True)
+            return
+        tabular = isinstance(probabilities, list) and len(probabilities) == rows
+        if tabular and isinstance(classes, list) and all(_fits(row, classes) for row in probabilities):
+            answer["outputs"].setdefault("probability", probabilities)
+            answer["classes"] = classes
+
+
+class LoadedModels:
+    """At most `limit` models."""
+
+    def __init__(self, *, limit: int) -> None:
+        self._limit = limit
+        self._models: OrderedDict[Key, Future[LoadedModel]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, name: str, version: int) -> LoadedModel:
+        """A version, loaded if it is not; whoever comes while it loads waits for it.
+
+        Raises:
+            Failure: ArtifactMissing, ModelFailed, RegistryUnavailable.
+        """
+        with self._lock:
+            future = self._models.get((name, version))
+            mine = future is None
+            if future is None:
+                future = self._models[name, version] = Future()
+            self._models.move_to_end((name, version))
+            while len(self._models) > self._limit:
+                self._models.popitem(last=False)
+        if mine:
+            self._fill(future, (name, version))
+        return future.result()
+
+    def renew(self, name: str, version: int) -> None:
+        """As `get`, but drop a model whose number has been given to another version since it was loaded."""
+        held = self.get(name, version)
+        if _created(name, version) != held.created:
+            with self._lock:
+                self._models.pop((name, version), None)
+            self.get(name, version)
+
+    def _fill(self, future: Future[LoadedModel], key: Key) -> None:
+        try:
+            future.set_result(_load(*key))
+        except BaseException as error:  # noqa: BLE001  # it is handed to every waiter, and raised there
+            with self._lock:
+                if self._models.get(key) is future:
+                    del self._models[key]
+            future.set_exception(error)
+
+
+def _load(name: str, version: int) -> LoadedModel:
+    import mlflow.pyfunc  # noqa: PLC0415  # takes seconds
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415  # the same
+
+    created = _created(name, version)
+    folder = TemporaryDirectory(prefix="model-")
+    try:
+        uri = mlflow.MlflowClient().get_model_version_download_uri(name, str(version))
+        path = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder.name))
+    except (MlflowException, OSError) as error:
+        raise ArtifactMissing(f"The files of version {version} of {name!r} cannot be fetched.") from error
+    if not (path / "MLmodel").is_file():
+        raise ArtifactMissing(f"The files of version {version} of {name!r} are gone.")
+    try:
+        return LoadedModel(mlflow.pyfunc.load_model(str(path)), created=created, folder=folder)
+    except Exception as error:  # unpickling runs somebody else's code, which may raise anything
+        raise ModelFailed(f"Version {version} of {name!r} cannot be loaded.") from error
+
+
+def _created(name: str, version: int) -> int:
+    """When a version was registered, in milliseconds: what tells it from an earlier one of the same number."""
+    from mlflow import MlflowClient  # noqa: PLC0415  # takes seconds
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415  # the same
+
+    try:
+        return int(MlflowClient().get_model_version(name, str(version)).creation_timestamp)
+    except MlflowException as error:
+        if error.error_code in GONE:
+            raise ArtifactMissing(f"The registry has no version {version} of {name!r}.") from error
+        raise RegistryUnavailable("The model registry does not answer.") from error
+
+
+def _raw(model: Any) -> Any:  # noqa: ANN401  # any flavour
+    """The model behind MLflow's wrapper, if it tells class probabilities."""
+    try:
+        raw = model.get_raw_model()
+    except Exception:  # noqa: BLE001  # not every flavour has one
+        return None
+    return raw if callable(getattr(raw, "predict_proba", None)) else None
+
+
+def _fits(row: object, classes: list[Any]) -> bool:
+    return isinstance(row, list) and len(row) == len(classes)

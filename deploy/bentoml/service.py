@@ -1,0 +1,79 @@
+"""Runs registered MLflow models of any flavour, in a process of its own, for the platform's server.
+
+    BENTOML_DO_NOT_TRACK=True MLFLOW_TRACKING_URI=... bentoml serve service:ModelRunner --working-dir deploy/bentoml
+
+`POST /predict_batch` answers many rows at once, `POST /load` has a version ready before its first row, `GET /readyz` is BentoML's
+own. Requests and answers are JSON. Models may hold pickles, so whoever may register models may run code here, and nowhere else.
+"""  # noqa: INP001  # BentoML serves it from its folder
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+import bentoml
+from model_runner.failures import Failure
+from model_runner.models import LoadedModels
+
+_log = logging.getLogger("bentoml.service.model_runner")
+
+# A registry that is down must cost a caller seconds, not MLflow's usual minutes.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+
+MODELS = int(os.environ.get("ML_PLATFORM_RUNNER_MODELS", "16"))
+THREADS = int(os.environ.get("ML_PLATFORM_RUNNER_THREADS", "8"))
+WORKERS = int(os.environ.get("ML_PLATFORM_RUNNER_WORKERS", "1"))
+TIMEOUT = int(os.environ.get("ML_PLATFORM_RUNNER_TIMEOUT", "60"))
+
+
+@bentoml.service(
+    name="ml_platform_model_runner",
+    workers=WORKERS,
+    threads=THREADS,
+    traffic={"timeout": TIMEOUT},
+    logging={"access": {"enabled": False}},
+    metrics={"enabled": True},
+)
+class ModelRunner:
+    """Holds the models used last, as many as ML_PLATFORM_RUNNER_MODELS says, and loads others when they are asked for."""
+
+    def __init__(self) -> None:
+        import mlflow.pyfunc  # noqa: F401, PLC0415  # takes seconds: here, before the service says that it is ready
+
+        self._models = LoadedModels(limit=MODELS)
+
+    @bentoml.api  # type: ignore[untyped-decorator]
+    def predict_batch(self, model_name: str, version: int, columns: dict[str, list[Any]], ctx: bentoml.Context) -> dict[str, Any]:
+        """Predict N rows.
+
+        Args:
+            model_name: the registered model.
+            version: its version.
+            columns: N values per input of the model's signature, as JSON can say them: times as text, bytes as base64.
+            ctx: given by BentoML; not sent.
+
+        Returns:
+            `outputs`: N values per output, called "prediction" if the model names none, and "probability" for classifiers that
+            tell them; `classes`: their classes, in order. On failure `error` and `reason`, with a status of 4xx or 503.
+        """
+        try:
+            return self._models.get(model_name, version).predict(columns)
+        except Failure as failure:
+            return _told(failure, ctx)
+
+    @bentoml.api  # type: ignore[untyped-decorator]
+    def load(self, model_name: str, version: int, ctx: bentoml.Context) -> dict[str, Any]:
+        """Load a version ahead of its first row, again if its number stands for another version than the one held."""
+        try:
+            self._models.renew(model_name, version)
+        except Failure as failure:
+            return _told(failure, ctx)
+        return {"loaded": True}
+
+
+def _told(failure: Failure, ctx: bentoml.Context) -> dict[str, Any]:
+    _log.warning("%s: %s", failure.reason, failure, exc_info=failure.__cause__)
+    ctx.response.status_code = failure.status
+    return {"error": str(failure), "reason": failure.reason}

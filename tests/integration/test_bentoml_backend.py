@@ -1,0 +1,258 @@
+"""A real BentoML process, with real models from a real MLflow registry, behind the client and the runtime of the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pandas as pd
+import pytest
+
+from ml_platform.v1 import errors_pb2, models_pb2
+from ml_platform_server.backends.bentoml.client import BentomlBackend
+from ml_platform_server.backends.mlflow.client import MlflowBackend
+from ml_platform_server.backends.mlflow.models import Models
+from ml_platform_server.call import set_deadline
+from ml_platform_server.errors import PlatformError
+from ml_platform_server.serving.columns import columns_of
+from ml_platform_server.serving.runtimes.bentoml import BentomlRuntime
+from ml_platform_server.settings import BentomlSettings, MlflowSettings
+from tests.support.bentoml_server import bentoml_server
+
+
+def _log_classifier(mlflow: Any) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    table = pd.DataFrame({"size": [0.0, 1.0, 2.0, 3.0, 4.0, 5.0], "visits": [1, 2, 3, 4, 5, 6]})
+    model = LogisticRegression().fit(table, ["low", "low", "mid", "mid", "high", "high"])
+    signature = mlflow.models.infer_signature(table, model.predict(table))
+    mlflow.sklearn.log_model(
+        model,
+        name="m",
+        signature=signature,
+        serialization_format="cloudpickle",
+        pip_requirements=["scikit-learn"],
+        registered_model_name="tiers",
+    )
+
+
+def _log_regression(mlflow: Any) -> None:
+    from sklearn.compose import make_column_transformer
+    from sklearn.ensemble import HistGradientBoostingRegressor
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OrdinalEncoder
+
+    table = pd.DataFrame({"city": ["A", "B"] * 30, "rooms": [1.0, np.nan, 3.0] * 20})
+    encoder = make_column_transformer((OrdinalEncoder(), ["city"]), remainder="passthrough")
+    model = make_pipeline(encoder, HistGradientBoostingRegressor(max_iter=5)).fit(table, np.arange(60.0))
+    signature = mlflow.models.infer_signature(table, model.predict(table))
+    mlflow.sklearn.log_model(
+        model,
+        name="m",
+        signature=signature,
+        serialization_format="cloudpickle",
+        pip_requirements=["scikit-learn"],
+        registered_model_name="prices",
+    )
+
+
+def _log_custom(mlflow: Any) -> None:
+    class Custom(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+            if (model_input["name"] == "boom").any():
+                raise RuntimeError("the model's own secret words")
+            days = (pd.Timestamp("2024-01-11") - model_input["since"]).dt.days
+            ratio = np.where(model_input["blob"].map(len) > 3, np.nan, 0.5)
+            return pd.DataFrame({"greeting": "hello " + model_input["name"], "days": days, "ratio": ratio})
+
+    example = pd.DataFrame({"name": ["Ann"], "since": [pd.Timestamp("2024-01-01")], "blob": [b"abc"], "vip": [True]})
+    signature = mlflow.models.infer_signature(example, pd.DataFrame({"greeting": ["hello"], "days": [1], "ratio": [0.5]}))
+    mlflow.pyfunc.log_model(
+        python_model=Custom(), name="m", signature=signature, pip_requirements=["numpy"], registered_model_name="custom model"
+    )
+
+
+def _log_tensor(mlflow: Any) -> None:
+    class Sums(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+            return model_input.sum(axis=(1, 2))
+
+    array = np.ones((1, 2, 3), np.float32)
+    signature = mlflow.models.infer_signature(array, np.array([6.0], np.float32))
+    mlflow.pyfunc.log_model(
+        python_model=Sums(), name="m", signature=signature, pip_requirements=["numpy"], registered_model_name="sums"
+    )
+
+
+@pytest.fixture(scope="module")
+def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A registry with models of several flavours."""
+    import mlflow
+
+    folder = tmp_path_factory.mktemp("mlflow")
+    before = mlflow.get_tracking_uri()
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    mlflow.set_tracking_uri(uri)
+    try:
+        mlflow.set_experiment(experiment_id=mlflow.create_experiment("models", artifact_location=(folder / "files").as_uri()))
+        for log in (_log_classifier, _log_regression, _log_custom, _log_tensor):
+            with mlflow.start_run():
+                log(mlflow)
+        yield uri
+    finally:
+        mlflow.set_tracking_uri(before)
+
+
+@pytest.fixture(scope="module")
+def url(tracking_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with bentoml_server(tmp_path_factory.mktemp("bentoml"), tracking_uri) as started:
+        yield started
+
+
+@pytest.fixture
+async def backend(url: str) -> AsyncIterator[BentomlBackend]:
+    async with BentomlBackend(settings=BentomlSettings(url=url, timeout=60)) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def models(tracking_uri: str) -> AsyncIterator[Models]:
+    backend = MlflowBackend(settings=MlflowSettings(tracking_uri=tracking_uri))
+    await backend.open()
+    yield Models(backend=backend)
+    await backend.close()
+
+
+async def _runtime(models: Models, backend: BentomlBackend, name: str) -> BentomlRuntime:
+    version: models_pb2.ModelVersion = await models.get_version(name, 1)
+    return BentomlRuntime(version=version, columns=columns_of(version.signature), backend=backend)
+
+
+async def test_probe_says_nothing_when_bentoml_is_well(backend: BentomlBackend) -> None:
+    """A BentoML that is ready passes the probe."""
+    await backend.probe()
+
+
+async def test_probe_tells_that_bentoml_is_down() -> None:
+    """A BentoML that is not there is BACKEND_UNAVAILABLE."""
+    async with BentomlBackend(settings=BentomlSettings(url="http://127.0.0.1:9", timeout=2)) as backend:
+        with pytest.raises(PlatformError) as caught:
+            await backend.probe()
+
+    assert caught.value.reason == errors_pb2.ERROR_REASON_BACKEND_UNAVAILABLE
+
+
+async def test_classifier_tells_label_and_the_probability_of_it(models: Models, backend: BentomlBackend) -> None:
+    """A classifier of several classes gives each row its label, every class's probability, and that of the label."""
+    runtime = await _runtime(models, backend, "tiers")
+    await runtime.warm()
+
+    low, high = await runtime.predict([[0.0, 1], [5.0, 6]])
+
+    assert (low.prediction, high.prediction) == ("low", "high")
+    given = low.outputs["probability"]
+    assert isinstance(given, list)
+    assert len(given) == 3
+    assert max(given) == low.probability
+
+
+async def test_regression_takes_text_and_missing_numbers(models: Models, backend: BentomlBackend) -> None:
+    """A pipeline with a categorical and an optional column answers with a number and no probability."""
+    runtime = await _runtime(models, backend, "prices")
+
+    with_rooms, without = await runtime.predict([["A", 3.0], ["B", None]])
+
+    assert isinstance(with_rooms.prediction, float)
+    assert isinstance(without.prediction, float)
+    assert (with_rooms.probability, list(with_rooms.outputs)) == (None, ["prediction"])
+
+
+async def test_custom_model_gives_its_outputs_by_name(models: Models, backend: BentomlBackend) -> None:
+    """Times, bytes and booleans reach a custom model as such; its table comes back by column, with null for NaN."""
+    runtime = await _runtime(models, backend, "custom model")
+
+    ann, bob = await runtime.predict(
+        [["Ann", datetime(2024, 1, 1), b"abc", True], ["Bob", datetime(2024, 1, 10, 12), b"abcd", False]]  # noqa: DTZ001
+    )
+
+    assert ann.outputs == {"greeting": "hello Ann", "days": 10, "ratio": 0.5}
+    assert bob.outputs == {"greeting": "hello Bob", "days": 0, "ratio": None}
+    assert ann.prediction == "hello Ann"
+
+
+async def test_tensor_without_a_name_is_taken(models: Models, backend: BentomlBackend) -> None:
+    """A model of arrays gets them in their shape."""
+    runtime = await _runtime(models, backend, "sums")
+
+    (answer,) = await runtime.predict([[[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]]])
+
+    assert answer.prediction == 21.0
+
+
+async def test_failing_model_is_told_without_its_words(models: Models, backend: BentomlBackend) -> None:
+    """A model that raises gives MODEL_FAILED, and what it raised stays in BentoML's log."""
+    runtime = await _runtime(models, backend, "custom model")
+
+    with pytest.raises(PlatformError) as caught:
+        await runtime.predict([["boom", datetime(2024, 1, 1), b"", True]])  # noqa: DTZ001
+
+    assert caught.value.reason == errors_pb2.ERROR_REASON_MODEL_FAILED
+    assert "secret" not in caught.value.message
+
+
+async def test_unknown_version_is_an_artifact_that_is_gone(backend: BentomlBackend) -> None:
+    """A version that the registry does not have gives MODEL_ARTIFACT_MISSING."""
+    with pytest.raises(PlatformError) as caught:
+        await backend.predict("tiers", 99, {"size": [1.0], "visits": [1]})
+
+    assert caught.value.reason == errors_pb2.ERROR_REASON_MODEL_ARTIFACT_MISSING
+
+
+async def test_files_that_are_gone_are_told(tracking_uri: str, backend: BentomlBackend) -> None:
+    """A version whose files were deleted gives MODEL_ARTIFACT_MISSING."""
+    import mlflow
+
+    with mlflow.start_run():
+        _log_classifier(mlflow)
+    client = mlflow.MlflowClient()
+    version = max(int(one.version) for one in client.search_model_versions("name = 'tiers'"))
+    files = mlflow.artifacts.download_artifacts(client.get_model_version_download_uri("tiers", str(version)))
+    assert Path(files).is_relative_to(Path(tracking_uri.removeprefix("sqlite:///")).parent)
+    shutil.rmtree(files)
+
+    with pytest.raises(PlatformError) as caught:
+        await backend.load("tiers", version)
+
+    assert caught.value.reason == errors_pb2.ERROR_REASON_MODEL_ARTIFACT_MISSING
+
+
+async def test_deadline_goes_along(backend: BentomlBackend) -> None:
+    """A request that the deadline cuts off gives DEADLINE_EXCEEDED, not an unavailable backend."""
+    loop = asyncio.get_running_loop()
+
+    async def hurried() -> None:
+        import time
+
+        set_deadline(time.monotonic() + 0.002)
+        await backend.predict("tiers", 1, {"size": [1.0] * 1000, "visits": [1] * 1000})
+
+    with pytest.raises(PlatformError) as caught:
+        await loop.create_task(hurried())
+
+    assert caught.value.reason == errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED
+
+
+async def test_pickle_is_refused(url: str) -> None:
+    """The service takes JSON; BentoML's pickle content type is refused."""
+    async with httpx.AsyncClient() as http:
+        response = await http.post(
+            f"{url}/load", content=b"\x80\x04N.", headers={"Content-Type": "application/vnd.bentoml+pickle"}
+        )
+
+    assert response.status_code == 415
