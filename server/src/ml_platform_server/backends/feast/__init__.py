@@ -1,0 +1,1 @@
+"""The door to Feast: feature views, and the online features in them."""

@@ -1,0 +1,123 @@
+"""Online features: plan a read once, then read it for many rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ml_platform.v1 import features_pb2
+from ml_platform_server.backends.feast import failures, keys, values
+from ml_platform_server.backends.feast.client import FeastBackend
+from ml_platform_server.backends.feast.plans import Cell, JoinKey, OnlinePlan, PlannedFeature
+from ml_platform_server.backends.feast.views import looked_up
+from ml_platform_server.errors import invalid
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
+
+__all__ = ["Cell", "JoinKey", "OnlineFeatures", "OnlinePlan", "PlannedFeature"]
+
+Row = Mapping[str, object]
+
+
+class OnlineFeatures:
+    """What FeatureService and the prediction engine ask of the online store.
+
+    Args:
+        backend: the connection to Feast.
+    """
+
+    def __init__(self, *, backend: FeastBackend) -> None:
+        self._backend = backend
+
+    async def plan(self, *, features: Sequence[str] = (), feature_service: str = "") -> OnlinePlan:
+        """Resolve features, each as "view:feature" or "view" for all of a view, or those of a feature service.
+
+        Raises:
+            PlatformError: FEATURE_VIEW_NOT_FOUND, FEATURE_NOT_FOUND, FEATURE_SERVICE_NOT_FOUND; INVALID_FIELDS unless
+                exactly one of the two is given.
+        """
+        if bool(features) == bool(feature_service):
+            raise invalid("features", "give either features or a feature service")
+        return await looked_up(self._backend, lambda: self._backend.call(_plan, features, feature_service))
+
+    async def check(self, *, features: Sequence[str] = (), feature_service: str = "") -> None:
+        """Make sure that whatever is named exists; nothing named is fine.
+
+        Raises:
+            PlatformError: as `plan` does.
+        """
+        if feature_service:
+            await self.plan(feature_service=feature_service)
+        if features:
+            await self.plan(features=features)
+
+    async def read(self, plan: OnlinePlan, rows: Sequence[Row]) -> list[list[Cell]]:
+        """Read the plan's features for each row; a row holds the plan's join keys as plain values, and may hold more.
+
+        Returns:
+            One list of cells a row, aligned with the plan's features.
+
+        Raises:
+            PlatformError: ENTITY_MISMATCH, FEATURE_VALUE_INVALID.
+        """
+        fitted = [keys.key_values(plan.join_keys, row, f"rows[{index}]") for index, row in enumerate(rows)]
+        return await self._read(plan, fitted)
+
+    async def get(self, request: features_pb2.GetOnlineFeaturesRequest) -> features_pb2.GetOnlineFeaturesResponse:
+        """Read what a request asks for, in the order it asks.
+
+        Raises:
+            PlatformError: as `plan` and `read` do.
+        """
+        plan = await self.plan(features=request.features, feature_service=request.feature_service)
+        rows = [_row(plan, entity, f"entities[{index}]") for index, entity in enumerate(request.entities)]
+        read = await self._read(plan, rows)
+        vectors = [_vector(plan, row, cells) for row, cells in zip(rows, read, strict=True)]
+        return features_pb2.GetOnlineFeaturesResponse(vectors=vectors)
+
+    async def _read(self, plan: OnlinePlan, rows: Sequence[Row]) -> list[list[Cell]]:
+        return await self._backend.call(_read, plan, rows) if rows else []
+
+
+def _row(plan: OnlinePlan, entity: features_pb2.EntityKey, where: str) -> dict[str, object]:
+    """The keys of one entity, in their types."""
+    given = values.plain_fields(entity.keys)
+    if bool(given) and bool(entity.entity_id):
+        raise invalid(where, "give either keys or entity_id")
+    if entity.entity_id:
+        if len(plan.join_keys) != 1:
+            names = [key.name for key in plan.join_keys]
+            raise failures.entity_mismatch(where, names, "entity_id stands for one key, and these features have several or none")
+        given = {plan.join_keys[0].name: entity.entity_id}
+    return keys.key_values(plan.join_keys, given, where, strict=True)
+
+
+def _vector(plan: OnlinePlan, row: Row, cells: Sequence[Cell]) -> features_pb2.FeatureVector:
+    pairs = zip(plan.features, cells, strict=True)
+    return features_pb2.FeatureVector(keys=values.json_struct(row), features=[feature_value(*pair) for pair in pairs])
+
+
+def feature_value(feature: PlannedFeature, cell: Cell) -> features_pb2.FeatureValue:
+    """A value that was read, as the contract has it."""
+    message = features_pb2.FeatureValue(
+        feature_view=feature.view, name=feature.name, value=values.json_value(cell.value), status=cell.status
+    )
+    if cell.event_time is not None:
+        message.event_time.FromNanoseconds(round(cell.event_time * 1e6) * 1000)
+    return message
+
+
+# Each of these runs in the pool, where importing Feast may take its seconds.
+
+
+def _plan(store: FeatureStore, features: Sequence[str], feature_service: str) -> OnlinePlan:
+    from ml_platform_server.backends.feast import planning  # noqa: PLC0415  # see above
+
+    return planning.plan_service(store, feature_service) if feature_service else planning.plan_features(store, features)
+
+
+def _read(store: FeatureStore, plan: OnlinePlan, rows: Sequence[Row]) -> list[list[Cell]]:
+    from ml_platform_server.backends.feast import reading  # noqa: PLC0415  # see above
+
+    return reading.read(store, plan, rows)

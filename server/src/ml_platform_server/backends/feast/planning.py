@@ -1,0 +1,103 @@
+"""Resolves features against the registry. Imports Feast: only for the pool."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, OnDemandFeatureView, utils
+from feast.feature_view import DUMMY_ENTITY_NAME
+from feast.feature_view_projection import FeatureViewProjection
+
+from ml_platform.v1.features_pb2 import ValueType
+from ml_platform_server.backends.feast import failures
+from ml_platform_server.backends.feast.plans import JoinKey, OnlinePlan, PlannedFeature
+from ml_platform_server.backends.feast.types import value_type_named
+
+
+def plan_features(store: FeatureStore, features: Sequence[str]) -> OnlinePlan:
+    """The plan for features written as "view:feature", or as "view" for all of a view.
+
+    Raises:
+        PlatformError: FEATURE_VIEW_NOT_FOUND, FEATURE_NOT_FOUND.
+    """
+    planned = list(dict.fromkeys(found for ref in features for found in _named(store, ref)))
+    refs = [f"{feature.view}:{feature.name}" for feature in planned]
+    return _plan(store, planned, refs)
+
+
+def plan_service(store: FeatureStore, name: str) -> OnlinePlan:
+    """The plan for all features of a feature service.
+
+    Raises:
+        PlatformError: FEATURE_SERVICE_NOT_FOUND.
+    """
+    try:
+        service = store.registry.get_feature_service(name, store.project, allow_cache=True)
+    except Exception as error:
+        raise failures.service_not_found(name) if failures.says_missing(error) else error from error
+    # Vectors computed beforehand miss what was pushed since; the features themselves do not.
+    service.precompute_online = False
+    planned = [
+        _planned(_asked_as(projection), field) for projection in service.feature_view_projections for field in projection.features
+    ]
+    return _plan(store, planned, service)
+
+
+def _named(store: FeatureStore, ref: str) -> list[PlannedFeature]:
+    view_name, _, feature_name = ref.partition(":")
+    try:
+        view = store.registry.get_any_feature_view(view_name, store.project, allow_cache=True)
+    except Exception as error:
+        raise failures.view_not_found(view_name) if failures.says_missing(error) else error from error
+    fields = {field.name: field for field in view.features}
+    if feature_name and feature_name not in fields:
+        raise failures.feature_not_found(view_name, feature_name, fields)
+    wanted = [fields[feature_name]] if feature_name else fields.values()
+    return [_planned(view_name, field) for field in wanted]
+
+
+def _asked_as(projection: FeatureViewProjection) -> str:
+    """The name that a view's features are asked under: its alias, if a feature service gave it one."""
+    name: str = projection.name_to_use()  # type: ignore[no-untyped-call]  # Feast's types have gaps
+    return name
+
+
+def _planned(view: str, field: Field) -> PlannedFeature:
+    return PlannedFeature(view, field.name, _value_type(field))
+
+
+def _value_type(field: Field) -> ValueType.ValueType:
+    return value_type_named(field.dtype.to_value_type().name)
+
+
+def _plan(store: FeatureStore, planned: Iterable[PlannedFeature], source: FeatureService | list[str]) -> OnlinePlan:
+    # Feast's own resolution: it knows aliases, and the views that on-demand views are computed from.
+    views, on_demand = utils._get_feature_views_to_use(store.registry, store.project, source, allow_cache=True)
+    entities = {entity.name: entity for entity in store.registry.list_entities(store.project, allow_cache=True)}
+    keyed: list[FeatureView | OnDemandFeatureView] = [*views, *_stored(on_demand)]
+    keys = [key for view in keyed for key in _keys(view, entities)]
+    inputs = [_input(field) for view in on_demand for request in view.source_request_sources.values() for field in request.schema]
+    ages = {_asked_as(view.projection): view.ttl.total_seconds() for view in views if isinstance(view, FeatureView) and view.ttl}
+    return OnlinePlan(tuple(planned), tuple({key.name: key for key in (*keys, *inputs)}.values()), source, ages)
+
+
+def _stored(views: Iterable[OnDemandFeatureView]) -> list[OnDemandFeatureView]:
+    """The on-demand views that are computed when they are written, and then read by their own keys."""
+    return [view for view in views if view.write_to_online_store]
+
+
+def _keys(view: FeatureView | OnDemandFeatureView, entities: dict[str, Entity]) -> list[JoinKey]:
+    types = {column.name: _value_type(column) for column in view.entity_columns}
+    found = [entities[name] for name in view.entities or () if name != DUMMY_ENTITY_NAME]
+    return [
+        JoinKey(
+            # A feature service may look the same view up by another key: origin_id for location_id.
+            view.projection.join_key_map.get(entity.join_key, entity.join_key),
+            types.get(entity.join_key, value_type_named(entity.value_type.name)),
+        )
+        for entity in found
+    ]
+
+
+def _input(field: Field) -> JoinKey:
+    return JoinKey(field.name, _value_type(field))

@@ -1,0 +1,62 @@
+"""Writes rows straight into the online store. Imports Feast: only for the pool."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from feast import FeatureStore, FeatureView
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+from feast.protos.feast.types.Value_pb2 import Value
+
+from ml_platform.v1 import features_pb2
+from ml_platform_server.backends.feast import failures, keys, registering, values
+from ml_platform_server.backends.feast.keys import Column
+from ml_platform_server.backends.feast.types import to_feast
+from ml_platform_server.errors import invalid
+
+FeastRow = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
+
+
+def push(store: FeatureStore, request: features_pb2.PushFeaturesRequest) -> int:
+    """Write the rows, all or none as far as they can be checked. Returns how many were written.
+
+    The rows go to the store in Feast's own form, not by a data frame: that would turn an integer beside a missing one into a
+    float, and drop a row whose features are all missing.
+
+    Raises:
+        PlatformError: FEATURE_VIEW_NOT_FOUND, FEATURE_NOT_FOUND, ENTITY_MISMATCH, FEATURE_VALUE_INVALID.
+    """
+    message = registering.find(store, request.feature_view)
+    view = store.registry.get_any_feature_view(request.feature_view, store.project, allow_cache=True)
+    if not isinstance(view, FeatureView):
+        raise invalid("feature_view", "this view is computed on demand, so it holds no values")
+    now = datetime.now(UTC)
+    rows = [_row(message, row, f"rows[{index}]", now) for index, row in enumerate(request.rows)]
+    store.provider.online_write_batch(store.config, view, rows, None)
+    return len(rows)
+
+
+def _row(view: features_pb2.FeatureView, row: features_pb2.FeatureRow, where: str, now: datetime) -> FeastRow:
+    given = values.plain_fields(row.values)
+    join_keys = [Column(entity.join_key, entity.value_type) for entity in view.entities]
+    key = keys.key_values(join_keys, given, where)
+    features = {name: value for name, value in given.items() if name not in key}
+    moment = row.event_time.ToDatetime(UTC) if row.HasField("event_time") else now
+    return _entity_key(join_keys, key), _features(view, features, where), moment, None
+
+
+def _entity_key(columns: list[Column], key: Mapping[str, object]) -> EntityKey:
+    return EntityKey(
+        join_keys=[column.name for column in columns],
+        entity_values=[to_feast(key[column.name], column.value_type) for column in columns],
+    )
+
+
+def _features(view: features_pb2.FeatureView, given: Mapping[str, object], where: str) -> dict[str, Value]:
+    columns = {feature.name: Column(feature.name, feature.value_type) for feature in view.features}
+    unknown = sorted(set(given) - set(columns))
+    if unknown:
+        raise failures.feature_not_found(view.name, unknown[0], columns)
+    fitted = {name: keys.feature_value(column, given.get(name), where) for name, column in columns.items()}
+    return {name: to_feast(value, columns[name].value_type) for name, value in fitted.items()}

@@ -1,0 +1,111 @@
+"""Feature views: register, get, list, and push values to them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from ml_platform.v1 import errors_pb2, features_pb2
+from ml_platform_server.backends.feast.client import FeastBackend
+from ml_platform_server.backends.paging import key_of, page_length, token_after
+from ml_platform_server.errors import PlatformError
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
+
+R = TypeVar("R")
+# The entries of a page and the token of the next one.
+ViewPage = tuple[list[features_pb2.FeatureView], str]
+
+PERHAPS_NEW = frozenset({
+    errors_pb2.ERROR_REASON_FEATURE_VIEW_NOT_FOUND,
+    errors_pb2.ERROR_REASON_FEATURE_NOT_FOUND,
+    errors_pb2.ERROR_REASON_FEATURE_SERVICE_NOT_FOUND,
+})  # fmt: skip
+
+
+class FeatureViews:
+    """What FeatureService and the jobs ask of Feast's registry.
+
+    Args:
+        backend: the connection to Feast.
+    """
+
+    def __init__(self, *, backend: FeastBackend) -> None:
+        self._backend = backend
+        self._applying = asyncio.Lock()
+
+    async def register(self, view: features_pb2.FeatureView) -> features_pb2.FeatureView:
+        """Register a view and the entities that it needs; the same definition again changes nothing.
+
+        Raises:
+            PlatformError: FEATURE_VIEW_EXISTS, ENTITY_EXISTS, INVALID_FIELDS.
+        """
+        async with self._applying:  # Two at once would both find the name free.
+            return await self._backend.call(_register, view)
+
+    async def get(self, name: str) -> features_pb2.FeatureView:
+        """One view.
+
+        Raises:
+            PlatformError: FEATURE_VIEW_NOT_FOUND.
+        """
+        return await looked_up(self._backend, lambda: self._backend.call(_find, name))
+
+    async def list(self, page_size: int = 0, page_token: str = "") -> ViewPage:
+        """A page of the views, by name, and the token of the next page.
+
+        Raises:
+            PlatformError: PAGE_TOKEN_INVALID.
+        """
+        after, length = key_of(page_token), page_length(page_size)
+        views = [view for view in await self._backend.call(_find_all) if view.name > after]
+        page = views[:length]
+        return page, token_after(page[-1].name) if len(views) > length else ""
+
+    async def push(self, request: features_pb2.PushFeaturesRequest) -> int:
+        """Write rows into the online store. A row that is older than what the store has is dropped by the store.
+
+        Raises:
+            PlatformError: FEATURE_VIEW_NOT_FOUND, FEATURE_NOT_FOUND, ENTITY_MISMATCH, FEATURE_VALUE_INVALID.
+        """
+        return await looked_up(self._backend, lambda: self._backend.call(_push, request))
+
+
+async def looked_up(backend: FeastBackend, look: Callable[[], Awaitable[R]]) -> R:
+    """Look something up in the registry, and in a fresh one before it counts as missing: another process may have made it."""
+    try:
+        return await look()
+    except PlatformError as error:
+        if error.reason not in PERHAPS_NEW:
+            raise
+    await backend.refresh()
+    return await look()
+
+
+# Each of these runs in the pool, where importing Feast may take its seconds.
+
+
+def _register(store: FeatureStore, view: features_pb2.FeatureView) -> features_pb2.FeatureView:
+    from ml_platform_server.backends.feast import registering  # noqa: PLC0415  # see above
+
+    return registering.register(store, view)
+
+
+def _find(store: FeatureStore, name: str) -> features_pb2.FeatureView:
+    from ml_platform_server.backends.feast import registering  # noqa: PLC0415  # see above
+
+    return registering.find(store, name)
+
+
+def _find_all(store: FeatureStore) -> list[features_pb2.FeatureView]:
+    from ml_platform_server.backends.feast import registering  # noqa: PLC0415  # see above
+
+    return registering.find_all(store)
+
+
+def _push(store: FeatureStore, request: features_pb2.PushFeaturesRequest) -> int:
+    from ml_platform_server.backends.feast import pushing  # noqa: PLC0415  # see above
+
+    return pushing.push(store, request)
