@@ -1,0 +1,92 @@
+"""What must be ready before the server starts: the feature store's configuration, the database, the first key, the example."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from string import Template
+
+from deploy.local import credentials
+from deploy.local.config import ROOT, Addresses
+from deploy.local.layout import Layout, program
+from deploy.local.logs import blame
+from deploy.local.processes import marks
+from deploy.local.services import server
+from deploy.local.state import StateFolder, write_private
+
+TEMPLATE = ROOT / "deploy" / "feast" / "feature_store.yaml"
+ADMIN = "admin"
+OUR_DAGS = ROOT / "deploy" / "airflow" / "dags"
+EXAMPLES = ROOT / "examples"
+
+
+def dag_folders(chosen: Sequence[Path]) -> tuple[Path, ...]:
+    """Give the platform's DAG folder, those of the examples, and those that a person added."""
+    return (OUR_DAGS, *sorted(EXAMPLES.glob("*/dags")), *chosen)
+
+
+def write_feature_store(state: StateFolder, addresses: Addresses) -> Path:
+    """Fill in Feast's configuration for this stack and give its path."""
+    target = state.feature_store
+    content = Template(TEMPLATE.read_text()).substitute(
+        FOLDER=target.parent, VALKEY=addresses.address("valkey"), MLFLOW=addresses.url("mlflow")
+    )
+    write_private(target, content)
+    return target
+
+
+class Preparation:
+    """One-off commands that each run to their end, in the environment of the services they prepare."""
+
+    def __init__(self, layout: Layout, *, timeout: float, cancelled: threading.Event) -> None:
+        self._layout = layout
+        self._timeout = timeout
+        self._cancelled = cancelled
+
+    def store(self) -> None:
+        """Bring the platform's database up to date, and make the first API key once."""
+        self._run("store", [program("ml-platform-server"), "db", "upgrade"], server.settings(self._layout))
+        if not self._layout.credentials.api_key:
+            self._layout.credentials.api_key = self.create_key(ADMIN, ["all"])
+            credentials.save(self._layout.state.credentials, self._layout.credentials)
+
+    def create_key(self, principal: str, scopes: Sequence[str]) -> str:
+        """Make an API key with the server's own command."""
+        options = ["--principal", principal, *(word for scope in scopes for word in ("--scope", scope))]
+        return self._run("store", [program("ml-platform-server"), "keys", "create", *options], server.settings(self._layout))
+
+    def example(self) -> None:
+        """Generate the example's data, register its features and load them into the online store."""
+        self._run("example", [sys.executable, "-m", "examples.fraud_detection.seed"], self._layout.environment())
+
+    def _run(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> str:
+        """Run a command, its errors into its log, and give what it prints: that may be a secret and goes nowhere else."""
+        with self._layout.state.log(name).open("ab") as log:
+            process = subprocess.Popen(
+                command,
+                env={**environment, **marks(self._layout.state, name)},
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+            )
+        output = self._output(process)
+        if process.returncode and not self._cancelled.is_set():
+            raise blame(self._layout.state, name, f"ended with status {process.returncode}")
+        return output.strip()
+
+    def _output(self, process: subprocess.Popen[str]) -> str:
+        """Wait for a command's output; end the command when the time is up or nobody waits any more."""
+        deadline = time.monotonic() + self._timeout
+        while True:
+            try:
+                return process.communicate(timeout=0.3)[0]
+            except subprocess.TimeoutExpired:
+                if self._cancelled.is_set() or time.monotonic() > deadline:
+                    process.kill()

@@ -1,0 +1,75 @@
+"""Health checks: each asks a service a real question and says what is wrong, or nothing."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Callable
+
+from deploy.local.config import HOST
+
+Probe = Callable[[], str | None]
+TIMEOUT = 5.0
+
+
+def valkey(port: int) -> str | None:
+    """Ask for a PONG."""
+    try:
+        with socket.create_connection((HOST, port), timeout=TIMEOUT) as connection:
+            connection.sendall(b"PING\r\n")
+            answer = connection.recv(64)
+    except OSError as error:
+        return _no_answer(error)
+    return None if answer == b"+PONG\r\n" else f"answers {answer!r}"
+
+
+def http_ok(port: int, path: str) -> str | None:
+    """Ask for a page that answers 200 when the service is well."""
+    try:
+        status, _ = _get(port, path)
+    except (OSError, http.client.HTTPException) as error:
+        return _no_answer(error)
+    return None if status == http.HTTPStatus.OK else f"answers {status}"
+
+
+def airflow(port: int) -> str | None:
+    """Ask Airflow about its database, scheduler, DAG processor and triggerer."""
+    try:
+        status, body = _get(port, "/api/v2/monitor/health")
+        if status != http.HTTPStatus.OK:
+            return f"answers {status}"
+        parts = json.loads(body)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return _no_answer(error)
+    sick = [name for name in ("metadatabase", "scheduler", "dag_processor", "triggerer") if parts[name]["status"] != "healthy"]
+    return f"{', '.join(sick)} not healthy" if sick else None
+
+
+def grpc_serving(port: int) -> str | None:
+    """Ask the server whether it serves, which includes that everything behind it answers."""
+    import grpc  # noqa: PLC0415  # takes 0.2 s, which most commands need not pay
+    from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: PLC0415  # the same
+
+    # A proxy configured for the outside world has no business here.
+    with grpc.insecure_channel(f"{HOST}:{port}", options=[("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            reply = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT)
+        except grpc.RpcError as error:
+            return f"answers {error.code().name}"
+    status: str = health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status)
+    return None if status == "SERVING" else f"answers {status}"
+
+
+def _get(port: int, path: str) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection(HOST, port, timeout=TIMEOUT)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+def _no_answer(error: Exception) -> str:
+    return f"does not answer ({type(error).__name__})"

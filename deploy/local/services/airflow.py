@@ -1,0 +1,67 @@
+"""Airflow: the pipelines, run by `airflow standalone`, with DAGs from several folders."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from deploy.local import ports, probes
+from deploy.local.config import HOST
+from deploy.local.credentials import AIRFLOW_USER
+from deploy.local.layout import Layout, Service, program
+from deploy.local.state import write_private
+
+LOCAL_BUNDLE = "airflow.dag_processing.bundles.local.LocalDagBundle"
+
+
+def service(layout: Layout) -> Service:
+    """Describe it."""
+    port = layout.addresses.ports["airflow"]
+    return Service(
+        name="airflow",
+        command=(program("airflow"), "standalone"),
+        probe=lambda: probes.airflow(port),
+        # Where paths in the feature store's configuration are relative to, for the tasks that read it.
+        folder=layout.feature_store.parent,
+        environment=lambda: {**layout.environment(), **_settings(layout)},
+    )
+
+
+def _settings(layout: Layout) -> dict[str, str]:
+    home = layout.state.folder("airflow")
+    passwords = home / "passwords.json"
+    write_private(passwords, json.dumps({AIRFLOW_USER: layout.credentials.airflow_password}))
+    worker_logs, trigger_logs = ports.free_ports(2)
+    url = layout.addresses.url("airflow")
+    sections = {
+        "CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        "CORE__LOAD_EXAMPLES": "False",
+        "CORE__PARALLELISM": "4",
+        "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{AIRFLOW_USER}:admin",
+        "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
+        "API__HOST": HOST,
+        "API__PORT": str(layout.addresses.ports["airflow"]),
+        "API__BASE_URL": url,
+        # Fixed ports by default, which would keep two stacks from living side by side.
+        "LOGGING__WORKER_LOG_SERVER_PORT": str(worker_logs),
+        "LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_logs),
+        # A new or changed DAG is seen within seconds, not minutes.
+        "DAG_PROCESSOR__REFRESH_INTERVAL": "3",
+        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
+        "DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles(layout.dag_folders)),
+    }
+    return {"AIRFLOW_HOME": str(home), **{f"AIRFLOW__{name}": value for name, value in sections.items()}}
+
+
+def bundles(folders: Iterable[Path]) -> list[dict[str, object]]:
+    """Describe DAG folders as Airflow wants them, each under a name of its own that tells where it is."""
+    described: dict[str, dict[str, object]] = {}
+    for folder in dict.fromkeys(folders):
+        stem = "-".join(re.sub(r"[^A-Za-z0-9_.-]", "_", part) for part in folder.parts[-2:])
+        name, again = stem, 2
+        while name in described:
+            name, again = f"{stem}-{again}", again + 1
+        described[name] = {"name": name, "classpath": LOCAL_BUNDLE, "kwargs": {"path": str(folder)}}
+    return list(described.values())

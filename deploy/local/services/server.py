@@ -1,0 +1,41 @@
+"""The platform's own gRPC server."""
+
+from __future__ import annotations
+
+from deploy.local import probes
+from deploy.local.config import HOST
+from deploy.local.credentials import AIRFLOW_USER
+from deploy.local.layout import Layout, Service, program
+
+
+def service(layout: Layout) -> Service:
+    """Describe it."""
+    port = layout.addresses.ports["server"]
+    return Service(
+        name="server",
+        command=(program("ml-platform-server"), "serve"),
+        probe=lambda: probes.grpc_serving(port),
+        # Where paths in the feature store's configuration are relative to.
+        folder=layout.feature_store.parent,
+        environment=lambda: settings(layout),
+    )
+
+
+def settings(layout: Layout) -> dict[str, str]:
+    """Give the environment of the server and of its other commands."""
+    folder = layout.state.folder("server")
+    sections = {
+        "SERVER__HOST": HOST,
+        "SERVER__PORT": str(layout.addresses.ports["server"]),
+        "STORE__URL": f"sqlite+aiosqlite:///{folder / 'ml_platform.db'}",
+        "STORE__KEY_PEPPER": layout.credentials.key_pepper,
+        "MLFLOW__TRACKING_URI": layout.addresses.url("mlflow"),
+        "FEAST__CONFIG_PATH": str(layout.feature_store),
+        "AIRFLOW__API_URL": layout.addresses.url("airflow"),
+        "AIRFLOW__USERNAME": AIRFLOW_USER,
+        "AIRFLOW__PASSWORD": layout.credentials.airflow_password,
+        "AIRFLOW__TRAINING_PIPELINE": "fraud_detection_training",
+        "BENTOML__URL": layout.addresses.url("bentoml"),
+        "SERVING__MODEL_CACHE": str(folder / "models"),
+    }
+    return {**layout.environment(), **{f"ML_PLATFORM_{name}": value for name, value in sections.items()}}
