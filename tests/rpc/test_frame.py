@@ -237,7 +237,7 @@ async def test_a_port_that_is_taken_is_named(frame, tmp_path):
         settings=settings, verify=frame.keys.verify, calls=frame.calls, services=[], health_servicer=health.aio.HealthServicer()
     )
     with pytest.raises(StartError, match=f"Port {frame.server.port} "):
-        await second.start()
+        await second.open()
 
 
 async def test_health_and_reflection_need_no_key(frame):

@@ -63,7 +63,7 @@ async def running_frame(
         servicer = health_servicer or health.aio.HealthServicer()
         settings = ServerSettings(port=0, default_deadline=default_deadline)
         server = GrpcServer(settings=settings, verify=keys.verify, calls=calls, services=services, health_servicer=servicer)
-        await server.start()
+        await server.open()
         key, _ = await keys.create("somebody", scopes.parse(["all"]))
         try:
             async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:

@@ -66,7 +66,7 @@ class GrpcServer:
         reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
         register_fallback(self._server, wrap=Chain(told).wrap)
 
-    async def start(self) -> None:
+    async def open(self) -> None:
         """Take the port and serve.
 
         Raises:
@@ -83,6 +83,10 @@ class GrpcServer:
     async def wait(self) -> None:
         """Wait until the server has stopped."""
         await self._server.wait_for_termination()
+
+    async def close(self) -> None:
+        """Stop at once. Harmless after `stop`."""
+        await self.stop(grace=0)
 
     async def stop(self, grace: float) -> None:
         """Accept nothing new, let calls end for `grace` seconds, tell what is left that the server shuts down, and stop."""

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from ml_platform.v1 import errors_pb2
 from ml_platform_server.call import Call, set_deadline
-from ml_platform_server.errors import PlatformError
+from ml_platform_server.errors import PlatformError, deadline_exceeded
 from ml_platform_server.method import Handler, Method
 from ml_platform_server.store.done_calls import TAKEOVER, CallKey, DoneCalls, Ticket
 
@@ -90,11 +90,14 @@ class Idempotency:
 
     async def _work(self, ticket: Ticket, proceed: Handler, request: Message, call: Call) -> Message | None:
         set_deadline(time.monotonic() + self._longest)
+        limit = asyncio.timeout(self._longest)
         try:
-            async with asyncio.timeout(self._longest):
+            async with limit:
                 response = await proceed(request, call)
-        except BaseException:
+        except BaseException as error:
             await self._forget(ticket)
+            if isinstance(error, TimeoutError) and limit.expired():
+                raise deadline_exceeded("The work") from None
             raise
         assert response is not None  # noqa: S101  # only methods with one response come here
         await self._keep(ticket, response)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
+import structlog
 from sqlalchemy import CursorResult, Delete, Update, delete, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -20,6 +22,9 @@ from ml_platform_server.store.tables import DoneCallRow
 # Seconds after which a call without an answer counts as lost with its process.
 TAKEOVER = 60.0
 KEPT = timedelta(hours=24)
+_PRUNE_INTERVAL = 3600.0
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,17 @@ class DoneCalls:
     def __init__(self, *, database: Database, now: Callable[[], datetime] = _now) -> None:
         self._database = database
         self._now = now
+        self._pruning: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Begin to forget old answers, now and every hour."""
+        self._pruning = asyncio.create_task(self._prune_forever(), name="prune done calls")
+
+    async def close(self) -> None:
+        """Stop forgetting."""
+        if self._pruning is not None:
+            self._pruning.cancel()
+            await asyncio.wait([self._pruning])
 
     async def begin(self, key: CallKey, fingerprint: bytes) -> Ticket | bytes | None:
         """Ask for the right to do a call's work.
@@ -90,6 +106,14 @@ class DoneCalls:
         """Forget the answers that are too old, and say how many."""
         async with self._database.session() as session:
             return await _count(session, delete(DoneCallRow).where(DoneCallRow.create_time < self._now() - KEPT))
+
+    async def _prune_forever(self) -> None:
+        while True:
+            try:
+                await self.prune()
+            except PlatformError as error:
+                _log.warning("answers_not_pruned", error=error.message)
+            await asyncio.sleep(_PRUNE_INTERVAL)
 
     async def _look(self, ticket: Ticket, fingerprint: bytes) -> Ticket | bytes | None:
         key = ticket.key

@@ -1,0 +1,48 @@
+"""Reads the configuration and shows it, so that an operator sees what is in effect and what is wrong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from pydantic import BaseModel, SecretStr, ValidationError
+
+from ml_platform_server.settings import Settings
+
+_MASK = "********"
+_PASSWORD_IN_URL = re.compile(r"(://[^/@:]*):[^/@]*@")
+
+
+class SettingsError(Exception):
+    """The configuration cannot be read; the text names each variable and what is wrong with it, and shows no value."""
+
+
+def read() -> Settings:
+    """Read the configuration from the environment.
+
+    Raises:
+        SettingsError: a value is not valid.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        told = [f"{_variable(*map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
+        raise SettingsError("The configuration is not valid.\n  " + "\n  ".join(told)) from None
+
+
+def lines(settings: Settings) -> Iterator[str]:
+    """Each setting as the variable that would set it, secrets masked."""
+    for section in type(settings).model_fields:
+        values: BaseModel = getattr(settings, section)
+        for name in type(values).model_fields:
+            yield f"{_variable(section, name)}={_shown(getattr(values, name))}"
+
+
+def _variable(*path: str) -> str:
+    return "ML_PLATFORM_" + "__".join(path).upper()
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return _MASK if value.get_secret_value() else ""
+    return _PASSWORD_IN_URL.sub(rf"\1:{_MASK}@", str(value))

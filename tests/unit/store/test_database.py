@@ -1,0 +1,133 @@
+"""The platform's own database: transactions, failures, migrations."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import inspect, text
+from sqlalchemy.exc import IntegrityError
+
+from ml_platform_server.errors import PlatformError
+from ml_platform_server.store.database import Database
+from ml_platform_server.store.tables import Base, GenerationRow
+from tests.support.frame import opened_database
+
+
+@pytest.fixture
+async def database(tmp_path):
+    async with opened_database(tmp_path) as database:
+        yield database
+
+
+async def generation(database):
+    """The value that the tests write."""
+    async with database.session() as session:
+        return (await session.get_one(GenerationRow, 1)).value
+
+
+async def test_the_migrations_make_the_tables_that_the_code_declares(database):
+    """Nothing differs between the tables after all migrations and the metadata."""
+
+    def differences(connection):
+        return compare_metadata(MigrationContext.configure(connection), Base.metadata)
+
+    async with database.engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+
+
+async def test_the_migrations_make_the_conditional_indexes(database):
+    """The indexes that let one deployment be active, and one in progress, hold under their conditions only."""
+
+    def conditions(connection):
+        indexes = inspect(connection).get_indexes("deployments")
+        return {index["name"]: str(index["dialect_options"]["sqlite_where"]) for index in indexes if index["unique"]}
+
+    async with database.engine.connect() as connection:
+        found = await connection.run_sync(conditions)
+    assert found == {"one_in_progress": "state = 1", "one_active": "state = 2"}
+
+
+async def test_migrating_again_changes_nothing(database):
+    """A server that starts on a migrated database leaves what is in it."""
+    async with database.session() as session:
+        (await session.get_one(GenerationRow, 1)).value = 7
+    await database.migrate()
+    assert await generation(database) == 7
+
+
+def migrate_in_a_process(url):
+    async def migrate():
+        database = Database(url=url)
+        await database.open()
+        await database.migrate()
+        await database.close()
+
+    asyncio.run(migrate())
+
+
+async def test_several_processes_may_migrate_at_once(tmp_path):
+    """Servers that start together on an empty database all start."""
+    url = f"sqlite+aiosqlite:///{tmp_path}/store.db"
+    with multiprocessing.get_context("spawn").Pool(3) as pool:
+        await asyncio.to_thread(pool.map, migrate_in_a_process, [url] * 3)
+    database = Database(url=url)
+    await database.open()
+    assert await generation(database) == 0
+    await database.close()
+
+
+async def test_a_block_that_raises_leaves_nothing(database):
+    """What was written before an exception is rolled back."""
+
+    async def write_and_fail():
+        async with database.session() as session:
+            (await session.get_one(GenerationRow, 1)).value = 7
+            await session.flush()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await write_and_fail()
+    assert await generation(database) == 0
+
+
+async def test_writers_wait_for_each_other(database):
+    """Many transactions that write at once all succeed, and none is lost."""
+
+    async def count_up():
+        async with database.session() as session:
+            await session.execute(text("UPDATE generation SET value = value + 1"))
+
+    await asyncio.gather(*(count_up() for _ in range(50)))
+    assert await generation(database) == 50
+
+
+async def test_a_broken_constraint_is_not_a_broken_database(database):
+    """An IntegrityError stays itself, for the code that counts on it."""
+
+    async def insert_twice():
+        async with database.session() as session:
+            await session.execute(text("INSERT INTO generation VALUES (1, 1)"))
+
+    with pytest.raises(IntegrityError):
+        await insert_twice()
+
+
+async def test_a_database_that_is_away_is_unavailable(tmp_path):
+    """A database that cannot be opened is told as one that does not answer, without its driver's words."""
+    database = Database(url=f"sqlite+aiosqlite:///{tmp_path}/no/such/folder/store.db")
+    await database.open()
+    for work in (database.probe(), database.migrate()):
+        with pytest.raises(PlatformError) as caught:
+            await work
+        error = caught.value
+        assert (error.reason_name, error.message) == ("BACKEND_UNAVAILABLE", "The platform's own database does not answer.")
+    await database.close()
+
+
+async def test_a_database_that_is_there_is_well(database):
+    """The probe of a database that answers returns."""
+    assert await database.probe() is None

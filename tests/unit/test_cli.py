@@ -1,0 +1,94 @@
+"""The server's command line, without serving."""
+
+from __future__ import annotations
+
+import logging
+import re
+import subprocess
+import sys
+
+import pytest
+import structlog
+from typer.testing import CliRunner
+
+from ml_platform_server.cli import app
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Runs a command on a store of its own."""
+    monkeypatch.setenv("ML_PLATFORM_STORE__URL", f"sqlite+aiosqlite:///{tmp_path}/store.db")
+    monkeypatch.setenv("ML_PLATFORM_STORE__KEY_PEPPER", "a pepper")
+    yield lambda *arguments: CliRunner().invoke(app, arguments)
+    structlog.reset_defaults()
+    logging.basicConfig(force=True)
+
+
+def test_help_imports_nothing_heavy():
+    """Asking for help loads no gRPC, no database and no vendor."""
+    code = (
+        "import sys, ml_platform_server.cli; print(*(set(sys.modules) & {'grpc', 'sqlalchemy', 'pydantic', 'mlflow', 'feast'}))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert found.strip() == ""
+
+
+def test_a_new_key_is_alone_on_standard_output(run):
+    """`keys create` prints the key and nothing else, so that a script can take it."""
+    result = run("keys", "create", "--principal", "ann", "--scope", "all", "--expires", "30d")
+    assert re.fullmatch(r"mlp_[0-9a-f]{12}_[0-9a-f]{64}_[0-9a-f]{8}\n", result.stdout), result.output
+
+
+def test_keys_are_listed_and_revoked(run):
+    """A key is listed with its principal and scopes until it is revoked, and then as revoked."""
+    key_id = run("keys", "create", "--principal", "ann", "--scope", "models:read", "--scope", "models:write").stdout.split("_")[1]
+    assert f"{key_id}  ann  valid  models:read models:write\n" == run("keys", "list").stdout
+    assert f"{key_id} is revoked.\n" == run("keys", "revoke", key_id).stdout
+    assert f"{key_id}  ann  revoked" in run("keys", "list").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("keys", "create", "--principal", "ann", "--scope", "everything"), "'everything' is no scope."),
+        (("keys", "create", "--principal", "ann", "--scope", "all", "--expires", "soon"), "'soon' is no duration."),
+        (("keys", "create", "--principal", " ", "--scope", "all"), "The principal's name has 1 to 250 characters."),
+        (("keys", "revoke", "nothing"), "There is no key 'nothing'."),
+    ],
+)
+def test_a_mistake_is_told_in_a_line(run, arguments, expected):
+    """What the operator can put right ends with status 1 and a sentence, not with a traceback."""
+    result = run(*arguments)
+    assert (result.exit_code, expected in result.stderr) == (1, True), result.output
+
+
+def test_a_key_needs_the_pepper(run, monkeypatch):
+    """Without the secret that keys are hashed with no key is made."""
+    monkeypatch.delenv("ML_PLATFORM_STORE__KEY_PEPPER")
+    result = run("keys", "create", "--principal", "ann", "--scope", "all")
+    assert (result.exit_code, "ML_PLATFORM_STORE__KEY_PEPPER is not set" in result.stderr) == (1, True)
+
+
+def test_the_configuration_shows_no_secret(run, monkeypatch):
+    """`config` tells each setting as its variable; passwords and the pepper are masked, in URLs too."""
+    monkeypatch.setenv("ML_PLATFORM_STORE__URL", "postgresql+psycopg://me:secret@db/platform")
+    monkeypatch.setenv("ML_PLATFORM_SERVER__PORT", "21000")
+    lines = run("config").stdout.splitlines()
+    assert "ML_PLATFORM_SERVER__PORT=21000" in lines
+    assert "ML_PLATFORM_STORE__URL=postgresql+psycopg://me:********@db/platform" in lines
+    assert "ML_PLATFORM_STORE__KEY_PEPPER=********" in lines
+    assert "ML_PLATFORM_AIRFLOW__PASSWORD=" in lines
+
+
+def test_a_wrong_setting_is_named(run, monkeypatch):
+    """A value that is not valid is told by its variable, and is not shown."""
+    monkeypatch.setenv("ML_PLATFORM_SERVER__PORT", "s3cret")
+    result = run("config")
+    assert (result.exit_code, "ML_PLATFORM_SERVER__PORT: " in result.stderr, "s3cret" in result.stderr) == (1, True, False)
+
+
+def test_the_tables_are_brought_up_to_date(run, tmp_path):
+    """`db upgrade` makes the database, and a second time finds it made."""
+    results = [run("db", "upgrade") for _ in range(2)]
+    assert [(result.exit_code, result.stdout) for result in results] == [(0, "The tables are up to date.\n")] * 2
+    assert (tmp_path / "store.db").exists()

@@ -1,0 +1,69 @@
+"""Logs as JSON lines."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+
+import pytest
+import structlog
+
+from ml_platform_server import logs
+from ml_platform_server.settings import LogSettings
+
+
+@pytest.fixture
+def stream():
+    yield io.StringIO()
+    structlog.reset_defaults()
+    logging.basicConfig(force=True)
+
+
+def lines(stream):
+    """Each line as what it says."""
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_ours_and_the_libraries_lines_look_alike(stream):
+    """What structlog and the standard library log has a level, a time and one JSON object a line."""
+    writer = logs.configure(LogSettings(), stream)
+    structlog.get_logger("ours").info("something_happened", count=3)
+    logging.getLogger("theirs").warning("it %s", "broke")
+    writer.flush()
+    ours, theirs = lines(stream)
+    assert (ours["event"], ours["level"], ours["count"]) == ("something_happened", "info", 3)
+    assert (theirs["event"], theirs["level"], theirs["logger"]) == ("it broke", "warning", "theirs")
+    assert "timestamp" in ours
+    assert "timestamp" in theirs
+
+
+def test_a_traceback_is_part_of_its_line(stream):
+    """An exception stays within its line, however many lines its traceback has."""
+    writer = logs.configure(LogSettings(), stream)
+    try:
+        [].pop()
+    except IndexError:
+        structlog.get_logger().exception("failed")
+        logging.getLogger("theirs").exception("failed too")
+    writer.flush()
+    assert [line["exception"].splitlines()[-1] for line in lines(stream)] == ["IndexError: pop from empty list"] * 2
+
+
+def test_what_is_below_the_level_is_not_written(stream):
+    """The level in the settings holds for our lines; libraries are heard from warnings on."""
+    writer = logs.configure(LogSettings(level="warning"), stream)
+    structlog.get_logger().info("quiet")
+    logging.getLogger("theirs").info("quiet")
+    writer.flush()
+    assert lines(stream) == []
+
+
+def test_the_request_id_is_in_every_line_of_a_call(stream):
+    """What is bound to the context is told with every line."""
+    writer = logs.configure(LogSettings(), stream)
+    with structlog.contextvars.bound_contextvars(request_id="r-1"):
+        structlog.get_logger().info("ours")
+        logging.getLogger("theirs").warning("theirs")
+    writer.flush()
+    assert [line["request_id"] for line in lines(stream)] == ["r-1", "r-1"]
