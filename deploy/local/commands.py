@@ -36,17 +36,12 @@ def up(options: argparse.Namespace) -> int:
     wanted = config(options)
     stack = Stack(options.state)
     try:
-        _start(stack, wanted)
+        stack.up(wanted)
     except AlreadyRunningError as running:
         return _tell_second_start(stack, wanted, running)
     addresses = stack.layout().addresses
     print(NEXT.format(**{name: addresses.url(name) for name in wanted.ports}))
     return 0
-
-
-def _start(stack: Stack, wanted: StackConfig) -> None:
-    print(f"Starting the stack in {stack.state.path}", file=sys.stderr)
-    stack.up(wanted)
 
 
 def _tell_second_start(stack: Stack, wanted: StackConfig, running: AlreadyRunningError) -> int:
@@ -110,7 +105,7 @@ def run(options: argparse.Namespace) -> int:
     """Run a command on the stack: on the one that is up, or on one that is started for it and ended after it."""
     stack = Stack(options.state)
     try:
-        _start(stack, config(options))
+        stack.up(config(options))
     except AlreadyRunningError as running:
         print(f"{running} It is used as it is, and left up.", file=sys.stderr)
         return _run(options.command, {**os.environ, **stack.exports()})

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import http.client
+import importlib
 import json
+import pkgutil
 import socket
 from collections.abc import Callable
 
 from deploy.local.config import HOST
+from ml_platform import v1
 
 Probe = Callable[[], str | None]
 TIMEOUT = 5.0
@@ -47,18 +50,29 @@ def airflow(port: int) -> str | None:
 
 
 def grpc_serving(port: int) -> str | None:
-    """Ask the server whether it serves, which includes that everything behind it answers."""
+    """Ask the server about each service of the contract; those serve whose backends answer."""
     import grpc  # noqa: PLC0415  # takes 0.2 s, which most commands need not pay
     from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: PLC0415  # the same
 
+    waiting = []
     # A proxy configured for the outside world has no business here.
     with grpc.insecure_channel(f"{HOST}:{port}", options=[("grpc.enable_http_proxy", 0)]) as channel:
-        try:
-            reply = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT)
-        except grpc.RpcError as error:
-            return f"answers {error.code().name}"
-    status: str = health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status)
-    return None if status == "SERVING" else f"answers {status}"
+        stub = health_pb2_grpc.HealthStub(channel)
+        for name in _contract():
+            try:
+                reply = stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=TIMEOUT)
+            except grpc.RpcError as error:
+                return f"answers {error.code().name}"
+            if reply.status != health_pb2.HealthCheckResponse.SERVING:
+                waiting.append(name.rpartition(".")[2])
+    return f"does not serve {', '.join(waiting)}" if waiting else None
+
+
+def _contract() -> list[str]:
+    """Give the full names of the contract's services, from the generated stubs."""
+    stubs = [module.name for module in pkgutil.iter_modules(v1.__path__) if module.name.endswith("_pb2")]
+    files = [importlib.import_module(f"{v1.__name__}.{stub}").DESCRIPTOR for stub in stubs]
+    return sorted(service.full_name for file in files for service in file.services_by_name.values())
 
 
 def _get(port: int, path: str) -> tuple[int, bytes]:

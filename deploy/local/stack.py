@@ -16,6 +16,7 @@ from deploy.local.errors import AlreadyRunningError, NotRunningError, StackError
 from deploy.local.interrupts import undisturbed
 from deploy.local.launch import Step, launch
 from deploy.local.layout import Layout, Service
+from deploy.local.pipelines import Pipelines
 from deploy.local.preparation import Preparation, dag_folders, write_feature_store
 from deploy.local.progress import Progress
 from deploy.local.state import Record, StateFolder
@@ -57,6 +58,7 @@ class Stack:
                 feast=str(config.feast) if config.feast else None,
             )
             ports.check(record.ports)
+            self._progress.say(f"Starting the stack in {self.state.path}")
             logs.set_aside(self.state)
             try:
                 self.state.write(record)
@@ -151,6 +153,8 @@ class Stack:
             run = partial(self._start, service, timeout)
             needs = needed if service.name == "server" else ()
             steps.append(Step(service.name, run, needs, tells=layout.addresses.address(service.name)))
+        pipelines = Pipelines(layout, progress=self._progress, cancelled=self._cancelled)
+        steps.append(Step("pipelines", pipelines.wait, needs=("airflow",), tells=f"from {len(layout.dag_folders)} folders"))
         return steps
 
     def _start(self, service: Service, timeout: float) -> None:

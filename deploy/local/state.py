@@ -60,7 +60,7 @@ class StateFolder:
         Raises:
             StackError: if another one is at work.
         """
-        self.folder()
+        self.folder().chmod(0o700)  # Databases and configurations in it hold secrets.
         with self._lock.open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,93 @@
+# Every task of the project. `make` alone lists them.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help install lock up down status logs env demo test check generate format clean
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+# Tried in this order: the libraries are built for 3.11 to 3.13, and 3.11 is what everything was tried with.
+PYTHONS ?= $(PYTHON) python3.11 python3.12 python3.13 python3
+
+# What may be chosen on the command line or in the environment; the ports are GRPC_PORT, MLFLOW_PORT, AIRFLOW_PORT, BENTOML_PORT and
+# VALKEY_PORT, and 0 means any free one.
+STATE ?= .stack
+DAGS ?=
+FEAST ?=
+# What may be chosen on the command line alone: terminals use one of these names themselves.
+SERVICE :=
+LINES := 50
+FOLLOW :=
+PYTEST :=
+
+STACK := $(BIN)/python -m deploy.local --state "$(STATE)"
+# Commands that look or end, and so install nothing.
+INSTALLED_STACK = @test -x $(BIN)/python || { echo "Nothing is installed yet: make install" >&2; exit 1; }; $(STACK)
+CHOICES = $(if $(DAGS),--dags "$(DAGS)") $(if $(FEAST),--feast "$(FEAST)") \
+  $(if $(GRPC_PORT),--port server=$(GRPC_PORT)) $(if $(MLFLOW_PORT),--port mlflow=$(MLFLOW_PORT)) \
+  $(if $(AIRFLOW_PORT),--port airflow=$(AIRFLOW_PORT)) $(if $(BENTOML_PORT),--port bentoml=$(BENTOML_PORT)) \
+  $(if $(VALKEY_PORT),--port valkey=$(VALKEY_PORT)) $(if $(TIMEOUT),--timeout $(TIMEOUT))
+
+help: ## list the tasks
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {gsub(/\$$\$$/, "$$", $$2); printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## install everything that requirements.lock pins into .venv
+
+$(INSTALLED): requirements.lock client/pyproject.toml server/pyproject.toml
+	@set -e; \
+	if ! $(BIN)/uv --version >/dev/null 2>&1; then \
+	  for python in $(PYTHONS); do \
+	    if "$$python" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then found=$$python; break; fi; \
+	  done; \
+	  test -n "$$found" || { echo "No Python 3.11, 3.12 or 3.13 with its venv module found. Install one, or name it: make install PYTHON=/path/to/python3.11" >&2; exit 1; }; \
+	  echo "Making .venv with $$("$$found" --version)" >&2; "$$found" -m venv --clear .venv; \
+	  awk '/^[a-z]/ {ours = /^uv==/} ours' requirements.lock > .venv/uv.txt; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt; \
+	fi; \
+	echo "Installing what requirements.lock pins: about 1 GB, a few minutes the first time" >&2; \
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock; \
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e client -e server; \
+	touch $@
+
+lock: ## pin everything anew, after a change of a pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --all-extras --group stack --group dev \
+	  client/pyproject.toml server/pyproject.toml --no-emit-package ml-platform-sdk --no-emit-package ml-platform-server \
+	  --no-annotate --custom-compile-command "make lock" -o requirements.lock
+
+up: install ## start the real stack and leave it running (DAGS=folder,folder FEAST=feature_store.yaml GRPC_PORT=50051 ...)
+	@$(STACK) up $(CHOICES)
+
+down: ## end the stack, whatever state it is in
+	$(INSTALLED_STACK) down
+
+status: ## tell how each service is
+	$(INSTALLED_STACK) status
+
+logs: ## show the ends of the logs (SERVICE=airflow LINES=50 FOLLOW=1)
+	$(INSTALLED_STACK) logs --lines $(LINES) $(if $(SERVICE),--service "$(SERVICE)") $(if $(FOLLOW),--follow)
+
+env: ## print export lines for a running stack: eval "$$(make -s env)"
+	$(INSTALLED_STACK) env
+
+demo: install ## a data scientist's day on the real stack: starts it, tells what happens, ends it
+	@$(STACK) run $(CHOICES) -- $(BIN)/python examples/fraud_detection/demo.py
+
+test: install ## run all tests, on a stack of their own (PYTEST=arguments)
+	@$(BIN)/python -m pytest $(PYTEST)
+
+check: install ## lint, format, types, layers, contract
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy client/src/ml_platform server/src/ml_platform_server deploy examples scripts tests
+	$(BIN)/lint-imports
+	$(BIN)/python scripts/contract.py lint breaking drift
+
+generate: install ## generate the stubs from the protos
+	$(BIN)/python scripts/contract.py generate
+
+format: install ## format code and protos
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+	$(BIN)/python scripts/contract.py format
+
+clean: ## end the stack and remove its state
+	@test ! -x $(BIN)/python || $(STACK) clean
