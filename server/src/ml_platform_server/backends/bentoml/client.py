@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -101,7 +102,7 @@ class BentomlBackend:
         return parsed
 
     async def _send(self, method: str, path: str, body: object = None) -> httpx.Response:
-        left = remaining(self._timeout)
+        left = remaining(math.inf)
         timeout = max(SHORTEST_TIMEOUT, min(self._timeout, left))
         try:
             return await self._http.request(method, path, json=body, timeout=timeout)
@@ -109,7 +110,7 @@ class BentomlBackend:
             _log.warning("bentoml_pool_exhausted", path=path)
             raise overloaded() from None
         except httpx.TimeoutException:
-            if left <= self._timeout:
+            if left < self._timeout:
                 raise deadline_exceeded("The prediction in BentoML") from None
             _log.warning("bentoml_timed_out", path=path, timeout=timeout)
             raise backend_unavailable("BentoML") from None

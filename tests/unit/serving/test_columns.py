@@ -1,0 +1,139 @@
+"""Plain values on their way into a model's columns."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from ml_platform.v1 import errors_pb2, models_pb2
+from ml_platform_server.errors import PlatformError, Violation
+from ml_platform_server.serving.columns import Unsuitable, columns_of
+from ml_platform_server.serving.rows import decode
+from tests.support.serving import column, fields
+
+
+def _convert(type_: str, value: object, shape: tuple[int, ...] = ()) -> object:
+    (only,) = columns_of(models_pb2.ModelSignature(inputs=[column("x", type_, shape=shape)]))
+    return only.convert(value)
+
+
+@pytest.mark.parametrize(
+    ("type_", "value", "expected"),
+    [
+        ("double", 1.5, 1.5),
+        ("double", 3, 3.0),
+        ("float", 1.5, 1.5),
+        ("long", 12.0, 12),
+        ("long", 2**60, 2**60),
+        ("integer", -3.0, -3),
+        ("boolean", True, True),
+        ("string", "a", "a"),
+        ("datetime", "2024-03-31T12:00:00+02:00", datetime(2024, 3, 31, 10)),  # noqa: DTZ001  # as MLflow's columns have it
+        ("datetime", "2024-03-31", datetime(2024, 3, 31)),  # noqa: DTZ001
+        ("datetime", datetime(2024, 3, 31, tzinfo=UTC), datetime(2024, 3, 31)),  # noqa: DTZ001
+        ("binary", "YWJj", b"abc"),
+        ("Array(double)", [1.0, "x"], [1.0, "x"]),
+    ],
+)
+def test_value_of_its_columns_type_is_taken(type_: str, value: object, expected: object) -> None:
+    """A value that fits becomes what the type holds."""
+    actual = _convert(type_, value)
+
+    assert expected == actual
+    assert type(expected) is type(actual)
+
+
+@pytest.mark.parametrize(
+    ("type_", "value", "told"),
+    [
+        ("double", "12", "expected a number, got text"),
+        ("double", True, "expected a number, got true or false"),
+        ("float", 1e300, "expected a number within the range of a 32-bit float"),
+        ("long", "12", "expected a whole number, got text"),
+        ("long", True, "expected a whole number, got true or false"),
+        ("long", 1.5, "expected a whole number, got one with a fraction"),
+        ("long", float("nan"), "expected a whole number, got one with a fraction"),
+        ("long", 1e17, "expected a whole number that JSON can carry exactly (up to 2^53)"),
+        ("integer", 2.0**31, "expected a whole number of 32 bits"),
+        ("boolean", 1.0, "expected true or false, got a number"),
+        ("string", 1.0, "expected text, got a number"),
+        ("datetime", "yesterday", "expected a time as RFC 3339 has it, like 2024-03-31T12:00:00Z"),
+        ("datetime", "0001-01-01T00:00:00+14:00", "expected a time between the years 1 and 9999, UTC"),
+        ("binary", "%", "expected bytes as base64"),
+    ],
+)
+def test_value_of_another_type_is_refused(type_: str, value: object, told: str) -> None:
+    """A value that does not fit is refused, and the text says what was expected and not what was sent."""
+    with pytest.raises(Unsuitable) as caught:
+        _convert(type_, value)
+
+    assert told == str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("shape", "value", "expected"),
+    [
+        ((-1,), 2.0, 2.0),
+        ((-1, 1), 2.0, [2.0]),
+        ((-1, 1), [2.0], [2.0]),
+        ((-1, 2, 2), [[1.0, 2.0], [3.0, 4.0]], [[1.0, 2.0], [3.0, 4.0]]),
+        ((-1, -1), [1.0, 2.0, 3.0], [1.0, 2.0, 3.0]),
+    ],
+)
+def test_tensor_takes_one_row_of_its_shape(shape: tuple[int, ...], value: object, expected: object) -> None:
+    """A tensor's input is nested lists of its shape without the first dimension, which counts rows."""
+    assert expected == _convert("tensor(float32)", value, shape)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ([1.0], "expected a list of 2, got one of 1"),
+        (1.0, "expected lists 1 deep, got a number"),
+        (["a", 1.0], "expected a number, got text"),
+    ],
+)
+def test_tensor_of_another_shape_is_refused(value: object, told: str) -> None:
+    """Lists of another length or depth, or with other things in them, are refused."""
+    with pytest.raises(Unsuitable) as caught:
+        _convert("tensor(float32)", value, (-1, 2))
+
+    assert told == str(caught.value)
+
+
+def test_inputs_without_names_get_some() -> None:
+    """One input without a name answers to "inputs", several to their places."""
+    one = columns_of(models_pb2.ModelSignature(inputs=[column("", "tensor(float32)", shape=[-1, 2])]))
+    two = columns_of(models_pb2.ModelSignature(inputs=[column(""), column("")]))
+
+    assert [only.name for only in one] == ["inputs"]
+    assert [each.name for each in two] == ["input_0", "input_1"]
+
+
+def test_every_unsuitable_value_is_told_at_once() -> None:
+    """A request with several bad values gets one INPUT_INVALID with a violation for each."""
+    columns = columns_of(models_pb2.ModelSignature(inputs=[column("amount"), column("hour", "long"), column("city", "string")]))
+
+    with pytest.raises(PlatformError) as caught:
+        decode(fields(amount="12", hour=1.5, city="Paris"), columns)
+
+    assert caught.value.reason == errors_pb2.ERROR_REASON_INPUT_INVALID
+    assert caught.value.violations == (
+        Violation("inputs.amount", "expected a number, got text"),
+        Violation("inputs.hour", "expected a whole number, got one with a fraction"),
+    )
+
+
+def test_null_is_for_optional_columns() -> None:
+    """A null is taken for an optional column and refused for a required one; a column not sent is told as missing."""
+    columns = columns_of(
+        models_pb2.ModelSignature(inputs=[column("a", required=False), column("b"), column("c", required=False)])
+    )
+
+    row = decode(fields(a=None, b=1.0), columns)
+    with pytest.raises(PlatformError) as caught:
+        decode(fields(a=None, b=None), columns)
+
+    assert (row.values, row.missing) == ([None, 1.0, None], [2])
+    assert caught.value.violations == (Violation("inputs.b", "must not be null"),)

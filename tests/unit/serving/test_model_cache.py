@@ -1,0 +1,127 @@
+"""Models on this machine's disk."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from ml_platform_server.errors import PlatformError
+from ml_platform_server.serving.model_cache import ModelCache
+from tests.support.serving import FakeRegistry, column, save_onnx, sum_graph
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> FakeRegistry:
+    made = FakeRegistry()
+    made.add("m", 1, [column("a")], save_onnx(tmp_path / "artifacts", sum_graph(1)))
+    return made
+
+
+def _cache(tmp_path: Path, registry: FakeRegistry) -> ModelCache:
+    return ModelCache(folder=tmp_path / "cache", registry=registry)
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+async def test_version_is_downloaded_once_and_its_origin_is_left_alone(tmp_path: Path, registry: FakeRegistry) -> None:
+    """A second fetch finds the first one's files; files that the registry hands out where they lie stay there."""
+    cache = _cache(tmp_path, registry)
+
+    first = await cache.fetch("m", 1)
+    second = await cache.fetch("m", 1)
+
+    assert (registry.downloads, first.files) == (1, second.files)
+    assert (first.files / "model.onnx").is_file()
+    assert (tmp_path / "artifacts" / "model.onnx").is_file()
+    assert _names(tmp_path / "cache") == ["m"]
+
+
+async def test_version_is_there_while_the_registry_is_down(tmp_path: Path, registry: FakeRegistry) -> None:
+    """A new process with the same folder serves what an earlier one fetched, signature included, without a registry."""
+    await _cache(tmp_path, registry).fetch("m", 1)
+    registry.down = True
+
+    found = await _cache(tmp_path, registry).fetch("m", 1)
+
+    assert found.version == registry.versions["m", 1]
+    assert (found.files / "model.onnx").is_file()
+
+
+async def test_version_that_was_never_fetched_needs_the_registry(tmp_path: Path, registry: FakeRegistry) -> None:
+    """Without a copy, a registry that is down is BACKEND_UNAVAILABLE."""
+    registry.down = True
+
+    with pytest.raises(PlatformError) as caught:
+        await _cache(tmp_path, registry).fetch("m", 1)
+
+    assert caught.value.reason_name == "BACKEND_UNAVAILABLE"
+
+
+@pytest.mark.parametrize("gone", ["version", "files", "description"])
+async def test_what_is_gone_is_told_unless_there_is_a_copy(tmp_path: Path, registry: FakeRegistry, gone: str) -> None:
+    """A version without entry or files is MODEL_ARTIFACT_MISSING for a new process, and served by one that has it."""
+    cache = _cache(tmp_path, registry)
+    await cache.fetch("m", 1)
+    match gone:
+        case "version":
+            del registry.versions["m", 1]
+        case "files":
+            del registry.files["m", 1]
+        case "description":
+            del registry.versions["m", 1].flavors[:]
+
+    kept = await cache.fetch("m", 1)
+    with pytest.raises(PlatformError) as caught:
+        await ModelCache(folder=tmp_path / "other", registry=registry).fetch("m", 1)
+
+    assert (kept.files / "model.onnx").is_file()
+    assert caught.value.reason_name == "MODEL_ARTIFACT_MISSING"
+
+
+async def test_number_given_again_is_another_version(tmp_path: Path, registry: FakeRegistry) -> None:
+    """When a model is deleted and made anew, version 1 is fetched again."""
+    cache = _cache(tmp_path, registry)
+    await cache.fetch("m", 1)
+    registry.add("m", 1, [column("b")], save_onnx(tmp_path / "new", sum_graph(1, scale=2.0)), created=2)
+
+    found = await cache.fetch("m", 1)
+
+    assert registry.downloads == 2
+    assert (found.files / "model.onnx").read_bytes() == (tmp_path / "new" / "model.onnx").read_bytes()
+
+
+async def test_files_are_left_out_where_nobody_needs_them(tmp_path: Path, registry: FakeRegistry) -> None:
+    """A model that runs elsewhere is described here and not downloaded."""
+    found = await _cache(tmp_path, registry).fetch("m", 1, files=False)
+
+    assert (registry.downloads, found.files.exists()) == (0, False)
+
+
+async def test_names_cannot_lead_out_of_the_folder(tmp_path: Path, registry: FakeRegistry) -> None:
+    """Whatever a model is called, its entry is in the cache's folder."""
+    registry.add("../up", 1, [column("a")], registry.files["m", 1])
+    registry.add("..", 1, [column("a")], registry.files["m", 1])
+    cache = _cache(tmp_path, registry)
+
+    for name in ("../up", ".."):
+        await cache.fetch(name, 1)
+
+    assert _names(tmp_path) == ["artifacts", "cache"]
+    assert _names(tmp_path / "cache") == ["%2E.", "%2E.%2Fup"]
+
+
+async def test_leftovers_are_swept_when_they_are_old(tmp_path: Path, registry: FakeRegistry) -> None:
+    """What a crashed process left half made goes after a day; what may still be in work stays."""
+    old, young = tmp_path / "cache" / ".partial-old", tmp_path / "cache" / ".partial-young"
+    old.mkdir(parents=True)
+    young.mkdir()
+    os.utime(old, (time.time() - 100_000,) * 2)
+
+    await _cache(tmp_path, registry).sweep()
+
+    assert (old.exists(), young.exists()) == (False, True)

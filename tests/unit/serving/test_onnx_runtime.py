@@ -1,0 +1,204 @@
+"""ONNX graphs of many shapes: how they are fed, what they give, and what is refused when it is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from ml_platform.v1 import models_pb2
+from ml_platform_server.backends.blocking import BlockingPool
+from ml_platform_server.errors import PlatformError
+from ml_platform_server.serving.columns import columns_of
+from ml_platform_server.serving.runtimes.onnx import OnnxRuntime, load_onnx
+from tests.support.serving import column, save_onnx, sum_graph
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class CountingPool(BlockingPool):
+    """A pool that knows how often it was used."""
+
+    runs = 0
+
+    async def run(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        self.runs += 1
+        return await super().run(function, *args, **kwargs)
+
+
+@pytest.fixture
+def pool() -> Iterator[CountingPool]:
+    made = CountingPool("ONNX Runtime", threads=1)
+    yield made
+    made.close()
+
+
+def _graph(
+    nodes: Sequence[onnx.NodeProto], inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]
+) -> onnx.ModelProto:
+    graph = helper.make_graph(nodes, "g", inputs, outputs)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 12)], ir_version=8)
+
+
+def _info(name: str, kind: int, shape: Sequence[int | None]) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+async def _load(tmp_path: Path, pool: BlockingPool, model: onnx.ModelProto, *inputs: models_pb2.ColumnSpec) -> OnnxRuntime:
+    return await load_onnx(save_onnx(tmp_path / "m", model), columns_of(models_pb2.ModelSignature(inputs=inputs)), pool)
+
+
+@pytest.fixture
+async def total(tmp_path: Path, pool: BlockingPool) -> OnnxRuntime:
+    return await _load(tmp_path, pool, sum_graph(3), column("a"), column("b", "long"), column("c", "boolean"))
+
+
+async def test_columns_go_side_by_side_into_one_matrix(total: OnnxRuntime) -> None:
+    """A graph with one matrix takes all columns in the signature's order; one value a row comes back as a number."""
+    first, second = await total.predict([[1.5, 2, True], [0.0, -1, False]])
+
+    assert (first.prediction, second.prediction) == (4.5, -1.0)
+    assert (first.probability, first.outputs) == (None, {"total": 4.5})
+
+
+async def test_missing_numbers_and_infinite_answers_are_null(total: OnnxRuntime) -> None:
+    """A null goes in as NaN; what comes out and JSON cannot say is null."""
+    missing, endless, fine = await total.predict([[None, 1, True], [float("inf"), 1, True], [1.0, 1, True]])
+
+    assert (missing.prediction, endless.prediction, fine.prediction) == (None, None, 3.0)
+
+
+async def test_short_runs_stay_on_the_loop_and_long_ones_leave_it(total: OnnxRuntime, pool: CountingPool) -> None:
+    """The first run leaves the event loop; once runs proved short, small batches stay, and large ones still leave."""
+    pool.runs = 0
+    first = await _runs(pool, total, rows=1)
+    for _ in range(40):
+        await total.predict([[1.0, 1, True]])
+    short = await _runs(pool, total, rows=1)
+    long = await _runs(pool, total, rows=100_000)
+
+    assert (first, short, long) == (1, 0, 1)
+
+
+async def _runs(pool: CountingPool, runtime: OnnxRuntime, *, rows: int) -> int:
+    before = pool.runs
+    await runtime.predict([[1.0, 1, True]] * rows)
+    return pool.runs - before
+
+
+async def test_inputs_called_like_columns_get_one_tensor_each(tmp_path: Path, pool: BlockingPool) -> None:
+    """A graph with an input per column gets each in its own type and shape, text included."""
+    nodes = [
+        helper.make_node("Identity", ["city"], ["town"]),
+        helper.make_node("Squeeze", ["rooms"], ["flat"], axes=[1]),
+        helper.make_node("Add", ["flat", "floor"], ["height"]),
+    ]
+    model = _graph(
+        nodes,
+        [
+            _info("rooms", TensorProto.INT64, [None, 1]),
+            _info("floor", TensorProto.INT64, [None]),
+            _info("city", TensorProto.STRING, [None, 1]),
+        ],
+        [_info("height", TensorProto.INT64, [None]), _info("town", TensorProto.STRING, [None, 1])],
+    )
+    runtime = await _load(tmp_path, pool, model, column("city", "string"), column("floor", "integer"), column("rooms", "long"))
+
+    first, second = await runtime.predict([["Paris", 1, 3], ["Rome", 2, 4]])
+
+    assert first.outputs == {"height": 4, "town": "Paris"}
+    assert second.outputs == {"height": 6, "town": "Rome"}
+    assert not runtime.nullable(0)
+
+
+async def test_graph_for_one_row_is_run_row_by_row(tmp_path: Path, pool: BlockingPool) -> None:
+    """A graph that was exported for exactly one row answers a batch all the same."""
+    node = helper.make_node("ReduceSum", ["x"], ["s"], keepdims=1, axes=[1])
+    model = _graph([node], [_info("x", TensorProto.FLOAT, [1, 2])], [_info("s", TensorProto.FLOAT, [1, 1])])
+    runtime = await _load(tmp_path, pool, model, column("a"), column("b"))
+
+    answers = await runtime.predict([[1.0, 2.0], [3.0, 4.0]])
+
+    assert [answer.prediction for answer in answers] == [3.0, 7.0]
+
+
+async def test_tensor_goes_in_as_it_is(tmp_path: Path, pool: BlockingPool) -> None:
+    """A model of one tensor gets one row of it a request and gives vectors as lists."""
+    node = helper.make_node("ReduceSum", ["image"], ["s"], keepdims=0, axes=[1])
+    model = _graph([node], [_info("image", TensorProto.FLOAT, [None, 2, 2])], [_info("s", TensorProto.FLOAT, [None, 2])])
+    runtime = await _load(tmp_path, pool, model, column("", "tensor(float32)", shape=[-1, 2, 2]))
+
+    (answer,) = await runtime.predict([[[[1.0, 2.0], [3.0, 4.0]]]])
+
+    assert answer.prediction == [4.0, 6.0]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "told"),
+    [
+        ([column("a"), column("b")], "does not hold the signature's 2 columns side by side"),
+        ([column("a"), column("b"), column("c", "string")], "column c (string) does not fit"),
+        ([column("a"), column("b"), column("c", "datetime")], "column c (datetime) does not fit"),
+    ],
+)
+async def test_misfit_is_refused_when_it_is_loaded(
+    tmp_path: Path, pool: BlockingPool, inputs: list[models_pb2.ColumnSpec], told: str
+) -> None:
+    """A signature that does not go with the graph is MODEL_FAILED at load, with the column at fault."""
+    with pytest.raises(PlatformError) as caught:
+        await _load(tmp_path, pool, sum_graph(3), *inputs)
+
+    assert caught.value.reason_name == "MODEL_FAILED"
+    assert told in caught.value.message
+
+
+async def test_graph_that_fails_on_a_row_is_told_without_its_words(tmp_path: Path, pool: BlockingPool) -> None:
+    """What ONNX Runtime raises on a row becomes MODEL_FAILED in the platform's words."""
+    node = helper.make_node("Gather", ["table", "place"], ["found"], axis=0)
+    table = helper.make_node("Constant", [], ["table"], value=helper.make_tensor("t", TensorProto.FLOAT, [2], [1.0, 2.0]))
+    model = _graph([table, node], [_info("place", TensorProto.INT64, [None, 1])], [_info("found", TensorProto.FLOAT, [None, 1])])
+    runtime = await _load(tmp_path, pool, model, column("place", "long"))
+
+    (fine,) = await runtime.predict([[1]])
+    with pytest.raises(PlatformError) as caught:
+        await runtime.predict([[7]])
+
+    assert fine.prediction == 2.0
+    assert (caught.value.reason_name, caught.value.message) == ("MODEL_FAILED", "The model failed on these inputs.")
+
+
+@pytest.mark.parametrize("damage", ["no folder", "no graph", "no flavour", "outside"])
+async def test_files_that_are_not_there_are_told(tmp_path: Path, pool: BlockingPool, damage: str) -> None:
+    """A model folder without its graph is MODEL_ARTIFACT_MISSING, and a path that leads out of it is not followed."""
+    folder = save_onnx(tmp_path / "m", sum_graph(1))
+    match damage:
+        case "no folder":
+            folder = tmp_path / "nothing"
+        case "no graph":
+            (folder / "model.onnx").unlink()
+        case "no flavour":
+            (folder / "MLmodel").write_text("flavors: {sklearn: {}}")
+        case "outside":
+            (folder / "model.onnx").rename(tmp_path / "model.onnx")
+            (folder / "MLmodel").write_text("flavors: {onnx: {data: ../model.onnx}}")
+
+    with pytest.raises(PlatformError) as caught:
+        await load_onnx(folder, (), pool)
+
+    assert caught.value.reason_name == "MODEL_ARTIFACT_MISSING"
+
+
+async def test_file_that_is_no_graph_is_refused(tmp_path: Path, pool: BlockingPool) -> None:
+    """A pickle in place of the graph is not opened: ONNX Runtime refuses it."""
+    folder = save_onnx(tmp_path / "m", sum_graph(1))
+    (folder / "model.onnx").write_bytes(b"\x80\x04\x95cos\nsystem\n.")
+
+    with pytest.raises(PlatformError) as caught:
+        await load_onnx(folder, (), pool)
+
+    assert (caught.value.reason_name, caught.value.message) == ("MODEL_FAILED", "ONNX Runtime cannot load the model.")
