@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
 from collections.abc import Mapping
+from itertools import islice
 
 import psutil
 
 from deploy.local.config import HOST, PORT_VARIABLES
 from deploy.local.errors import StackError
 from deploy.local.processes import MARK, SERVICE_MARK
+
+# Below the ports that the system gives to outgoing connections: one of those could take a port between its choice and its use.
+CANDIDATES = range(20_000, 32_000)
 
 
 def choose(ports: Mapping[str, int]) -> dict[str, int]:
@@ -19,15 +24,9 @@ def choose(ports: Mapping[str, int]) -> dict[str, int]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Find distinct ports that nobody listens on now, by holding all of them at once."""
-    holders = [socket.socket() for _ in range(count)]
-    try:
-        for holder in holders:
-            holder.bind((HOST, 0))
-        return [int(holder.getsockname()[1]) for holder in holders]
-    finally:
-        for holder in holders:
-            holder.close()
+    """Find distinct ports that nobody listens on now."""
+    candidates = secrets.SystemRandom().sample(CANDIDATES, len(CANDIDATES))
+    return list(islice(filter(is_free, candidates), count))
 
 
 def check(ports: Mapping[str, int]) -> None:

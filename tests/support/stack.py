@@ -13,7 +13,7 @@ import pytest
 from deploy.local import stack as local
 from deploy.local.config import ROOT, StackConfig, parse_ports
 
-# Sockets and processes of the stack know their state folder by its path, so each run has one that tells whose it is.
+# Each run has a folder of its own there, named after its process, so that a later run can tell whether it still goes on.
 RUNS = ROOT / "build" / "test-stacks"
 PIPELINES = ROOT / "tests" / "dags"
 PATIENCE = 600.0  # Seconds; a machine that is busy with other work needs them.
@@ -87,7 +87,7 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
 
 
 def _clear_crashed_runs() -> None:
-    """End and remove what runs left behind whose process is gone; a failed run's state is kept until here, for whoever looks into it."""
+    """End and remove what earlier runs left: processes after a crash, and the state of a failed run, kept for a look into it."""
     for folder in RUNS.glob("*-*"):
         pid, _, create_time = folder.name.partition("-")
         try:
