@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import metadata
-
 import grpc
 
 from ml_platform.config import ClientConfig, Endpoint
@@ -42,6 +40,8 @@ def credentials(config: ClientConfig) -> grpc.ChannelCredentials | None:
 
 def version() -> str:
     """The version of the installed distribution; "0" for a source tree that is not installed."""
+    from importlib import metadata  # noqa: PLC0415  # takes longer to import than the rest of this client's own modules
+
     try:
         return metadata.version(DISTRIBUTION)
     except metadata.PackageNotFoundError:

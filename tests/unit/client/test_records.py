@@ -1,0 +1,74 @@
+"""Results: frozen objects that also answer like dictionaries, and lists that turn into DataFrames."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import FrozenInstanceError
+from datetime import UTC, datetime
+
+import pytest
+
+from ml_platform import ConfigurationError, Listing, MetricPoint, Run, Task
+from ml_platform.records import Record
+from ml_platform.resources.experiments import read_run
+from ml_platform.resources.features import read_online
+from ml_platform.v1 import experiments_pb2, features_pb2
+
+
+def run(**metrics: float) -> Run:
+    """A run with metrics."""
+    return read_run(experiments_pb2.Run(run_id="r1", metrics=metrics, params={"depth": "3"}))
+
+
+def test_a_record_answers_like_a_dictionary() -> None:
+    """Fields are found as keys; what is no field is not."""
+    point = MetricPoint(value=0.5, step=1, log_time=None)
+    assert dict(point) == {"value": 0.5, "step": 1, "log_time": None} == point.to_dict()
+    assert (point["step"], point.get("step"), point.get("other", 7), "step" in point, "other" in point) == (1, 1, 7, True, False)
+    with pytest.raises(KeyError, match="it has value, step, log_time"):
+        point["other"]
+
+
+def test_a_record_cannot_be_changed() -> None:
+    """Records are frozen, and are equal when their fields are."""
+    point = MetricPoint(value=0.5, step=1, log_time=None)
+    with pytest.raises(FrozenInstanceError):
+        point.step = 2  # type: ignore[misc]
+    assert point == MetricPoint(value=0.5, step=1, log_time=None)
+
+
+def test_to_dict_goes_all_the_way_down() -> None:
+    """Nested records and tuples become dictionaries and lists; times stay times."""
+    task = Task("t", "running", 1, datetime(2024, 1, 1, tzinfo=UTC), None, -1)
+    assert task.to_dict()["start_time"] == datetime(2024, 1, 1, tzinfo=UTC)
+    online = read_online(features_pb2.GetOnlineFeaturesResponse(vectors=[features_pb2.FeatureVector()]))
+    assert online.to_dict()["vectors"] == [{"entity": {}, "features": {}, "statuses": {}, "event_times": {}}]
+
+
+def test_every_record_is_frozen_and_slotted() -> None:
+    """No record has room for attributes of somebody else's making."""
+    kinds = Record.__subclasses__()
+    assert len(kinds) > 20
+    assert [kind.__name__ for kind in kinds if hasattr(kind, "__dict__") and "__dict__" in kind.__slots__] == []
+    assert all(kind.__dataclass_params__.frozen for kind in kinds)  # type: ignore[attr-defined]
+
+
+def test_a_listing_is_a_list() -> None:
+    """Lists of results have a length, an order and equality, as lists have."""
+    runs = Listing([run(accuracy=0.9)])
+    assert (len(runs), runs[0].run_id, list(runs) == runs, isinstance(runs, list)) == (1, "r1", True, True)
+
+
+def test_a_listing_turns_into_a_frame() -> None:
+    """One row for each result, with dictionaries spread over columns."""
+    frame = Listing([run(accuracy=0.9), run(accuracy=0.8, loss=0.1)]).to_pandas()
+    assert list(frame["metrics.accuracy"]) == [0.9, 0.8]
+    assert list(frame["params.depth"]) == ["3", "3"]
+    assert frame["metrics.loss"].isna().tolist() == [True, False]
+
+
+def test_a_missing_pandas_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without pandas the error says what to install."""
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ConfigurationError, match=r'pip install "ml-platform-sdk\[pandas\]"'):
+        Listing([run()]).to_pandas()

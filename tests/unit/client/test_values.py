@@ -1,0 +1,178 @@
+"""Values and dates as people write them, and what goes over the wire for them."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ml_platform import Entity, Feature, InvalidArgument
+from ml_platform.dates import Day, to_day, to_duration, to_end, to_start
+from ml_platform.resources.definitions import to_entity_keys, to_rows, to_value_type, to_view
+from ml_platform.v1 import features_pb2
+from ml_platform.values import from_struct, to_number, to_struct
+
+
+@pytest.mark.parametrize(
+    ("value", "arrives"),
+    [
+        (1, 1),
+        (1.5, 1.5),
+        (True, True),
+        (None, None),
+        ("text", "text"),
+        ([1, "a", None], [1, "a", None]),
+        ({"a": {"b": 1}}, {"a": {"b": 1}}),
+        (2**53, 2**53),
+        (2**53 + 1, "9007199254740993"),
+        (date(2024, 1, 1), "2024-01-01"),
+        (datetime(2024, 1, 1, 12, tzinfo=UTC), "2024-01-01T12:00:00+00:00"),
+        (Decimal("1.5"), 1.5),
+        (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        (b"abc", "YWJj"),
+        (np.int64(7), 7),
+        (np.float32(0.5), 0.5),
+        (np.array([1, 2]), [1, 2]),
+        (np.array([1])[0] == 1, True),
+        (pd.NaT, None),
+        (pd.NA, None),
+        (pd.Timestamp("2024-01-01"), "2024-01-01T00:00:00"),
+    ],
+)
+def test_a_value_arrives(value: Any, arrives: Any) -> None:
+    """What can be written as JSON arrives as it is; what numbers cannot hold exactly arrives as digits."""
+    assert from_struct(to_struct({"x": value}, "inputs")) == {"x": arrives}
+
+
+@pytest.mark.parametrize("value", [object(), float("inf"), Decimal("Infinity"), {"deep": [1j]}])
+def test_a_value_that_cannot_be_sent_is_named(value: Any) -> None:
+    """What cannot be sent is an InvalidArgument that says where it stands."""
+    with pytest.raises(InvalidArgument, match=r"inputs\.x"):
+        to_struct({"x": value}, "inputs")
+
+
+def test_nan_stays_nan_in_inputs() -> None:
+    """A model may know what to do with a number that is none."""
+    assert str(from_struct(to_struct({"x": float("nan")}, "inputs"))["x"]) == "nan"
+
+
+@pytest.mark.parametrize(
+    ("given", "day"),
+    [
+        ("2024-01-31", "2024-01-31"),
+        (date(2024, 1, 31), "2024-01-31"),
+        (datetime(2024, 1, 31, 23, 59, tzinfo=UTC), "2024-01-31"),
+        ("2024-01-31T10:00:00", "2024-01-31"),
+        (pd.Timestamp("2024-01-31"), "2024-01-31"),
+        (None, None),
+    ],
+)
+def test_a_day_is_read(given: Day | None, day: str | None) -> None:
+    """A day may be text, a date or a datetime."""
+    assert to_day(given, "data_start_date") == day
+
+
+@pytest.mark.parametrize(
+    ("given", "start", "end"),
+    [
+        ("2024-01-31", "2024-01-31T00:00:00Z", "2024-02-01T00:00:00Z"),
+        (date(2024, 2, 29), "2024-02-29T00:00:00Z", "2024-03-01T00:00:00Z"),
+        ("2024-01-31T10:00:00", "2024-01-31T10:00:00Z", "2024-01-31T10:00:00Z"),
+        (datetime(2024, 1, 31, 10, tzinfo=timezone(timedelta(hours=2))), "2024-01-31T08:00:00Z", "2024-01-31T08:00:00Z"),
+    ],
+)
+def test_a_window_is_read(given: Day, start: str, end: str) -> None:
+    """A day begins and ends at midnight UTC and counts in full; a moment is taken as it is, in UTC if it names no zone."""
+    assert (to_start(given, "start_date").ToJsonString(), to_end(given, "end_date").ToJsonString()) == (start, end)
+
+
+@pytest.mark.parametrize("given", ["yesterday", "2024-13-01", "", 20240101, pd.NaT])
+def test_what_is_no_day_is_named(given: Any) -> None:
+    """What is no day is an InvalidArgument that names the argument and shows how a day is written."""
+    with pytest.raises(InvalidArgument, match=r"start_date: .*YYYY-MM-DD"):
+        to_start(given, "start_date")
+
+
+@pytest.mark.parametrize("given", [-1, float("inf"), "1h", True])
+def test_what_is_no_span_is_named(given: Any) -> None:
+    """A ttl is a timedelta or seconds."""
+    with pytest.raises(InvalidArgument, match="ttl"):
+        to_duration(given, "ttl")
+
+
+def test_a_version_may_come_as_digits() -> None:
+    """MLflow writes versions as text; both forms are taken, nothing else."""
+    assert (to_number("2", "version"), to_number(2, "version")) == (2, 2)
+    for nonsense in ("two", 0, -1, 1.5, None, True):
+        with pytest.raises(InvalidArgument, match="version"):
+            to_number(nonsense, "version")
+
+
+@pytest.mark.parametrize(
+    ("word", "number"),
+    [("int64", 3), ("INT64", 3), (int, 3), (float, 5), ("float", 4), ("float64", 5), (datetime, 7), ("float_list", 11)],
+)
+def test_a_type_is_read(word: Any, number: int) -> None:
+    """Types are written as words, in any case, or as Python's own."""
+    assert to_value_type(word, "features.x") == number
+
+
+@pytest.mark.parametrize("word", ["number", "unspecified", "", complex])
+def test_what_is_no_type_is_named(word: Any) -> None:
+    """What is no type is named, with those there are."""
+    with pytest.raises(InvalidArgument, match="int64, float, double"):
+        to_value_type(word, "features.x")
+
+
+def test_entities_and_features_may_be_written_in_several_ways() -> None:
+    """Mappings, pairs and objects mean the same."""
+    ways: list[tuple[Any, Any]] = [
+        ({"user_id": "string"}, {"total": "int64"}),
+        (["user_id"], [("total", int)]),
+        ([Entity("user_id", "user_id", "string")], [Feature("total", "int64")]),
+    ]
+    made = [
+        to_view(
+            "v",
+            entities,
+            features,
+            "p",
+            timestamp_field="t",
+            created_timestamp_column=None,
+            ttl=None,
+            description=None,
+            tags=None,
+        )
+        for entities, features in ways
+    ]
+    assert made[0] == made[1] == made[2]
+    assert made[0].entities[0] == features_pb2.Entity(
+        name="user_id", join_key="user_id", value_type=features_pb2.VALUE_TYPE_STRING
+    )
+
+
+def test_rows_may_be_a_frame() -> None:
+    """A DataFrame's rows arrive with their values, missing ones as null, and their event times."""
+    frame = pd.DataFrame({"user_id": ["a", "b"], "total": [1.0, None], "event_timestamp": pd.to_datetime(["2024-01-01", None])})
+    rows = list(to_rows(frame, timestamp_field="event_timestamp"))
+    assert [from_struct(row.values) for row in rows] == [{"user_id": "a", "total": 1}, {"user_id": "b", "total": None}]
+    assert [row.HasField("event_time") for row in rows] == [True, False]
+
+
+@pytest.mark.parametrize("rows", [[], "text", [1]])
+def test_what_is_no_row_is_named(rows: Any) -> None:
+    """Nothing, text and numbers are no rows."""
+    with pytest.raises(InvalidArgument, match="rows"):
+        list(to_rows(rows, timestamp_field="t"))
+
+
+def test_one_way_to_name_entities_is_wanted() -> None:
+    """Giving none or both of `entity_id` and `entities`, or one text as a list, is refused."""
+    for entity_id, entities in ((None, None), ("a", ["b"]), (None, "abc")):
+        with pytest.raises(InvalidArgument):
+            to_entity_keys(entity_id, entities)
