@@ -62,8 +62,9 @@ async def running_frame(
         keys, calls = ApiKeys(database=database, pepper="a pepper"), DoneCalls(database=database)
         servicer = health_servicer or health.aio.HealthServicer()
         settings = ServerSettings(port=0, default_deadline=default_deadline)
-        server = GrpcServer(settings=settings, verify=keys.verify, calls=calls, services=services, health_servicer=servicer)
+        server = GrpcServer(settings=settings)
         await server.open()
+        await server.serve(services, verify=keys.verify, calls=calls, health_servicer=servicer)
         key, _ = await keys.create("somebody", scopes.parse(["all"]))
         try:
             async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:

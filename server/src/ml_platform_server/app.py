@@ -134,9 +134,11 @@ async def build(settings: Settings) -> AsyncIterator[Server]:
     """
     async with AsyncExitStack() as stack:
         builder = _Builder(settings, stack)
+        # First of all, so that a port that is taken is told before the vendors' libraries are loaded.
+        grpc_server = await builder.grpc_server()
         store = await builder.store()
         backends = await builder.backends()
-        yield await builder.server(store, backends)
+        yield await builder.server(grpc_server, store, backends)
 
 
 class _Builder:
@@ -145,6 +147,9 @@ class _Builder:
     def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
         self._settings = settings
         self._stack = stack
+
+    async def grpc_server(self) -> GrpcServer:
+        return await self._open(GrpcServer(settings=self._settings.server))
 
     async def store(self) -> _Store:
         pepper = self._settings.store.key_pepper.get_secret_value()
@@ -174,9 +179,10 @@ class _Builder:
         await asyncio.gather(self._open(mlflow), self._open(feast), self._open(airflow), self._open(bentoml))
         return _Backends(mlflow, feast, airflow, bentoml)
 
-    async def server(self, store: _Store, backends: _Backends) -> Server:
+    async def server(self, grpc_server: GrpcServer, store: _Store, backends: _Backends) -> Server:
         settings, clock = self._settings, SystemClock()
         experiments, models = Experiments(backend=backends.mlflow), Models(backend=backends.mlflow)
+        online = OnlineFeatures(backend=backends.feast)
         jobs = Jobs(records=store.jobs, pipelines=Pipelines(backend=backends.airflow), tracking=experiments, clock=clock)
         hub = WatchHub(read=jobs.get, settings=settings.jobs, clock=clock)
         self._stack.push_async_callback(hub.close)
@@ -184,22 +190,16 @@ class _Builder:
         prober = await self._open(self._prober(store, backends, health_servicer))
         services = [
             (EXPERIMENTS, ExperimentService(experiments=experiments)),
-            (MODELS, ModelService(models=models, features=OnlineFeatures(backend=backends.feast), deployments=store.deployments)),
+            (MODELS, ModelService(models=models, features=online, deployments=store.deployments)),
             (DEPLOYMENTS, await self._deployments(store, jobs, models, clock)),
             (TRAINING, TrainingService(training=self._training(jobs, experiments), jobs=jobs, hub=hub)),
-            (FEATURES, self._features(backends, jobs)),
-            (PREDICTIONS, await self._predictions(store, backends, models)),
+            (FEATURES, self._features(backends, online, jobs)),
+            (PREDICTIONS, await self._predictions(store, backends, models, online)),
             (PLATFORM, _platform(store, prober, experiments, models)),
         ]
-        grpc_server = await self._open(
-            GrpcServer(
-                settings=settings.server,
-                verify=store.keys.verify,
-                calls=store.calls,
-                services=services,
-                health_servicer=health_servicer,
-            )
-        )
+        # Closed before everything that its calls need.
+        self._stack.push_async_callback(grpc_server.close)
+        await grpc_server.serve(services, verify=store.keys.verify, calls=store.calls, health_servicer=health_servicer)
         return Server(grpc_server=grpc_server, prober=prober, hub=hub, drain=settings.server.drain)
 
     def _prober(self, store: _Store, backends: _Backends, servicer: health.aio.HealthServicer) -> Prober:
@@ -222,17 +222,17 @@ class _Builder:
             deployments=Deployments(records=records, jobs=jobs, registry=models, settings=settings.airflow, clock=clock)
         )
 
-    def _features(self, backends: _Backends, jobs: Jobs) -> FeatureService:
-        views, online = FeatureViews(backend=backends.feast), OnlineFeatures(backend=backends.feast)
+    def _features(self, backends: _Backends, online: OnlineFeatures, jobs: Jobs) -> FeatureService:
+        views = FeatureViews(backend=backends.feast)
         materialization = Materialization(jobs=jobs, views=views, settings=self._settings.airflow)
         return FeatureService(views=views, online=online, materialization=materialization)
 
-    async def _predictions(self, store: _Store, backends: _Backends, models: Models) -> PredictionService:
+    async def _predictions(self, store: _Store, backends: _Backends, models: Models, online: OnlineFeatures) -> PredictionService:
         engine = PredictionEngine(
             settings=self._settings.serving,
             deployments=store.deployments,
             registry=models,
-            features=OnlineFeatures(backend=backends.feast),
+            features=online,
             bentoml=backends.bentoml,
         )
         return PredictionService(engine=await self._open(engine))

@@ -34,40 +34,21 @@ class StartError(Exception):
 
 
 class GrpcServer:
-    """Serves the services given, and the standard health and reflection beside them.
+    """Serves the contract's services, and the standard health and reflection beside them.
 
-    Args:
-        settings: host, port, limits.
-        verify: finds out whose key it is.
-        calls: keeps the answers to mutating calls.
-        services: each service of the contract with its servicer.
-        health_servicer: the standard health service, which somebody else keeps up to date.
+    It takes its port when it is opened, so that a port that is taken is noticed before anything slow begins, and answers once it
+    is told what to serve.
     """
 
-    def __init__(
-        self,
-        *,
-        settings: ServerSettings,
-        verify: Verify,
-        calls: DoneCalls,
-        services: Sequence[tuple[ServiceDescriptor, object]],
-        health_servicer: health.aio.HealthServicer,
-    ) -> None:
+    def __init__(self, *, settings: ServerSettings) -> None:
         self._settings = settings
         self._shutdown = Shutdown()
-        self._idempotency = Idempotency(calls=calls)
+        self._idempotency: Idempotency | None = None
         self._server = grpc.aio.server(options=_options(settings))
         self.port = 0
-        told = (RequestId(), AccessLog(), Errors(), self._shutdown)
-        chain = Chain((*told, Auth(verify=verify), Deadline(default=settings.default_deadline), Validation(), self._idempotency))
-        register(self._server, services, wrap=chain.wrap)
-        health_pb2_grpc.add_HealthServicer_to_server(health_servicer, self._server)
-        names = [service.full_name for service, _ in services]
-        reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
-        register_fallback(self._server, wrap=Chain(told).wrap)
 
     async def open(self) -> None:
-        """Take the port and serve.
+        """Take the port.
 
         Raises:
             StartError: the port is not to be had.
@@ -78,6 +59,32 @@ class GrpcServer:
             self.port = self._server.add_insecure_port(address)
         except RuntimeError:
             raise StartError(f"Port {port} on {host} cannot be had: another process uses it, or it may not be used.") from None
+
+    async def serve(
+        self,
+        services: Sequence[tuple[ServiceDescriptor, object]],
+        *,
+        verify: Verify,
+        calls: DoneCalls,
+        health_servicer: health.aio.HealthServicer,
+    ) -> None:
+        """Begin to answer.
+
+        Args:
+            services: each service of the contract with its servicer.
+            verify: finds out whose key it is.
+            calls: keeps the answers to mutating calls.
+            health_servicer: the standard health service, which somebody else keeps up to date.
+        """
+        self._idempotency = Idempotency(calls=calls)
+        told = (RequestId(), AccessLog(), Errors(), self._shutdown)
+        deadline = Deadline(default=self._settings.default_deadline)
+        chain = Chain((*told, Auth(verify=verify), deadline, Validation(), self._idempotency))
+        register(self._server, services, wrap=chain.wrap)
+        health_pb2_grpc.add_HealthServicer_to_server(health_servicer, self._server)
+        names = [service.full_name for service, _ in services]
+        reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
+        register_fallback(self._server, wrap=Chain(told).wrap)
         await self._server.start()
 
     async def wait(self) -> None:
@@ -94,7 +101,8 @@ class GrpcServer:
         try:
             async with asyncio.timeout(grace):
                 await self._shutdown.wait_idle()
-                await self._idempotency.close()
+                if self._idempotency is not None:
+                    await self._idempotency.close()
         except TimeoutError:
             _log.warning("calls_cut_off", after_seconds=grace)
             self._shutdown.cut_off()

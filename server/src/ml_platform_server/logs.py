@@ -28,7 +28,6 @@ class LineWriter:
         self._writing = threading.Lock()
         self._thread = threading.Thread(target=self._write_forever, name="log", daemon=True)
         self._thread.start()
-        atexit.register(self.flush)
 
     def msg(self, line: str) -> None:
         """Take one line. Never waits."""
@@ -53,6 +52,16 @@ class LineWriter:
             self.flush()
 
 
+_writers: list[LineWriter] = []
+
+
+@atexit.register
+def flush() -> None:
+    """Write every line taken so far, wherever it goes."""
+    for writer in _writers:
+        writer.flush()
+
+
 class _LibraryHandler(logging.Handler):
     """Passes what libraries log to the same writer, in the same form."""
 
@@ -69,6 +78,7 @@ class _LibraryHandler(logging.Handler):
 def configure(settings: LogSettings, stream: TextIO | None = None) -> LineWriter:
     """Make every log of this process go to one stream, standard error by default."""
     writer = LineWriter(stream or sys.stderr)
+    _writers[:] = [writer]
     level = logging.getLevelNamesMapping()[settings.level.upper()]
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer() if settings.json_lines else structlog.dev.ConsoleRenderer(colors=False)

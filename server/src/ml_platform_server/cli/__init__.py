@@ -35,9 +35,13 @@ def serve(
     settings = _settings()
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     settings.server = settings.server.model_copy(update=given)
-    from ml_platform_server.cli.serving import serve_until_stopped
+    from ml_platform_server.cli.serving import exit_now, serve_until_stopped
 
-    _run(settings, serve_until_stopped(settings))
+    try:
+        _run(settings, serve_until_stopped(settings))
+    except typer.Exit as ended:
+        exit_now(ended.exit_code)
+    exit_now(0)
 
 
 @keys.command("create")

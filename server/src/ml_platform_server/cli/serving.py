@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
+from typing import NoReturn
 
 import structlog
 import typer
 
+from ml_platform_server import logs
 from ml_platform_server.app import build
 from ml_platform_server.grpc_server import StartError
 from ml_platform_server.settings import Settings
@@ -38,6 +41,14 @@ async def serve_until_stopped(settings: Settings) -> None:
         _log.info("stopped")
 
 
+def exit_now(status: int) -> NoReturn:
+    """End the process without waiting for threads: one that hangs in a backend's call would hold it up until that call ends."""
+    logs.flush()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 class _Signals:
     """Turns signals into an orderly end."""
 
@@ -54,8 +65,7 @@ class _Signals:
 
     def _on_signal(self, number: signal.Signals) -> None:
         if self.stopped.is_set():
-            # Whoever asks twice does not want to wait, not even for threads that hang in a backend.
-            os._exit(128 + number)
+            exit_now(128 + number)
         self.stopped.set()
         if self._starting is not None:
             self._starting.cancel()
