@@ -62,6 +62,7 @@ class FakePlatform(grpc.GenericRpcHandler):
     def __init__(self) -> None:
         self.seen: list[Seen] = []
         self._answers: dict[str, deque[Any]] = defaultdict(deque)
+        self._arrival = threading.Condition()
         self._server: grpc.Server | None = None
         self.port = 0
 
@@ -77,6 +78,11 @@ class FakePlatform(grpc.GenericRpcHandler):
     def calls(self, rpc: Rpc[Any, Any]) -> list[Seen]:
         """The calls of one method."""
         return [call for call in self.seen if call.path == rpc.path]
+
+    def wait_for(self, rpc: Rpc[Any, Any], timeout: float = 10.0) -> None:
+        """Wait until a method has been called."""
+        with self._arrival:
+            assert self._arrival.wait_for(lambda: bool(self.calls(rpc)), timeout), f"{rpc.name} was not called"
 
     def start(self) -> None:
         """Listen, on the same port as before if there was one."""
@@ -126,7 +132,9 @@ class FakePlatform(grpc.GenericRpcHandler):
         metadata = {key: str(value) for key, value in context.invocation_metadata()}
         call = Seen(rpc.path, request, metadata, context.time_remaining())
         context.add_callback(call.gone.set)
-        self.seen.append(call)
+        with self._arrival:
+            self.seen.append(call)
+            self._arrival.notify_all()
         return call
 
     def _next(self, rpc: Rpc[Any, Any]) -> Any:

@@ -87,7 +87,7 @@ def test_the_synchronous_face_is_made_from_the_asynchronous_one() -> None:
 
 
 def test_importing_is_light() -> None:
-    """Beside what gRPC and protobuf load by themselves, importing the client loads nothing but itself and the standard library."""
+    """Beside what gRPC loads by itself, importing the client loads only protobuf, itself and the standard library."""
     base = set(_run("import sys, grpc, grpc.aio; print(*sys.modules)").split())
     loaded = set(_run("import sys; from ml_platform import MLPlatform, AsyncMLPlatform, NotFound; print(*sys.modules)").split())
     parts = {name.split(".")[0] for name in loaded - base} - sys.stdlib_module_names

@@ -222,3 +222,19 @@ def test_best_run_id_looks_again_while_the_job_goes_on(fake: FakePlatform) -> No
         job = platform.get_training_job("mlp-1")
         assert [job.best_run_id, job.best_run_id, job.best_run_id] == ["", "r1", "r1"]
     assert len(fake.calls(rpcs.GET_TRAINING_JOB)) == 3
+
+
+async def test_closing_ends_what_other_tasks_wait_for(fake: FakePlatform) -> None:
+    """A watch closed by another task just ends; a call under way says that the client is closed; no task counts as cancelled."""
+    fake.answer(WATCH, [told("SNAPSHOT", 1), Hang()])
+    fake.answer(rpcs.WHO_AM_I, Hang())
+    platform = AsyncMLPlatform(fake.url, "k")
+    updates = platform.watch_training_job("mlp-1")
+    await anext(updates)
+    watching, asking = asyncio.create_task(anext(updates, None)), asyncio.create_task(platform.whoami())
+    await asyncio.to_thread(fake.wait_for, rpcs.WHO_AM_I)
+    await updates.close()
+    assert await watching is None
+    await platform.close()
+    with pytest.raises(ml_platform.ConfigurationError, match="closed"):
+        await asking

@@ -44,6 +44,10 @@ class AsyncWire:
             response: Resp = await method(request, timeout=timeout, metadata=metadata)
         except grpc.aio.UsageError:
             raise self._unusable() from None
+        except asyncio.CancelledError:
+            if _caller_was_cancelled():
+                raise
+            raise self._unusable() from None
         return response
 
     def stream(self, rpc: Rpc[Req, Resp], request: Req, *, timeout: float | None, metadata: Metadata) -> AsyncStream[Resp]:
@@ -90,13 +94,24 @@ class AsyncStream(Generic[Resp]):
 
     async def read(self) -> Resp | None:
         """The next message, or None at the end; raises grpc.RpcError."""
-        message = await self._call.read()
+        try:
+            message = await self._call.read()
+        except asyncio.CancelledError:
+            if _caller_was_cancelled():
+                raise
+            return None
         return None if message is grpc.aio.EOF else cast("Resp", message)
 
     def cancel(self) -> None:
         """End the stream, from whatever thread the garbage collector runs on."""
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._call.cancel)
+
+
+def _caller_was_cancelled() -> bool:
+    # gRPC raises CancelledError also in tasks that nobody cancelled, when their call or the channel is closed by another.
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 def freshen(_job: AsyncTrainingJob) -> None:
