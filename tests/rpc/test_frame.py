@@ -248,10 +248,11 @@ async def test_health_and_reflection_need_no_key(frame):
     assert {NAME, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"} == names
 
 
-async def test_reflection_alone_is_enough_to_call(frame):
-    """Reflection gives every file that a service's file imports, so that a client needs nothing else."""
+@pytest.mark.parametrize("symbol", [NAME, f"{NAME}.Unary"])
+async def test_reflection_alone_is_enough_to_call(frame, symbol):
+    """Asked for a service or a method, reflection gives its file and all that it imports, so that a client needs nothing else."""
     stub = reflection_pb2_grpc.ServerReflectionStub(frame.channel)
-    pool, wanted, seen = DescriptorPool(), [f"symbol:{NAME}"], {}
+    pool, wanted, seen = DescriptorPool(), [f"symbol:{symbol}"], {}
     while wanted:
         kind, _, name = wanted.pop().partition(":")
         question = {"file_containing_symbol": name} if kind == "symbol" else {"file_by_filename": name}

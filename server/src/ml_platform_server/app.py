@@ -188,13 +188,14 @@ class _Builder:
         self._stack.push_async_callback(hub.close)
         health_servicer = health.aio.HealthServicer()
         prober = await self._open(self._prober(store, backends, health_servicer))
+        engine = await self._engine(store, backends, models, online)
         services = [
             (EXPERIMENTS, ExperimentService(experiments=experiments)),
             (MODELS, ModelService(models=models, features=online, deployments=store.deployments)),
-            (DEPLOYMENTS, await self._deployments(store, jobs, models, clock)),
+            (DEPLOYMENTS, await self._deployments(store, jobs, models, engine, clock)),
             (TRAINING, TrainingService(training=self._training(jobs, experiments), jobs=jobs, hub=hub)),
             (FEATURES, self._features(backends, online, jobs)),
-            (PREDICTIONS, await self._predictions(store, backends, models, online)),
+            (PREDICTIONS, PredictionService(engine=engine)),
             (PLATFORM, _platform(store, prober, experiments, models)),
         ]
         # Closed before everything that its calls need.
@@ -215,9 +216,14 @@ class _Builder:
     def _training(self, jobs: Jobs, experiments: Experiments) -> Training:
         return Training(jobs=jobs, tracking=experiments, settings=self._settings.airflow)
 
-    async def _deployments(self, store: _Store, jobs: Jobs, models: Models, clock: SystemClock) -> DeploymentService:
+    async def _deployments(
+        self, store: _Store, jobs: Jobs, models: Models, engine: PredictionEngine, clock: SystemClock
+    ) -> DeploymentService:
         records, settings = store.deployments, self._settings
-        await self._open(Reconciler(records=records, jobs=jobs, registry=models, settings=settings.jobs, clock=clock))
+        reconciler = Reconciler(
+            records=records, jobs=jobs, registry=models, settings=settings.jobs, clock=clock, on_activated=engine.refresh
+        )
+        await self._open(reconciler)
         return DeploymentService(
             deployments=Deployments(records=records, jobs=jobs, registry=models, settings=settings.airflow, clock=clock)
         )
@@ -227,7 +233,7 @@ class _Builder:
         materialization = Materialization(jobs=jobs, views=views, settings=self._settings.airflow)
         return FeatureService(views=views, online=online, materialization=materialization)
 
-    async def _predictions(self, store: _Store, backends: _Backends, models: Models, online: OnlineFeatures) -> PredictionService:
+    async def _engine(self, store: _Store, backends: _Backends, models: Models, online: OnlineFeatures) -> PredictionEngine:
         engine = PredictionEngine(
             settings=self._settings.serving,
             deployments=store.deployments,
@@ -235,7 +241,7 @@ class _Builder:
             features=online,
             bentoml=backends.bentoml,
         )
-        return PredictionService(engine=await self._open(engine))
+        return await self._open(engine)
 
     async def _open(self, part: T) -> T:
         """Open a part and see to it that it is closed, even if the opening fails half-way."""

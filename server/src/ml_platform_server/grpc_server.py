@@ -20,6 +20,7 @@ from ml_platform_server.interceptors.idempotency import Idempotency
 from ml_platform_server.interceptors.request_id import RequestId
 from ml_platform_server.interceptors.shutdown import Shutdown
 from ml_platform_server.interceptors.validation import Validation
+from ml_platform_server.reflection import ReflectedPool
 from ml_platform_server.services.registry import register, register_fallback
 from ml_platform_server.settings import ServerSettings
 from ml_platform_server.store.done_calls import DoneCalls
@@ -82,8 +83,8 @@ class GrpcServer:
         chain = Chain((*told, Auth(verify=verify), deadline, Validation(), self._idempotency))
         register(self._server, services, wrap=chain.wrap)
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, self._server)
-        names = [service.full_name for service, _ in services]
-        reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
+        names = [*(service.full_name for service, _ in services), health.SERVICE_NAME, reflection.SERVICE_NAME]
+        reflection.enable_server_reflection(names, self._server, ReflectedPool())
         register_fallback(self._server, wrap=Chain(told).wrap)
         await self._server.start()
 
