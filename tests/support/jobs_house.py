@@ -26,6 +26,7 @@ class House:
     pipelines: FakePipelines = field(default_factory=FakePipelines)
     tracking: FakeTracking = field(default_factory=FakeTracking)
     registry: FakeRegistry = field(default_factory=FakeRegistry)
+    generations_followed: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.job_records = JobRecords(database=self.database)
@@ -33,4 +34,7 @@ class House:
         self.jobs = Jobs(records=self.job_records, pipelines=self.pipelines, tracking=self.tracking, clock=self.clock)
         parts: dict[str, Any] = {"records": self.records, "jobs": self.jobs, "registry": self.registry, "clock": self.clock}
         self.deployments = Deployments(**parts, settings=AIRFLOW)
-        self.reconciler = Reconciler(**parts, settings=JobSettings())
+        self.reconciler = Reconciler(**parts, settings=JobSettings(), on_activated=self._follow)
+
+    async def _follow(self) -> None:
+        self.generations_followed.append(await self.records.generation())

@@ -67,6 +67,13 @@ async def test_checks_that_end_well_move_traffic_and_alias_and_archive_the_versi
     assert (await house.records.generation(), await house.records.unmirrored()) == (2, [])
 
 
+async def test_this_process_follows_an_activation_at_once(house: House, call: Call) -> None:
+    """The serving side is told after each activation, when the new generation counts, and not after a failure."""
+    await deployed(house, call, 1)
+    await deployed(house, call, 2)
+    assert house.generations_followed == [1, 2]
+
+
 async def test_checks_that_fail_leave_traffic_where_it_was(house: House, call: Call) -> None:
     """A failed deployment says which task failed and why, and the version before goes on answering."""
     first = await deployed(house, call, 1)
@@ -87,6 +94,7 @@ async def test_who_sees_the_end_of_the_job_finds_the_traffic_moved(house: House,
     succeed(house, deployment)
     job = await house.jobs.get(deployment.job_id)
     assert (job.state, await state_of(house, deployment)) == (jobs_pb2.JOB_STATE_SUCCESS, "ACTIVE")
+    assert house.activations == 1
 
 
 async def test_only_one_deployment_of_a_model_to_an_environment_is_under_way(house: House, call: Call) -> None:

@@ -39,7 +39,7 @@ class PredictRequest(_message.Message):
     """Whether the reply tells every feature that was used."""
     @_builtins.property
     def inputs(self) -> _struct_pb2.Struct:
-        """The inputs by name: columns of the model's signature, and join keys of the features it uses."""
+        """The inputs by name: columns of the model's signature, and join keys of the features it uses. Others are ignored."""
 
     def __init__(
         self,

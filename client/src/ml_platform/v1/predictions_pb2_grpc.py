@@ -56,8 +56,10 @@ class PredictionServiceServicer(object):
         """Predict asks the version deployed to an environment for one prediction. Inputs that the model needs and the caller did not send
         are looked up in the online feature store, by the join keys among the inputs. What the caller sends wins over what is stored.
 
-        Scope: predictions:predict. Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (MODEL_NOT_DEPLOYED, MODEL_ARTIFACT_MISSING,
-        FEATURE_MISSING, MODEL_FAILED), INVALID_ARGUMENT (INPUT_MISSING, INPUT_INVALID), RESOURCE_EXHAUSTED (OVERLOADED).
+        Scope: predictions:predict. Errors: NOT_FOUND (MODEL_NOT_FOUND; FEATURE_VIEW_NOT_FOUND, FEATURE_NOT_FOUND, FEATURE_SERVICE_NOT_FOUND:
+        the model's features were removed), FAILED_PRECONDITION (MODEL_NOT_DEPLOYED, MODEL_ARTIFACT_MISSING, MODEL_WITHOUT_SIGNATURE,
+        FEATURE_MISSING, MODEL_FAILED), INVALID_ARGUMENT (INPUT_MISSING, INPUT_INVALID, FEATURE_VALUE_INVALID), RESOURCE_EXHAUSTED
+        (OVERLOADED), INTERNAL (BACKEND_FAILED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

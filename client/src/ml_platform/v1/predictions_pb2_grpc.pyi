@@ -41,8 +41,10 @@ class PredictionServiceStub:
     """Predict asks the version deployed to an environment for one prediction. Inputs that the model needs and the caller did not send
     are looked up in the online feature store, by the join keys among the inputs. What the caller sends wins over what is stored.
 
-    Scope: predictions:predict. Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (MODEL_NOT_DEPLOYED, MODEL_ARTIFACT_MISSING,
-    FEATURE_MISSING, MODEL_FAILED), INVALID_ARGUMENT (INPUT_MISSING, INPUT_INVALID), RESOURCE_EXHAUSTED (OVERLOADED).
+    Scope: predictions:predict. Errors: NOT_FOUND (MODEL_NOT_FOUND; FEATURE_VIEW_NOT_FOUND, FEATURE_NOT_FOUND, FEATURE_SERVICE_NOT_FOUND:
+    the model's features were removed), FAILED_PRECONDITION (MODEL_NOT_DEPLOYED, MODEL_ARTIFACT_MISSING, MODEL_WITHOUT_SIGNATURE,
+    FEATURE_MISSING, MODEL_FAILED), INVALID_ARGUMENT (INPUT_MISSING, INPUT_INVALID, FEATURE_VALUE_INVALID), RESOURCE_EXHAUSTED
+    (OVERLOADED), INTERNAL (BACKEND_FAILED).
     """
 
 @_typing.type_check_only
@@ -58,8 +60,10 @@ class PredictionServiceAsyncStub(PredictionServiceStub):
     """Predict asks the version deployed to an environment for one prediction. Inputs that the model needs and the caller did not send
     are looked up in the online feature store, by the join keys among the inputs. What the caller sends wins over what is stored.
 
-    Scope: predictions:predict. Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (MODEL_NOT_DEPLOYED, MODEL_ARTIFACT_MISSING,
-    FEATURE_MISSING, MODEL_FAILED), INVALID_ARGUMENT (INPUT_MISSING, INPUT_INVALID), RESOURCE_EXHAUSTED (OVERLOADED).
+    Scope: predictions:predict. Errors: NOT_FOUND (MODEL_NOT_FOUND; FEATURE_VIEW_NOT_FOUND, FEATURE_NOT_FOUND, FEATURE_SERVICE_NOT_FOUND:
+    the model's features were removed), FAILED_PRECONDITION (MODEL_NOT_DEPLOYED, MODEL_ARTIFACT_MISSING, MODEL_WITHOUT_SIGNATURE,
+    FEATURE_MISSING, MODEL_FAILED), INVALID_ARGUMENT (INPUT_MISSING, INPUT_INVALID, FEATURE_VALUE_INVALID), RESOURCE_EXHAUSTED
+    (OVERLOADED), INTERNAL (BACKEND_FAILED).
     """
 
 class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -78,8 +82,10 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
         """Predict asks the version deployed to an environment for one prediction. Inputs that the model needs and the caller did not send
         are looked up in the online feature store, by the join keys among the inputs. What the caller sends wins over what is stored.
 
-        Scope: predictions:predict. Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (MODEL_NOT_DEPLOYED, MODEL_ARTIFACT_MISSING,
-        FEATURE_MISSING, MODEL_FAILED), INVALID_ARGUMENT (INPUT_MISSING, INPUT_INVALID), RESOURCE_EXHAUSTED (OVERLOADED).
+        Scope: predictions:predict. Errors: NOT_FOUND (MODEL_NOT_FOUND; FEATURE_VIEW_NOT_FOUND, FEATURE_NOT_FOUND, FEATURE_SERVICE_NOT_FOUND:
+        the model's features were removed), FAILED_PRECONDITION (MODEL_NOT_DEPLOYED, MODEL_ARTIFACT_MISSING, MODEL_WITHOUT_SIGNATURE,
+        FEATURE_MISSING, MODEL_FAILED), INVALID_ARGUMENT (INPUT_MISSING, INPUT_INVALID, FEATURE_VALUE_INVALID), RESOURCE_EXHAUSTED
+        (OVERLOADED), INTERNAL (BACKEND_FAILED).
         """
 
 def add_PredictionServiceServicer_to_server(servicer: PredictionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

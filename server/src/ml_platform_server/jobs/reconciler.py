@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -20,8 +21,8 @@ from ml_platform_server.store.tables import DeploymentRow
 
 log = structlog.get_logger(__name__)
 
-MIRROR_PATIENCE = 3.0
-"""Seconds that the end of a deployment waits for the registry's aliases; what is not done by then is done later."""
+FOLLOW_UP_PATIENCE = 5.0
+"""Seconds that the end of a deployment waits for the serving side and the registry's aliases; what is late follows later."""
 
 _VERSION_IS_GONE = frozenset({errors_pb2.ERROR_REASON_MODEL_NOT_FOUND, errors_pb2.ERROR_REASON_MODEL_VERSION_NOT_FOUND})
 
@@ -30,16 +31,32 @@ class Reconciler:
     """Looks after deployments in progress, whether or not anybody watches, and survives whatever goes wrong in a round.
 
     Several servers may do this at once: the records let exactly one of them make an end count.
+
+    Args:
+        records: the deployments.
+        jobs: tells how their jobs go.
+        registry: where the aliases are.
+        settings: the intervals.
+        clock: what waits.
+        on_activated: makes this process's own predictions follow at once; other processes follow by the generation.
     """
 
     def __init__(
-        self, *, records: DeploymentRecords, jobs: Jobs, registry: Registry, settings: JobSettings, clock: Clock
+        self,
+        *,
+        records: DeploymentRecords,
+        jobs: Jobs,
+        registry: Registry,
+        settings: JobSettings,
+        clock: Clock,
+        on_activated: Callable[[], Awaitable[None]],
     ) -> None:
         self._records = records
         self._jobs = jobs
         self._registry = registry
         self._settings = settings
         self._clock = clock
+        self._on_activated = on_activated
         self._stopped = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         # Whoever sees the end of a job first settles it, so that who is told of the end finds the traffic moved.
@@ -77,9 +94,10 @@ class Reconciler:
         if await self._records.activate(row.deployment_id):
             log.info("deployment_activated", deployment_id=row.deployment_id, model_name=row.model_name, version=row.version)
         try:
-            await asyncio.wait_for(self.mirror(), MIRROR_PATIENCE)
+            async with asyncio.timeout(FOLLOW_UP_PATIENCE):
+                await asyncio.gather(self._on_activated(), self.mirror())
         except TimeoutError:
-            log.warning("alias_mirror_late", deployment_id=row.deployment_id)
+            log.warning("deployment_follow_up_late", deployment_id=row.deployment_id)
 
     async def mirror(self) -> None:
         """Point the registry's aliases to what is active, so that other tools see the same truth."""

@@ -1,0 +1,13 @@
+"""The fixtures that every kind of test may use."""
+
+from __future__ import annotations
+
+from tests.support.day import (  # noqa: F401  # fixtures are found by name
+    channel,
+    deployed,
+    experiment,
+    platform,
+    registered,
+    trained,
+)
+from tests.support.stack import stack  # noqa: F401  # the same
