@@ -46,6 +46,16 @@ TELLING = frozenset({"integer", "long", "float", "double", "boolean", "datetime"
 CODES = {"integer": "int32", "float": "float32", "datetime": "datetime64[ns]"}
 """Types that pandas would not choose by itself."""
 
+ARRAYS = {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+    "tensor(bool)": "bool",
+    "tensor(string)": "object",
+}
+"""The arrays that the inputs of an ONNX graph take."""
+
 
 @task
 def load_version() -> dict[str, Any]:
@@ -82,7 +92,7 @@ def smoke_predict(version: dict[str, Any]) -> None:
         example = own_example(model, path)
         given = made_up(version["inputs"]) if example is None else example
         try:
-            answer = model.predict(given)
+            answer = answer_of(model, path, given)
         except Exception as error:
             if example is None and any(column["type"] not in TELLING for column in version["inputs"]):
                 print(f"There is no input example, and a made-up row proves nothing: {error}")
@@ -157,6 +167,25 @@ def own_example(model: Model, path: Path) -> Data | None:
         print(f"The input example cannot be read: {error}")
         return None
     return example.head(1) if hasattr(example, "head") else example
+
+
+def answer_of(model: Model, path: Path, given: Data) -> Data:
+    """What the version says.
+
+    An ONNX graph is asked as the platform's server asks it: MLflow hands on the columns of a table without the second dimension
+    that converters give them, so it fails on graphs that are in order.
+    """
+    if "onnx" not in model.metadata.flavors or not hasattr(given, "columns"):
+        return model.predict(given)
+    import onnxruntime
+
+    graph = path / model.metadata.flavors["onnx"]["data"]
+    session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
+    inputs = session.get_inputs()
+    if len(inputs) == 1 and inputs[0].name not in given.columns:
+        return session.run(None, {inputs[0].name: given.to_numpy(ARRAYS[inputs[0].type])})
+    feeds = {each.name: given[each.name].to_numpy(ARRAYS[each.type]).reshape(-1, *(1 for _ in each.shape[1:])) for each in inputs}
+    return dict(zip((output.name for output in session.get_outputs()), session.run(None, feeds), strict=True))
 
 
 def as_columns(example: Data) -> dict[str, list[Any]] | None:
