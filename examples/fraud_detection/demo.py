@@ -91,7 +91,11 @@ def check_health(platform: MLPlatform) -> None:
     """Show each backend, and stop if one is not well."""
     health = platform.health()
     for backend in health.backends:
-        tell(backend.name, f"{backend.status}, answered in {backend.latency * 1000:.0f} ms {backend.last_error}".rstrip())
+        well = backend.status == "healthy"
+        tell(
+            backend.name,
+            f"healthy, answers in {backend.latency * 1000:.0f} ms" if well else f"{backend.status}: {backend.last_error}",
+        )
     sick = [backend.name for backend in health.backends if backend.status != "healthy"]
     if sick:
         raise DemoError(f"{', '.join(sick)} cannot be used; `make status` and `make logs` tell more.")
