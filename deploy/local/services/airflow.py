@@ -47,6 +47,8 @@ def _settings(layout: Layout) -> dict[str, str]:
         # Fixed ports by default, which would keep two stacks from living side by side.
         "LOGGING__WORKER_LOG_SERVER_PORT": str(worker_logs),
         "LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_logs),
+        # A busy machine answers a task's first request late, and a task that gets no answer counts as failed.
+        "WORKERS__EXECUTION_API_TIMEOUT": "60",
         # A new or changed DAG is seen within seconds, not minutes.
         "DAG_PROCESSOR__REFRESH_INTERVAL": "3",
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
