@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import threading
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -126,6 +127,10 @@ async def test_a_database_that_is_away_is_unavailable(tmp_path):
         error = caught.value
         assert (error.reason_name, error.message) == ("BACKEND_UNAVAILABLE", "The platform's own database does not answer.")
     await database.close()
+    # The driver's threads outlive a connection that could not be made by a moment; they must not outlive the test's event loop.
+    for thread in threading.enumerate():
+        if "_connection_worker_thread" in thread.name:
+            await asyncio.to_thread(thread.join, 5)
 
 
 async def test_a_database_that_is_there_is_well(database):
