@@ -22,14 +22,14 @@ COURIER = Entity("courier", "courier_id", "string")
 RESTAURANT = Entity("restaurant", "restaurant_id", "int64")
 ORDER = {
     "courier_id": "courier_7",
-    "restaurant_id": 12,
+    "restaurant_id": 3,
     "distance_km": 3.2,
     "items": 2,
-    "vehicle": "bicycle",
+    "vehicle": "scooter",
     "is_raining": False,
 }
 # What the kitchen says now, in place of the average that the feature store has.
-BUSY_KITCHEN = {"restaurant_stats__average_preparation_minutes": 45.0}
+BUSY_KITCHEN = {"restaurant_stats__average_preparation_minutes": 30.0}
 
 
 @dataclass(frozen=True)
