@@ -97,6 +97,8 @@ def env(options: argparse.Namespace) -> int:
     """Print what a shell may evaluate to use the stack."""
     stack = Stack(options.state)
     stack.status()
+    if not stack.state.read().ready:
+        raise StackError(f"The stack in {stack.state.path} is not up yet, or its start was interrupted. See `make status`.")
     print(export_lines(stack.exports()))
     return 0
 
@@ -113,8 +115,8 @@ def run(options: argparse.Namespace) -> int:
         # Marked as a part of the stack, so that `make down` finds the command too if this process crashes.
         return _run(options.command, {**os.environ, **stack.exports(), **marks(stack.state, "command")})
     finally:
+        print("Ending the stack.", file=sys.stderr)
         stack.down()
-        print("The stack is ended.", file=sys.stderr)
 
 
 def _run(command: list[str], environment: dict[str, str]) -> int:

@@ -18,7 +18,8 @@ from deploy.local.state import StateFolder
 class Service:
     """One long-running process: its command, its surroundings, and the question that tells whether it is well.
 
-    `environment` is asked for when the process is started, and may write what the process then reads.
+    `environment` is asked for when the process is started, and may write what the process then reads. `needs` names the steps and
+    the services that come before it in a start; those that a start does not have are passed over.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Service:
     probe: Probe
     folder: Path
     environment: Callable[[], Mapping[str, str]]
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

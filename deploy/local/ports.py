@@ -67,7 +67,11 @@ def _holder(port: int) -> str:
         listening = psutil.net_connections(kind="tcp")
     except (psutil.Error, OSError):
         return ""
-    pids = {each.pid for each in listening if each.status == psutil.CONN_LISTEN and each.laddr.port == port and each.pid}
+    pids = {
+        each.pid
+        for each in listening
+        if each.status == psutil.CONN_LISTEN and each.laddr and each.laddr.port == port and each.pid
+    }
     for pid in sorted(pids):
         try:
             process = psutil.Process(pid)

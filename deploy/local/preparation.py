@@ -11,12 +11,15 @@ from pathlib import Path
 from string import Template
 
 from deploy.local import credentials
-from deploy.local.config import ROOT, Addresses
+from deploy.local.config import ROOT
+from deploy.local.launch import Step
 from deploy.local.layout import Layout, program
 from deploy.local.logs import blame
+from deploy.local.pipelines import Pipelines
 from deploy.local.processes import marks
+from deploy.local.progress import Progress
 from deploy.local.services import server
-from deploy.local.state import StateFolder, write_private
+from deploy.local.state import write_private
 
 TEMPLATE = ROOT / "deploy" / "feast" / "feature_store.yaml"
 ADMIN = "admin"
@@ -29,14 +32,27 @@ def dag_folders(chosen: Sequence[Path]) -> tuple[Path, ...]:
     return (OUR_DAGS, *sorted(EXAMPLES.glob("*/dags")), *chosen)
 
 
-def write_feature_store(state: StateFolder, addresses: Addresses) -> Path:
-    """Fill in Feast's configuration for this stack and give its path."""
-    target = state.feature_store
+def steps(layout: Layout, *, timeout: float, progress: Progress, cancelled: threading.Event) -> list[Step]:
+    """Give the steps of a start that are no services. The example is prepared in the stack's own Feast project alone."""
+    prepare = Preparation(layout, timeout=timeout, cancelled=cancelled)
+    pipelines = Pipelines(layout, progress=progress, cancelled=cancelled)
+    found = [
+        Step("store", prepare.store, tells="the platform's database and its first key"),
+        Step("pipelines", pipelines.wait, needs=("airflow",), tells=f"from {len(layout.dag_folders)} folders"),
+    ]
+    if layout.feature_store == layout.state.feature_store:
+        write_feature_store(layout)
+        found.append(Step("example", prepare.example, needs=("valkey",), tells="its data, features and online values"))
+    return found
+
+
+def write_feature_store(layout: Layout) -> None:
+    """Fill in Feast's configuration for this stack."""
+    target = layout.feature_store
     content = Template(TEMPLATE.read_text()).substitute(
-        FOLDER=target.parent, VALKEY=addresses.address("valkey"), MLFLOW=addresses.url("mlflow")
+        FOLDER=target.parent, VALKEY=layout.addresses.address("valkey"), MLFLOW=layout.addresses.url("mlflow")
     )
     write_private(target, content)
-    return target
 
 
 class Preparation:

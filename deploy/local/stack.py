@@ -5,19 +5,17 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from deploy.local import credentials, environment, logs, ports, processes, services
+from deploy.local import credentials, environment, logs, ports, preparation, processes, services
 from deploy.local.config import Addresses, StackConfig
 from deploy.local.errors import AlreadyRunningError, NotRunningError, StackError
 from deploy.local.interrupts import undisturbed
 from deploy.local.launch import Step, launch
 from deploy.local.layout import Layout, Service
-from deploy.local.pipelines import Pipelines
-from deploy.local.preparation import Preparation, dag_folders, write_feature_store
 from deploy.local.progress import Progress
 from deploy.local.state import Record, StateFolder
 
@@ -35,10 +33,26 @@ class ServiceStatus:
 
 
 class Stack:
-    """The stack in one state folder. Several commands may use it one after another; the record in the folder joins them."""
+    """The stack in one state folder. Several commands may use it one after another; the record in the folder joins them.
 
-    def __init__(self, state: Path, *, progress: Progress | None = None) -> None:
+    Args:
+        state: the folder; made when it is needed.
+        progress: who is told how a start goes.
+        describe: what gives the services.
+        prepare: what gives the other steps of a start.
+    """
+
+    def __init__(
+        self,
+        state: Path,
+        *,
+        progress: Progress | None = None,
+        describe: Callable[[Layout], Mapping[str, Service]] = services.build,
+        prepare: Callable[..., list[Step]] = preparation.steps,
+    ) -> None:
         self.state = StateFolder(state)
+        self._describe = describe
+        self._prepare = prepare
         self._progress = progress or Progress()
         self._cancelled = threading.Event()
         self._recording = threading.Lock()
@@ -83,7 +97,7 @@ class Stack:
 
     def start(self, name: str, *, timeout: float = 300.0) -> None:
         """Start one service of a stack that runs, and wait until it is well."""
-        self._start(services.build(self.layout())[name], timeout)
+        self._start(self._describe(self.layout())[name], timeout)
 
     def stop(self, name: str, *, grace: float = processes.GRACE) -> None:
         """End one service of a stack that runs; without a grace it is killed, as a crash would."""
@@ -100,7 +114,7 @@ class Stack:
             raise NotRunningError(
                 f"Nothing is left of the stack in {self.state.path}, though nobody ended it. Start it again with `make up`."
             )
-        return [_status_of(service, record) for service in services.build(self.layout(record)).values()]
+        return [_status_of(service, record) for service in self._describe(self.layout(record)).values()]
 
     def exports(self) -> dict[str, str]:
         """Give the variables that a person's scripts need."""
@@ -111,7 +125,7 @@ class Stack:
 
     def create_key(self, principal: str, scopes: list[str]) -> str:
         """Make a further API key."""
-        return Preparation(self.layout(), timeout=60.0, cancelled=self._cancelled).create_key(principal, scopes)
+        return preparation.Preparation(self.layout(), timeout=60.0, cancelled=self._cancelled).create_key(principal, scopes)
 
     def layout(self, record: Record | None = None) -> Layout:
         """Give what the services share, as it was recorded. Raises NotRunningError if nothing was started."""
@@ -120,7 +134,7 @@ class Stack:
             state=self.state,
             addresses=Addresses(record.ports),
             credentials=credentials.load(self.state.credentials),
-            dag_folders=dag_folders([Path(folder) for folder in record.dag_folders]),
+            dag_folders=preparation.dag_folders([Path(folder) for folder in record.dag_folders]),
             feature_store=Path(record.feast) if record.feast else self.state.feature_store,
         )
 
@@ -142,19 +156,13 @@ class Stack:
 
     def _steps(self, record: Record, timeout: float) -> list[Step]:
         layout = self.layout(record)
-        write_feature_store(self.state, layout.addresses)
-        prepare = Preparation(layout, timeout=timeout, cancelled=self._cancelled)
-        steps = [Step("store", prepare.store, tells="the platform's database and its first key")]
-        if not record.feast:
-            # Before the server, which so finds the feature registry made.
-            steps.append(Step("example", prepare.example, needs=("valkey",), tells="its data, features and online values"))
-        needed = tuple(step.name for step in steps)
-        for service in services.build(layout).values():
+        described = self._describe(layout)
+        steps = self._prepare(layout, timeout=timeout, progress=self._progress, cancelled=self._cancelled)
+        present = {*described, *(step.name for step in steps)}
+        for service in described.values():
+            needs = tuple(name for name in service.needs if name in present)
             run = partial(self._start, service, timeout)
-            needs = needed if service.name == "server" else ()
             steps.append(Step(service.name, run, needs, tells=layout.addresses.address(service.name)))
-        pipelines = Pipelines(layout, progress=self._progress, cancelled=self._cancelled)
-        steps.append(Step("pipelines", pipelines.wait, needs=("airflow",), tells=f"from {len(layout.dag_folders)} folders"))
         return steps
 
     def _start(self, service: Service, timeout: float) -> None:

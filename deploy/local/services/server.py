@@ -18,6 +18,8 @@ def service(layout: Layout) -> Service:
         # Where paths in the feature store's configuration are relative to.
         folder=layout.feature_store.parent,
         environment=lambda: settings(layout),
+        # The example's step makes the feature registry, which two processes should not make at once.
+        needs=("store", "example"),
     )
 
 
