@@ -62,7 +62,7 @@ class OnlineFeatures:
             PlatformError: ENTITY_MISMATCH, FEATURE_VALUE_INVALID.
         """
         fitted = [keys.key_values(plan.join_keys, row, f"rows[{index}]") for index, row in enumerate(rows)]
-        return await self._read(plan, fitted)
+        return await self._backend.call(_read, plan, fitted) if fitted else []
 
     async def get(self, request: features_pb2.GetOnlineFeaturesRequest) -> features_pb2.GetOnlineFeaturesResponse:
         """Read what a request asks for, in the order it asks.
@@ -71,13 +71,7 @@ class OnlineFeatures:
             PlatformError: as `plan` and `read` do.
         """
         plan = await self.plan(features=request.features, feature_service=request.feature_service)
-        rows = [_row(plan, entity, f"entities[{index}]") for index, entity in enumerate(request.entities)]
-        read = await self._read(plan, rows)
-        vectors = [_vector(plan, row, cells) for row, cells in zip(rows, read, strict=True)]
-        return features_pb2.GetOnlineFeaturesResponse(vectors=vectors)
-
-    async def _read(self, plan: OnlinePlan, rows: Sequence[Row]) -> list[list[Cell]]:
-        return await self._backend.call(_read, plan, rows) if rows else []
+        return await self._backend.call(_answer, plan, request)
 
 
 def _row(plan: OnlinePlan, entity: features_pb2.EntityKey, where: str) -> dict[str, object]:
@@ -108,13 +102,22 @@ def feature_value(feature: PlannedFeature, cell: Cell) -> features_pb2.FeatureVa
     return message
 
 
-# Each of these runs in the pool, where importing Feast may take its seconds.
+# Each of these runs in the pool, where importing Feast may take its seconds and a big answer its milliseconds.
 
 
 def _plan(store: FeatureStore, features: Sequence[str], feature_service: str) -> OnlinePlan:
     from ml_platform_server.backends.feast import planning  # noqa: PLC0415  # see above
 
     return planning.plan_service(store, feature_service) if feature_service else planning.plan_features(store, features)
+
+
+def _answer(
+    store: FeatureStore, plan: OnlinePlan, request: features_pb2.GetOnlineFeaturesRequest
+) -> features_pb2.GetOnlineFeaturesResponse:
+    rows = [_row(plan, entity, f"entities[{index}]") for index, entity in enumerate(request.entities)]
+    read = _read(store, plan, rows) if rows else []
+    vectors = [_vector(plan, row, cells) for row, cells in zip(rows, read, strict=True)]
+    return features_pb2.GetOnlineFeaturesResponse(vectors=vectors)
 
 
 def _read(store: FeatureStore, plan: OnlinePlan, rows: Sequence[Row]) -> list[list[Cell]]:

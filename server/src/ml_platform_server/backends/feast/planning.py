@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 
 from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, OnDemandFeatureView, utils
@@ -32,7 +33,7 @@ def plan_service(store: FeatureStore, name: str) -> OnlinePlan:
         PlatformError: FEATURE_SERVICE_NOT_FOUND.
     """
     try:
-        service = store.registry.get_feature_service(name, store.project, allow_cache=True)
+        service = copy.copy(store.registry.get_feature_service(name, store.project, allow_cache=True))
     except Exception as error:
         raise failures.service_not_found(name) if failures.says_missing(error) else error from error
     # Vectors computed beforehand miss what was pushed since; the features themselves do not.
@@ -72,13 +73,19 @@ def _value_type(field: Field) -> ValueType.ValueType:
 
 def _plan(store: FeatureStore, planned: Iterable[PlannedFeature], source: FeatureService | list[str]) -> OnlinePlan:
     # Feast's own resolution: it knows aliases, and the views that on-demand views are computed from.
-    views, on_demand = utils._get_feature_views_to_use(store.registry, store.project, source, allow_cache=True)
+    # It must not hide the entity that stands for none: it would do so in objects that the registry's cache hands to everybody.
+    views, on_demand = utils._get_feature_views_to_use(
+        store.registry, store.project, source, allow_cache=True, hide_dummy_entity=False
+    )
     entities = {entity.name: entity for entity in store.registry.list_entities(store.project, allow_cache=True)}
     keyed: list[FeatureView | OnDemandFeatureView] = [*views, *_stored(on_demand)]
     keys = [key for view in keyed for key in _keys(view, entities)]
     inputs = [_input(field) for view in on_demand for request in view.source_request_sources.values() for field in request.schema]
     ages = {_asked_as(view.projection): view.ttl.total_seconds() for view in views if isinstance(view, FeatureView) and view.ttl}
-    return OnlinePlan(tuple(planned), tuple({key.name: key for key in (*keys, *inputs)}.values()), source, ages)
+    # Feast takes whichever key comes last for a view's own, so the names that a feature service gave to keys come last.
+    renamed = {name for view in views for name in view.projection.join_key_map.values()}
+    in_order = sorted([*keys, *inputs], key=lambda key: key.name in renamed)
+    return OnlinePlan(tuple(planned), tuple({key.name: key for key in in_order}.values()), source, ages)
 
 
 def _stored(views: Iterable[OnDemandFeatureView]) -> list[OnDemandFeatureView]:

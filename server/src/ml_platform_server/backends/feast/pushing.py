@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from feast import FeatureStore, FeatureView
+from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 
@@ -47,6 +48,8 @@ def _row(view: features_pb2.FeatureView, row: features_pb2.FeatureRow, where: st
 
 
 def _entity_key(columns: list[Column], key: Mapping[str, object]) -> EntityKey:
+    if not columns:  # Feast keeps features of no entity under a key that stands for none.
+        return EntityKey(join_keys=[DUMMY_ENTITY_ID], entity_values=[Value(string_val=DUMMY_ENTITY_VAL)])
     return EntityKey(
         join_keys=[column.name for column in columns],
         entity_values=[to_feast(key[column.name], column.value_type) for column in columns],

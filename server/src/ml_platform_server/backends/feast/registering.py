@@ -25,7 +25,7 @@ def register(store: FeatureStore, request: features_pb2.FeatureView) -> features
         PlatformError: INVALID_FIELDS, FEATURE_VIEW_EXISTS, ENTITY_EXISTS.
     """
     view = _completed(request, store.repo_path)
-    _check_names(view)
+    _check_fields(view)
     existing = _existing(store, view)
     if existing is not None:
         return existing
@@ -72,7 +72,9 @@ def _completed(request: features_pb2.FeatureView, folder: Path) -> features_pb2.
     return view
 
 
-def _check_names(view: features_pb2.FeatureView) -> None:
+def _check_fields(view: features_pb2.FeatureView) -> None:
+    if view.ttl.ToNanoseconds() < 0:
+        raise invalid("feature_view.ttl", "must not be negative")
     keys = [entity.join_key for entity in view.entities]
     features = [feature.name for feature in view.features]
     for entity in view.entities:

@@ -89,12 +89,14 @@ class Experiments:
         Raises:
             PlatformError: PAGE_TOKEN_INVALID.
         """
-        page = await self._backend.call(
-            lambda client: client.search_experiments(
-                max_results=page_length(page_size), order_by=NEWEST_FIRST, page_token=page_token or None
+        return await self._backend.call(
+            lambda client: searches.told(
+                client.search_experiments(
+                    max_results=page_length(page_size), order_by=NEWEST_FIRST, page_token=page_token or None
+                ),
+                messages.experiment_message,
             )
         )
-        return [messages.experiment_message(one) for one in page], page.token or ""
 
     async def count(self) -> int:
         """How many active experiments there are."""
@@ -108,17 +110,10 @@ class Experiments:
         """
         if not request.page_token:
             await self.get(experiment_id=request.experiment_id)
-        page = await self._backend.call(
-            lambda client: client.search_runs(
-                [request.experiment_id],
-                filter_string=request.filter,
-                order_by=searches.order(request.order_by),
-                max_results=page_length(request.page_size),
-                page_token=request.page_token or None,
-            ),
+        return await self._backend.call(
+            lambda client: searches.told(searches.runs(client, request), messages.run_message),
             invalid=searches.filter_invalid(request),
         )
-        return [messages.run_message(run) for run in page], page.token or ""
 
     async def get_run(self, run_id: str) -> experiments_pb2.Run:
         """One run.
@@ -140,19 +135,20 @@ class Experiments:
         """
         length = page_length(request.page_size, default=DEFAULT_POINTS, largest=MOST_POINTS)
         missing = run_not_found(request.run_id)
-        page = await self._backend.call(
-            lambda client: searches.metric_page(client, request.run_id, request.metric_key, length, request.page_token),
+        points, token = await self._backend.call(
+            lambda client: searches.told(searches.metric_page(client, request, length), messages.point_message),
             missing=missing,
         )
-        if not page and not request.page_token:
+        if not points and not request.page_token:
             await self.get_run(request.run_id)
             raise _metric_not_found(request)
-        return messages.points(page), page.token or ""
+        return points, token
 
     async def runs_of_job(self, job_id: str) -> Runs:
         """The runs that a job made, in whichever experiments, newest first."""
-        found = await self._backend.call(lambda client: searches.runs_of_job(client, job_id))
-        return [messages.run_message(run) for run in found]
+        return await self._backend.call(
+            lambda client: [messages.run_message(run) for run in searches.runs_of_job(client, job_id)]
+        )
 
     async def runs_with_models(self, runs: Sequence[experiments_pb2.Run]) -> set[str]:
         """The ids of those of the runs that logged a model."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from google.protobuf import timestamp_pb2
@@ -57,9 +57,9 @@ def run_message(run: Run) -> experiments_pb2.Run:
     )
 
 
-def points(history: Iterable[Metric]) -> list[experiments_pb2.MetricPoint]:
-    """The logged values of one metric."""
-    return [experiments_pb2.MetricPoint(value=one.value, step=one.step, log_time=timestamp(one.timestamp)) for one in history]
+def point_message(metric: Metric) -> experiments_pb2.MetricPoint:
+    """One logged value of a metric."""
+    return experiments_pb2.MetricPoint(value=metric.value, step=metric.step, log_time=timestamp(metric.timestamp))
 
 
 def users_tags(tags: Mapping[str, str]) -> dict[str, str]:

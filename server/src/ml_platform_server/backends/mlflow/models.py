@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ml_platform.v1 import errors_pb2, models_pb2
-from ml_platform_server.backends.mlflow import artifacts, lineage, messages, run_models, versions
+from ml_platform_server.backends.mlflow import artifacts, lineage, messages, run_models, searches, versions
 from ml_platform_server.backends.mlflow.artifacts import ModelDetails
 from ml_platform_server.backends.mlflow.client import MlflowBackend
 from ml_platform_server.backends.mlflow.experiments import run_not_found
@@ -75,12 +75,14 @@ class Models:
         Raises:
             PlatformError: PAGE_TOKEN_INVALID.
         """
-        page = await self._backend.call(
-            lambda client: client.search_registered_models(
-                max_results=page_length(page_size), order_by=["name ASC"], page_token=page_token or None
+        return await self._backend.call(
+            lambda client: searches.told(
+                client.search_registered_models(
+                    max_results=page_length(page_size), order_by=["name ASC"], page_token=page_token or None
+                ),
+                versions.model_message,
             )
         )
-        return [versions.model_message(model) for model in page], page.token or ""
 
     async def get(self, model_name: str) -> models_pb2.RegisteredModel:
         """One registered model.
@@ -101,15 +103,17 @@ class Models:
             PlatformError: MODEL_NOT_FOUND, PAGE_TOKEN_INVALID.
         """
         model = await self._model(model_name)
-        page = await self._backend.call(
-            lambda client: client.search_model_versions(
-                versions.of_model(model_name),
-                max_results=page_length(page_size),
-                order_by=["version_number DESC"],
-                page_token=page_token or None,
+        return await self._backend.call(
+            lambda client: searches.told(
+                client.search_model_versions(
+                    versions.of_model(model_name),
+                    max_results=page_length(page_size),
+                    order_by=["version_number DESC"],
+                    page_token=page_token or None,
+                ),
+                lambda version: versions.version_message(version, versions.aliases_of(model, version)),
             )
         )
-        return [versions.version_message(one, versions.aliases_of(model, one)) for one in page], page.token or ""
 
     async def get_version(self, model_name: str, version: int) -> models_pb2.ModelVersion:
         """One version, with signature and flavours as far as its files are there.

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from ml_platform.v1 import errors_pb2, experiments_pb2
 from ml_platform_server.backends.mlflow import messages
+from ml_platform_server.backends.paging import page_length
 from ml_platform_server.errors import PlatformError, Violation
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment, LoggedModel, Metric, Run
     from mlflow.store.entities.paged_list import PagedList
+
+E = TypeVar("E")
+M = TypeVar("M")
 
 NEWEST_RUNS_FIRST = ["attributes.start_time DESC"]
 BIG_PAGE = 1000
@@ -46,6 +50,11 @@ def filter_invalid(request: experiments_pb2.ListRunsRequest) -> PlatformError:
     )
 
 
+def told(page: PagedList[E], message: Callable[[E], M]) -> tuple[list[M], str]:
+    """The messages of a page and the token of the next one. It belongs into the pool: a thousand runs take a while to convert."""
+    return [message(one) for one in page], page.token or ""
+
+
 def active_experiments(client: MlflowClient) -> list[Experiment]:
     """Every active experiment."""
     found: list[Experiment] = []
@@ -73,10 +82,21 @@ def runs_of_job(client: MlflowClient, job_id: str) -> list[Run]:
     )
 
 
-def metric_page(client: MlflowClient, run_id: str, key: str, length: int, token: str) -> PagedList[Metric]:
+def runs(client: MlflowClient, request: experiments_pb2.ListRunsRequest) -> PagedList[Run]:
+    """A page of an experiment's runs."""
+    return client.search_runs(
+        [request.experiment_id],
+        filter_string=request.filter,
+        order_by=order(request.order_by),
+        max_results=page_length(request.page_size),
+        page_token=request.page_token or None,
+    )
+
+
+def metric_page(client: MlflowClient, request: experiments_pb2.GetMetricHistoryRequest, length: int) -> PagedList[Metric]:
     """A page of a metric's history. The client's own method fetches all of it at once, however long; its store knows pages."""
     page: PagedList[Metric] = client._tracking_client.store.get_metric_history(
-        run_id, key, max_results=length, page_token=token or None
+        request.run_id, request.metric_key, max_results=length, page_token=request.page_token or None
     )
     return page
 
@@ -96,8 +116,8 @@ def logged_models(client: MlflowClient, run_ids: Sequence[str], experiment_ids: 
             return found
 
 
-def runs_with_models(client: MlflowClient, runs: Sequence[experiments_pb2.Run]) -> set[str]:
+def runs_with_models(client: MlflowClient, asked: Sequence[experiments_pb2.Run]) -> set[str]:
     """The ids of those of the runs that logged a model, with MLflow 3 or before."""
-    old = {run.run_id for run in runs if OLD_MODELS in run.tags}
-    models = logged_models(client, [run.run_id for run in runs], [run.experiment_id for run in runs])
+    old = {run.run_id for run in asked if OLD_MODELS in run.tags}
+    models = logged_models(client, [run.run_id for run in asked], [run.experiment_id for run in asked])
     return old | {str(model.source_run_id) for model in models}

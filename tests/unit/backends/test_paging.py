@@ -1,0 +1,33 @@
+"""What paged lists have in common."""
+
+from __future__ import annotations
+
+import pytest
+
+from ml_platform_server.backends.paging import key_of, page_length, token_after
+from tests.support.refusals import refused
+
+
+@pytest.mark.parametrize(("asked", "length"), [(0, 100), (1, 1), (1000, 1000), (1001, 1000), (2**31 - 1, 1000)])
+def test_pages_are_capped(asked: int, length: int) -> None:
+    """Nothing asked for is a hundred; too much is a thousand."""
+    assert page_length(asked) == length
+
+
+@pytest.mark.parametrize("key", ["a", "fraud_features", "ünïcode", "with/slash+plus"])
+def test_a_token_stands_for_its_key(key: str) -> None:
+    """Whatever characters the key has."""
+    assert key_of(token_after(key)) == key
+
+
+def test_no_token_is_the_first_page() -> None:
+    """The empty key comes before all others."""
+    assert key_of("") == ""
+
+
+@pytest.mark.parametrize("token", ["garbage!", "a", "____", "é"])
+def test_a_token_that_no_list_gave_is_refused(token: str) -> None:
+    """As an error of the field, not of the server."""
+    with refused("PAGE_TOKEN_INVALID") as error:
+        key_of(token)
+    assert error.value.violations[0].field == "page_token"
