@@ -68,9 +68,7 @@ def _holder(port: int) -> str:
     except (psutil.Error, OSError):
         return ""
     pids = {
-        each.pid
-        for each in listening
-        if each.status == psutil.CONN_LISTEN and each.laddr and each.laddr.port == port and each.pid
+        each.pid for each in listening if each.status == psutil.CONN_LISTEN and each.laddr and each.laddr[1] == port and each.pid
     }
     for pid in sorted(pids):
         try:

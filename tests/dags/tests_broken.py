@@ -1,8 +1,7 @@
 """A pipeline that cannot be imported."""
 
+import a_module_that_nobody_wrote  # noqa: F401  # what breaks it
 from airflow.sdk import dag
-
-import a_module_that_nobody_wrote  # noqa: F401
 
 
 @dag(dag_id="tests_broken", schedule=None, catchup=False)

@@ -15,7 +15,8 @@ def two_runs() -> None:
         import mlflow
         from sklearn.dummy import DummyRegressor
 
-        mlflow.set_experiment(get_current_context()["dag_run"].conf["experiment_name"])
+        conf = get_current_context()["dag_run"].conf or {}
+        mlflow.set_experiment(conf["experiment_name"])
         with mlflow.start_run(run_name="without-model"):
             mlflow.log_metric("rmse", 3.0)
         with mlflow.start_run(run_name="without-signature"):

@@ -19,7 +19,6 @@ from ml_platform.v1 import (
     features_pb2_grpc,
     models_pb2,
     models_pb2_grpc,
-    platform_pb2,
     platform_pb2_grpc,
     predictions_pb2,
     predictions_pb2_grpc,
@@ -37,7 +36,7 @@ class Stubs:
     """Every stub of the contract, with the key in each call."""
 
     def __init__(self, channel: grpc.Channel, key: str | None) -> None:
-        self.metadata = [("authorization", f"Bearer {key}")] if key is not None else []
+        self.metadata = (("authorization", f"Bearer {key}"),) if key is not None else ()
         self.experiments = experiments_pb2_grpc.ExperimentServiceStub(channel)
         self.models = models_pb2_grpc.ModelServiceStub(channel)
         self.deployments = deployments_pb2_grpc.DeploymentServiceStub(channel)
@@ -49,10 +48,14 @@ class Stubs:
     def fail(self, method: Callable[..., Any], request: Any) -> RichError:
         """Call, expect a failure, and read it."""
         with pytest.raises(grpc.RpcError) as caught:
-            answer = method(request, metadata=self.metadata, timeout=30)
-            if not hasattr(answer, "DESCRIPTOR"):
-                list(answer)
+            self._exhaust(method(request, metadata=self.metadata, timeout=30))
         return rich_error(caught.value)
+
+    @staticmethod
+    def _exhaust(answer: Any) -> None:
+        """Read a stream to its end; there is nothing to read in a message."""
+        if not hasattr(answer, "DESCRIPTOR"):
+            list(answer)
 
 
 @pytest.fixture
@@ -79,13 +82,49 @@ TABLE: list[tuple[str, str, Any, str, str]] = [
     ("experiments", "CreateExperiment", experiments_pb2.CreateExperimentRequest(name="  "), "INVALID_ARGUMENT", "INVALID_FIELDS"),
     ("experiments", "GetExperiment", experiments_pb2.GetExperimentRequest(), "INVALID_ARGUMENT", "INVALID_FIELDS"),
     ("experiments", "GetExperiment", experiments_pb2.GetExperimentRequest(name="nope"), "NOT_FOUND", "EXPERIMENT_NOT_FOUND"),
-    ("experiments", "GetExperiment", experiments_pb2.GetExperimentRequest(experiment_id="987654"), "NOT_FOUND", "EXPERIMENT_NOT_FOUND"),
-    ("experiments", "GetExperiment", experiments_pb2.GetExperimentRequest(experiment_id="not-a-number"), "NOT_FOUND", "EXPERIMENT_NOT_FOUND"),
-    ("experiments", "ListExperiments", experiments_pb2.ListExperimentsRequest(page_size=-1), "INVALID_ARGUMENT", "INVALID_FIELDS"),
-    ("experiments", "ListExperiments", experiments_pb2.ListExperimentsRequest(page_token="!!"), "INVALID_ARGUMENT", "PAGE_TOKEN_INVALID"),
+    (
+        "experiments",
+        "GetExperiment",
+        experiments_pb2.GetExperimentRequest(experiment_id="987654"),
+        "NOT_FOUND",
+        "EXPERIMENT_NOT_FOUND",
+    ),
+    (
+        "experiments",
+        "GetExperiment",
+        experiments_pb2.GetExperimentRequest(experiment_id="not-a-number"),
+        "NOT_FOUND",
+        "EXPERIMENT_NOT_FOUND",
+    ),
+    (
+        "experiments",
+        "ListExperiments",
+        experiments_pb2.ListExperimentsRequest(page_size=-1),
+        "INVALID_ARGUMENT",
+        "INVALID_FIELDS",
+    ),
+    (
+        "experiments",
+        "ListExperiments",
+        experiments_pb2.ListExperimentsRequest(page_token="!!"),
+        "INVALID_ARGUMENT",
+        "PAGE_TOKEN_INVALID",
+    ),
     ("experiments", "ListRuns", experiments_pb2.ListRunsRequest(experiment_id="987654"), "NOT_FOUND", "EXPERIMENT_NOT_FOUND"),
-    ("experiments", "ListRuns", experiments_pb2.ListRunsRequest(experiment_id="0", filter="a b c"), "INVALID_ARGUMENT", "FILTER_INVALID"),
-    ("experiments", "ListRuns", experiments_pb2.ListRunsRequest(experiment_id="0", order_by="x y z"), "INVALID_ARGUMENT", "FILTER_INVALID"),
+    (
+        "experiments",
+        "ListRuns",
+        experiments_pb2.ListRunsRequest(experiment_id="0", filter="a b c"),
+        "INVALID_ARGUMENT",
+        "FILTER_INVALID",
+    ),
+    (
+        "experiments",
+        "ListRuns",
+        experiments_pb2.ListRunsRequest(experiment_id="0", order_by="x y z"),
+        "INVALID_ARGUMENT",
+        "FILTER_INVALID",
+    ),
     ("experiments", "GetRun", experiments_pb2.GetRunRequest(run_id="f" * 32), "NOT_FOUND", "RUN_NOT_FOUND"),
     ("experiments", "GetRun", experiments_pb2.GetRunRequest(run_id="../etc"), "NOT_FOUND", "RUN_NOT_FOUND"),
     (
@@ -96,10 +135,22 @@ TABLE: list[tuple[str, str, Any, str, str]] = [
         "RUN_NOT_FOUND",
     ),
     ("models", "RegisterModel", models_pb2.RegisterModelRequest(run_id="f" * 32, model_name="m"), "NOT_FOUND", "RUN_NOT_FOUND"),
-    ("models", "RegisterModel", models_pb2.RegisterModelRequest(run_id="r", model_name="a/b"), "INVALID_ARGUMENT", "INVALID_FIELDS"),
+    (
+        "models",
+        "RegisterModel",
+        models_pb2.RegisterModelRequest(run_id="r", model_name="a/b"),
+        "INVALID_ARGUMENT",
+        "INVALID_FIELDS",
+    ),
     ("models", "GetModel", models_pb2.GetModelRequest(model_name="nope"), "NOT_FOUND", "MODEL_NOT_FOUND"),
     ("models", "ListModelVersions", models_pb2.ListModelVersionsRequest(model_name="nope"), "NOT_FOUND", "MODEL_NOT_FOUND"),
-    ("models", "GetModelVersion", models_pb2.GetModelVersionRequest(model_name="nope", version=1), "NOT_FOUND", "MODEL_NOT_FOUND"),
+    (
+        "models",
+        "GetModelVersion",
+        models_pb2.GetModelVersionRequest(model_name="nope", version=1),
+        "NOT_FOUND",
+        "MODEL_NOT_FOUND",
+    ),
     ("models", "GetModelVersion", models_pb2.GetModelVersionRequest(model_name="m"), "INVALID_ARGUMENT", "INVALID_FIELDS"),
     ("models", "ListModels", models_pb2.ListModelsRequest(page_token="!!"), "INVALID_ARGUMENT", "PAGE_TOKEN_INVALID"),
     (
@@ -109,10 +160,34 @@ TABLE: list[tuple[str, str, Any, str, str]] = [
         "NOT_FOUND",
         "MODEL_NOT_FOUND",
     ),
-    ("deployments", "DeployModel", deployments_pb2.DeployModelRequest(model_name="m", version=1), "INVALID_ARGUMENT", "INVALID_FIELDS"),
-    ("deployments", "GetDeployment", deployments_pb2.GetDeploymentRequest(deployment_id="nope"), "NOT_FOUND", "DEPLOYMENT_NOT_FOUND"),
-    ("deployments", "ListDeployments", deployments_pb2.ListDeploymentsRequest(page_token="!!"), "INVALID_ARGUMENT", "PAGE_TOKEN_INVALID"),
-    ("training", "SubmitTrainingJob", training_pb2.SubmitTrainingJobRequest(experiment_name="nope"), "NOT_FOUND", "EXPERIMENT_NOT_FOUND"),
+    (
+        "deployments",
+        "DeployModel",
+        deployments_pb2.DeployModelRequest(model_name="m", version=1),
+        "INVALID_ARGUMENT",
+        "INVALID_FIELDS",
+    ),
+    (
+        "deployments",
+        "GetDeployment",
+        deployments_pb2.GetDeploymentRequest(deployment_id="nope"),
+        "NOT_FOUND",
+        "DEPLOYMENT_NOT_FOUND",
+    ),
+    (
+        "deployments",
+        "ListDeployments",
+        deployments_pb2.ListDeploymentsRequest(page_token="!!"),
+        "INVALID_ARGUMENT",
+        "PAGE_TOKEN_INVALID",
+    ),
+    (
+        "training",
+        "SubmitTrainingJob",
+        training_pb2.SubmitTrainingJobRequest(experiment_name="nope"),
+        "NOT_FOUND",
+        "EXPERIMENT_NOT_FOUND",
+    ),
     (
         "training",
         "SubmitTrainingJob",
@@ -130,7 +205,9 @@ TABLE: list[tuple[str, str, Any, str, str]] = [
     (
         "training",
         "SubmitTrainingJob",
-        training_pb2.SubmitTrainingJobRequest(experiment_name="Default", data_start_date="2024-03-01", data_end_date="2024-02-01"),
+        training_pb2.SubmitTrainingJobRequest(
+            experiment_name="Default", data_start_date="2024-03-01", data_end_date="2024-02-01"
+        ),
         "INVALID_ARGUMENT",
         "INVALID_FIELDS",
     ),
@@ -150,9 +227,21 @@ TABLE: list[tuple[str, str, Any, str, str]] = [
     ),
     ("training", "GetTrainingJob", training_pb2.GetTrainingJobRequest(job_id="nope"), "NOT_FOUND", "JOB_NOT_FOUND"),
     ("training", "WatchTrainingJob", training_pb2.WatchTrainingJobRequest(job_id="nope"), "NOT_FOUND", "JOB_NOT_FOUND"),
-    ("training", "ListTrainingJobs", training_pb2.ListTrainingJobsRequest(page_token="!!"), "INVALID_ARGUMENT", "PAGE_TOKEN_INVALID"),
+    (
+        "training",
+        "ListTrainingJobs",
+        training_pb2.ListTrainingJobsRequest(page_token="!!"),
+        "INVALID_ARGUMENT",
+        "PAGE_TOKEN_INVALID",
+    ),
     ("features", "GetFeatureView", features_pb2.GetFeatureViewRequest(name="nope"), "NOT_FOUND", "FEATURE_VIEW_NOT_FOUND"),
-    ("features", "ListFeatureViews", features_pb2.ListFeatureViewsRequest(page_token="!!"), "INVALID_ARGUMENT", "PAGE_TOKEN_INVALID"),
+    (
+        "features",
+        "ListFeatureViews",
+        features_pb2.ListFeatureViewsRequest(page_token="!!"),
+        "INVALID_ARGUMENT",
+        "PAGE_TOKEN_INVALID",
+    ),
     (
         "features",
         "RegisterFeatureView",
@@ -184,7 +273,9 @@ TABLE: list[tuple[str, str, Any, str, str]] = [
     (
         "features",
         "PushFeatures",
-        features_pb2.PushFeaturesRequest(feature_view="user_features", rows=[features_pb2.FeatureRow(values=struct(total_transactions=1))]),
+        features_pb2.PushFeaturesRequest(
+            feature_view="user_features", rows=[features_pb2.FeatureRow(values=struct(total_transactions=1))]
+        ),
         "INVALID_ARGUMENT",
         "ENTITY_MISMATCH",
     ),
@@ -198,7 +289,9 @@ TABLE: list[tuple[str, str, Any, str, str]] = [
     (
         "features",
         "GetOnlineFeatures",
-        features_pb2.GetOnlineFeaturesRequest(features=["user_features:nope"], entities=[features_pb2.EntityKey(entity_id="user_1")]),
+        features_pb2.GetOnlineFeaturesRequest(
+            features=["user_features:nope"], entities=[features_pb2.EntityKey(entity_id="user_1")]
+        ),
         "NOT_FOUND",
         "FEATURE_NOT_FOUND",
     ),
@@ -222,7 +315,9 @@ TABLE: list[tuple[str, str, Any, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("service", "method", "request_", "code", "reason"), TABLE, ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("service", "method", "request_", "code", "reason"), TABLE, ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_bad_input_gets_its_code_and_reason(
     stubs: Stubs, service: str, method: str, request_: Any, code: str, reason: str
 ) -> None:
@@ -314,10 +409,9 @@ def test_no_key_wrong_key_and_wrong_scope_are_told_apart(channel: grpc.Channel, 
 
 def test_an_unknown_method_and_a_garbled_message_are_told(channel: grpc.Channel, stack: Stack) -> None:
     """Even what no stub would send gets a code and a reason, never UNKNOWN."""
-    metadata = [("authorization", f"Bearer {stack.api_key}")]
-    with pytest.raises(grpc.RpcError) as unknown:
-        channel.unary_unary("/ml_platform.v1.ExperimentService/Nothing")(b"", metadata=metadata, timeout=10)
-    assert rich_error(unknown.value).brief == ("UNIMPLEMENTED", "UNIMPLEMENTED")
-    with pytest.raises(grpc.RpcError) as garbled:
-        channel.unary_unary("/ml_platform.v1.ExperimentService/GetRun")(b"\xff\xff", metadata=metadata, timeout=10)
-    assert rich_error(garbled.value).code == "INVALID_ARGUMENT"
+    service = "/ml_platform.v1.ExperimentService"
+    unknown: Any = channel.unary_unary(f"{service}/Nothing")
+    garbled: Any = channel.unary_unary(f"{service}/GetRun")
+    stubs = Stubs(channel, stack.api_key)
+    assert stubs.fail(unknown, b"").brief == ("UNIMPLEMENTED", "UNIMPLEMENTED")
+    assert stubs.fail(garbled, b"\xff\xff").code == "INVALID_ARGUMENT"

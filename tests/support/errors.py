@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
@@ -27,7 +28,8 @@ class RichError:
 
 def rich_error(error: grpc.RpcError | grpc.aio.AioRpcError) -> RichError:
     """Unpack google.rpc.Status from the trailing metadata; a failure without one fails the test."""
-    trailers = {key: value for key, value in error.trailing_metadata() or ()}
+    metadata: Any = error.trailing_metadata() or ()
+    trailers = {str(key): value for key, value in metadata}
     assert "grpc-status-details-bin" in trailers, f"no rich status on {error.code()}: {error.details()}"
     status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
     info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()

@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -72,7 +73,8 @@ async def handle(calls, work):
 
 
 def call(principal="ann", deadline=math.inf):
-    return Call(method="", request_id="", context=None, deadline=deadline, principal=Principal(principal, "", frozenset()))
+    no_context: Any = None
+    return Call(method="", request_id="", context=no_context, deadline=deadline, principal=Principal(principal, "", frozenset()))
 
 
 def request(name="e", request_id="r"):

@@ -18,6 +18,7 @@ from ml_platform.v1 import (
     training_pb2,
     validation_pb2,
 )
+from ml_platform_server.errors import Violation
 from ml_platform_server.interceptors.rules import MOST_VIOLATIONS, Rules
 from ml_platform_server.method import ContractError
 
@@ -28,7 +29,7 @@ EVERY_FILE = (deployments_pb2, experiments_pb2, features_pb2, models_pb2, platfo
 def violations(message):
     """Field and text of everything that is wrong with a message."""
     check = Rules().check_for(type(message))
-    found = []
+    found: list[Violation] = []
     if check:
         check(message, "", found)
     return [(violation.field, violation.description) for violation in found]
@@ -150,11 +151,11 @@ def test_a_flood_of_violations_is_cut_off():
 def test_an_enum_value_that_the_contract_does_not_know_is_a_violation():
     """A number outside the enum is told with the names inside it, in a required field and in an optional one."""
     request = deployments_pb2.DeployModelRequest(model_name="m", version=1)
-    request.environment = 7
+    request.environment = 7  # type: ignore[assignment]  # what a newer client might send
     expected = "is 7, which is no Environment; there are ENVIRONMENT_STAGING, ENVIRONMENT_PRODUCTION"
     assert [("environment", expected)] == violations(request)
     optional = deployments_pb2.ListDeploymentsRequest()
-    optional.state = 99
+    optional.state = 99  # type: ignore[assignment]  # the same
     assert fields(optional) == ["state"]
 
 

@@ -117,7 +117,7 @@ async def test_a_run_that_airflow_does_not_know_yet_is_queued(house: House) -> N
     await house.clock.advance(61)
     lost = await house.jobs.get(job_id)
     assert (lost.state, "Airflow has no run of this job" in lost.message) == (jobs_pb2.JOB_STATE_FAILED, True)
-    assert (await house.job_records.get(job_id)).state == jobs_pb2.JOB_STATE_FAILED  # type: ignore[union-attr]
+    assert (await house.job_records.get(job_id)).state == jobs_pb2.JOB_STATE_FAILED
 
 
 async def test_a_run_that_was_deleted_after_its_end_is_told_as_it_ended(house: House) -> None:

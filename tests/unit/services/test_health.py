@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 from grpc_health.v1 import health
@@ -156,7 +157,8 @@ def service(prober):
 
 
 def call(principal=NOBODY):
-    return Call(method="", request_id="", context=None, deadline=0, principal=principal)
+    no_context: Any = None
+    return Call(method="", request_id="", context=no_context, deadline=0, principal=principal)
 
 
 async def test_get_health_asks_now(service, backends):
