@@ -1,0 +1,107 @@
+"""What the deployment pipeline makes of models and of their answers, without Airflow running."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+FILE = Path(__file__).parents[3] / "deploy" / "airflow" / "dags" / "model_deployment.py"
+SCALARS = [{"name": "a", "type": "double"}, {"name": "b", "type": "integer"}, {"name": "t", "type": "datetime"}]
+
+
+class Model:
+    """A model that answers what the test says, and keeps what it was asked."""
+
+    def __init__(self, answer: Any) -> None:
+        self._answer = answer
+        self.asked: Any = None
+
+    def predict(self, given: Any) -> Any:
+        self.asked = given
+        if isinstance(self._answer, Exception):
+            raise self._answer
+        return self._answer
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
+    """The file as Airflow would import it, with a home of its own, which Airflow fills when it is imported."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW_HOME", str(tmp_path_factory.mktemp("airflow")))
+        spec = importlib.util.spec_from_file_location("model_deployment", FILE)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        yield module
+
+
+@pytest.mark.parametrize(
+    ("answer", "fault"),
+    [
+        (np.array([1.0, 2.0]), ""),
+        (pd.DataFrame({"label": ["fraud"], "score": [0.5]}), ""),
+        ({"output": np.array([[0.1, 0.9]])}, ""),
+        ([1], ""),
+        (pd.Series([3], dtype="int64"), ""),
+        (np.array([]), "gives an empty prediction"),
+        (pd.DataFrame({"x": []}), "gives an empty prediction"),
+        ([float("nan")], "gives a prediction that is not finite: [nan]"),
+        ({"y": np.array([np.inf])}, "gives a prediction that is not finite: {'y': array([inf])}"),
+        ([None], "gives a prediction that is not finite: [None]"),
+    ],
+)
+def test_an_answer_holds_something_and_only_numbers_that_are_numbers(pipeline: ModuleType, answer: Any, fault: str) -> None:
+    """Tables, arrays, lists and dicts of them are all looked through to the last value."""
+    assert pipeline.fault_of(answer) == fault
+
+
+def test_a_row_is_made_up_from_the_signature(pipeline: ModuleType) -> None:
+    """Without an example, columns get values of their types, and tensors ones in their shapes."""
+    row = pipeline.made_up(SCALARS)
+    assert {name: str(kind) for name, kind in row.dtypes.items()} == {"a": "float64", "b": "int32", "t": "datetime64[ns]"}
+    assert len(row) == 1
+    tensor = pipeline.made_up([{"type": "tensor", "tensor-spec": {"dtype": "float32", "shape": [-1, 3]}}])
+    assert (tensor.tolist(), str(tensor.dtype)) == ([[1.0, 1.0, 1.0]], "float32")
+
+
+def test_a_model_is_asked_with_its_own_example_if_it_has_one(pipeline: ModuleType) -> None:
+    """The example that was logged beats anything made up."""
+    model, example = Model([0.5]), pd.DataFrame({"a": [7.0]})
+    assert pipeline.asked(model, SCALARS, example) == {"answer": "[0.5]", "fault": ""}
+    assert model.asked is example
+
+
+def test_a_model_that_fails_on_its_example_or_on_numbers_is_at_fault(pipeline: ModuleType) -> None:
+    """Any number should do, and one's own example must."""
+    broken = Model(ValueError("no"))
+    assert pipeline.asked(broken, SCALARS, pd.DataFrame({"a": [7.0]}))["fault"] == "fails on its own input example: no"
+    assert pipeline.asked(broken, SCALARS, None)["fault"] == "fails on a made-up row of ones: no"
+
+
+def test_a_made_up_text_proves_nothing(pipeline: ModuleType) -> None:
+    """A model may rightly refuse a category that it never saw."""
+    refused = pipeline.asked(Model(ValueError("unknown category 'a'")), [{"name": "c", "type": "string"}], None)
+    assert (refused["fault"], "proves nothing" in refused["answer"]) == ("", True)
+
+
+@pytest.mark.parametrize(
+    ("example", "columns"),
+    [
+        (pd.DataFrame({"a": [1.5], "t": [pd.Timestamp("2024-01-01")]}), {"a": [1.5], "t": ["2024-01-01T00:00:00.000"]}),
+        (np.array([[1.0, 2.0]]), {"input": [[1.0, 2.0]]}),
+        ({"x": np.array([1])}, {"x": [1]}),
+        ({"x": 1}, None),
+        (None, None),
+    ],
+)
+def test_an_example_is_told_as_the_serving_side_takes_rows(pipeline: ModuleType, example: Any, columns: Any) -> None:
+    """Columns of JSON values; what cannot be told so is not sent."""
+    assert pipeline.as_columns(example) == columns
