@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
@@ -12,6 +12,10 @@ from typing import Any
 
 import pytest
 
+from ml_platform_server.backends.feast.client import FeastBackend
+from ml_platform_server.backends.feast.online import OnlineFeatures
+from ml_platform_server.backends.feast.views import FeatureViews
+from ml_platform_server.settings import FeastSettings
 from tests.support.processes import accepts, free_port, running
 
 CONFIG = """
@@ -98,3 +102,33 @@ def make_project(name: str, folder: Path, port: int) -> FeastProject:
     project = FeastProject(name, folder, port)
     project.config_path.write_text(CONFIG.format(name=name, folder=folder, port=port))
     return project
+
+
+@pytest.fixture(scope="session", name="feast_project")
+def feast_project_fixture(tmp_path_factory: pytest.TempPathFactory, valkey_port: int) -> FeastProject:
+    """One project for all tests; each uses names of its own."""
+    made = make_project("shared", tmp_path_factory.mktemp("feast"), valkey_port)
+    columns: dict[str, list[object]] = {"event_timestamp": ["2024-01-01"], "user_id": ["u"], "user_number": [1]}
+    made.write_history("users.parquet", **columns, total=[1], average=[1.5])
+    return made
+
+
+@pytest.fixture(name="feast_backend")
+async def feast_backend_fixture(feast_project: FeastProject) -> AsyncIterator[FeastBackend]:
+    """The door to it; its registry is not refreshed unless something asks for that."""
+    backend = FeastBackend(settings=FeastSettings(config_path=feast_project.config_path, registry_ttl=1000))
+    await backend.open()
+    yield backend
+    await backend.close()
+
+
+@pytest.fixture(name="views")
+def views_fixture(feast_backend: FeastBackend) -> FeatureViews:
+    """Feature views in it."""
+    return FeatureViews(backend=feast_backend)
+
+
+@pytest.fixture(name="online")
+def online_fixture(feast_backend: FeastBackend) -> OnlineFeatures:
+    """Online features in it."""
+    return OnlineFeatures(backend=feast_backend)

@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from ml_platform.v1.experiments_pb2 import CreateExperimentRequest
+from ml_platform_server.backends.mlflow.client import MlflowBackend
+from ml_platform_server.backends.mlflow.experiments import Experiments
+from ml_platform_server.backends.mlflow.models import Models
+from ml_platform_server.settings import MlflowSettings
 from tests.support.processes import free_port, running
+
+# Tests share their machine with whatever else runs on it.
+PATIENCE = 60.0
+_numbers = count()
+
+
+def fresh_name() -> str:
+    """A name that no other test uses."""
+    return f"test {next(_numbers)}"
 
 
 @dataclass(frozen=True)
@@ -43,6 +58,40 @@ def mlflow_server_fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         server = MlflowServer(uri, artifacts)
         server.client().search_experiments()  # So that neither its first query nor the library's import is on a test's time.
         yield server
+
+
+@pytest.fixture(name="mlflow_backend")
+async def mlflow_backend_fixture(mlflow_server: MlflowServer) -> AsyncIterator[MlflowBackend]:
+    """The door to it."""
+    backend = MlflowBackend(settings=MlflowSettings(tracking_uri=mlflow_server.uri, timeout=PATIENCE))
+    await backend.open()
+    yield backend
+    await backend.close()
+
+
+@pytest.fixture(name="experiments")
+def experiments_fixture(mlflow_backend: MlflowBackend) -> Experiments:
+    """Experiments in it."""
+    return Experiments(backend=mlflow_backend)
+
+
+@pytest.fixture(name="models")
+def models_fixture(mlflow_backend: MlflowBackend) -> Models:
+    """Models in it."""
+    return Models(backend=mlflow_backend)
+
+
+@pytest.fixture(name="experiment_id")
+async def experiment_id_fixture(experiments: Experiments) -> str:
+    """An empty experiment."""
+    return (await experiments.create(CreateExperimentRequest(name=fresh_name()))).experiment_id
+
+
+@pytest.fixture(scope="session", name="run_with_model")
+def run_with_model_fixture(mlflow_server: MlflowServer) -> str:
+    """A run of a job that used features and logged one model."""
+    tags = {"ml_platform.job_id": "job-1", "feast.feature_service": "fraud", "feast.feature_refs": "user:total,user:average"}
+    return log_models(mlflow_server.uri, mlflow_server.client().create_experiment(fresh_name()), "model", tags=tags)
 
 
 def log_models(uri: str, experiment_id: str, *names: str, tags: dict[str, str] | None = None, signed: bool = True) -> str:

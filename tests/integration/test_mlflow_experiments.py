@@ -1,0 +1,88 @@
+"""Experiments, through the door to a real MLflow server."""
+
+from __future__ import annotations
+
+import pytest
+
+from ml_platform.v1 import experiments_pb2 as pb
+from ml_platform_server.backends.mlflow.experiments import Experiments
+from tests.support.mlflow_server import MlflowServer, fresh_name
+from tests.support.refusals import refused
+
+
+class TestExperiments:
+    async def test_a_new_experiment_keeps_its_tags_and_its_description_apart(self, experiments: Experiments) -> None:
+        """What is created is what is read, by id and by name, and only the user's tags are shown."""
+        name = fresh_name()
+        made = await experiments.create(
+            pb.CreateExperimentRequest(name=name, tags={"team": "risk"}, description="why", request_id="r1")
+        )
+        assert (made.name, dict(made.tags), made.description) == (name, {"team": "risk"}, "why")
+        assert made.create_time.seconds > 0
+        assert await experiments.get(experiment_id=made.experiment_id) == made
+        assert await experiments.get(name=name) == made
+
+    async def test_a_repeat_after_a_crash_finds_the_first_experiment(self, experiments: Experiments) -> None:
+        """The same request id finds what it made; another one, or none, is told that the name is taken."""
+        name = fresh_name()
+        made = await experiments.create(pb.CreateExperimentRequest(name=name, request_id="r1"))
+        assert await experiments.create(pb.CreateExperimentRequest(name=name, request_id="r1")) == made
+        for request_id in ("r2", ""):
+            with refused("EXPERIMENT_EXISTS"):
+                await experiments.create(pb.CreateExperimentRequest(name=name, request_id=request_id))
+
+    async def test_the_name_of_a_deleted_experiment_stays_taken(
+        self, experiments: Experiments, mlflow_server: MlflowServer
+    ) -> None:
+        """It is told as such, and the experiment itself counts as missing."""
+        name = fresh_name()
+        made = await experiments.create(pb.CreateExperimentRequest(name=name, request_id="r1"))
+        mlflow_server.client().delete_experiment(made.experiment_id)
+        with refused("EXPERIMENT_DELETED"):
+            await experiments.create(pb.CreateExperimentRequest(name=name, request_id="r1"))
+        with refused("EXPERIMENT_NOT_FOUND"):
+            await experiments.get(name=name)
+
+    @pytest.mark.parametrize("key", ["mlflow.note.content", "ml_platform.request_id", "what?!", "k" * 251])
+    async def test_a_tag_that_cannot_be_kept_is_refused(self, experiments: Experiments, key: str) -> None:
+        """Reserved keys and keys that MLflow refuses are errors of the field, and make nothing."""
+        name = fresh_name()
+        with refused("INVALID_FIELDS") as error:
+            await experiments.create(pb.CreateExperimentRequest(name=name, tags={key: "x"}))
+        assert [violation.field for violation in error.value.violations] == ["tags"]
+        with refused("EXPERIMENT_NOT_FOUND"):
+            await experiments.get(name=name)
+
+    @pytest.mark.parametrize("which", [{"experiment_id": "4711000"}, {"experiment_id": "no number"}, {"name": "nobody's"}])
+    async def test_an_unknown_experiment_is_not_found(self, experiments: Experiments, which: dict[str, str]) -> None:
+        """By whatever id, even one that MLflow calls invalid, and by name."""
+        with refused("EXPERIMENT_NOT_FOUND"):
+            await experiments.get(**which)
+
+    async def test_an_experiment_is_asked_for_in_one_way(self, experiments: Experiments) -> None:
+        """Neither id nor name is as wrong as both."""
+        for which in ({}, {"experiment_id": "0", "name": "Default"}):
+            with refused("INVALID_FIELDS"):
+                await experiments.get(**which)
+
+    async def test_lists_are_newest_first_and_page_without_gaps(self, experiments: Experiments) -> None:
+        """Pages of two hold what one page holds, in its order, and as many as are counted."""
+        made = [(await experiments.create(pb.CreateExperimentRequest(name=fresh_name()))).experiment_id for _ in range(3)]
+        everything, end = await experiments.list(1000)
+        assert end == ""
+        assert [experiment.experiment_id for experiment in everything[:3]] == made[::-1]
+        assert await experiments.count() == len(everything)
+        paged, token = await experiments.list(2)
+        while token:
+            page, token = await experiments.list(2, token)
+            paged += page
+        assert paged == everything
+
+    async def test_a_page_token_from_elsewhere_is_refused(self, experiments: Experiments, experiment_id: str) -> None:
+        """In each list that MLflow pages."""
+        with refused("PAGE_TOKEN_INVALID"):
+            await experiments.list(2, "garbage")
+        with refused("PAGE_TOKEN_INVALID"):
+            await experiments.list_runs(pb.ListRunsRequest(experiment_id=experiment_id, page_token="garbage"))
+        with refused("PAGE_TOKEN_INVALID"):
+            await experiments.metric_history(pb.GetMetricHistoryRequest(run_id="r", metric_key="m", page_token="garbage"))
