@@ -19,7 +19,7 @@ FEATURES = ["total_transactions", "avg_transaction_amount", "transactions_30d", 
 USUAL = {"user_id": USER, "amount": 14.5, "merchant_category": "grocery", "is_international": False, "hour_of_day": 12}
 STRANGE = {"user_id": USER, "amount": 980.0, "merchant_category": "electronics", "is_international": True, "hour_of_day": 3}
 TOLD = ["accuracy", "roc_auc", "average_precision", "precision", "recall"]
-WIDTH = 18
+WIDTH = 24
 
 
 class DemoError(Exception):
