@@ -49,6 +49,8 @@ def _settings(layout: Layout) -> dict[str, str]:
         "LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_logs),
         # A busy machine answers a task's first request late, and a task that gets no answer counts as failed.
         "WORKERS__EXECUTION_API_TIMEOUT": "60",
+        # Every watched job asks once a second; the log is for what matters.
+        "LOGGING__NAMESPACE_LEVELS": "http.access=WARNING",
         # A new or changed DAG is seen within seconds, not minutes.
         "DAG_PROCESSOR__REFRESH_INTERVAL": "3",
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
