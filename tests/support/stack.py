@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,6 +74,8 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
     if state := os.environ.get("ML_PLATFORM_TEST_STATE"):
         yield Stack(local.Stack(Path(state)))
         return
+    # A cancelled run ends its stack too: pytest tears fixtures down after an interruption, not after a termination.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     _clear_crashed_runs()
     own = psutil.Process()
     running = local.Stack(RUNS / f"{own.pid}-{int(own.create_time())}")
