@@ -13,14 +13,18 @@ from deploy.local.interrupts import Interrupted, interruptible, undisturbed
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_interrupts_and_further_ones_do_not(number: signal.Signals) -> None:
     """Whoever presses Ctrl-C twice does not leave half a stack behind; the status tells the signal, as shells have it."""
-    cleaned = False
-    with pytest.raises(Interrupted) as caught, interruptible():
+    cleaned: list[bool] = []
+
+    def work() -> None:
         try:
             os.kill(os.getpid(), number)
         finally:
             os.kill(os.getpid(), number)
-            cleaned = True
-    assert cleaned
+            cleaned.append(True)
+
+    with pytest.raises(Interrupted) as caught, interruptible():
+        work()
+    assert cleaned == [True]
     assert caught.value.status == 128 + number
 
 
