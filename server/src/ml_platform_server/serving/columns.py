@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +17,8 @@ Convert = Callable[[object], object]
 
 LARGEST_FLOAT = 3.4028234663852886e38
 UNNAMED = "inputs"
+# At most as many digits as 64 bits have, so that no text makes work.
+_DIGITS = re.compile(r"-?[0-9]{1,19}")
 
 
 class Unsuitable(ValueError):  # noqa: N818  # it is caught and turned into a violation, never seen
@@ -97,6 +100,9 @@ def whole(bits: int) -> Callable[[object], int]:
             if abs(value) > EXACT:
                 raise Unsuitable("expected a whole number that JSON can carry exactly (up to 2^53)")
             value = int(value)
+        elif type(value) is str and _DIGITS.fullmatch(value):
+            # Protobuf's JSON writes whole numbers of 64 bits as text, because a double cannot hold them all.
+            value = int(value)
         if type(value) is not int:
             raise Unsuitable(f"expected a whole number, got {got(value)}")
         if not -limit <= value < limit:
@@ -107,10 +113,12 @@ def whole(bits: int) -> Callable[[object], int]:
 
 
 def truth(value: object) -> bool:
-    """A boolean."""
-    if type(value) is not bool:
-        raise Unsuitable(f"expected true or false, got {got(value)}")
-    return value
+    """A boolean. 0 and 1 pass for it, as data frames and databases write it so."""
+    if type(value) is bool:
+        return value
+    if type(value) in (int, float) and value in (0, 1):
+        return bool(value)
+    raise Unsuitable(f"expected true or false, got {got(value)}")
 
 
 def text(value: object) -> str:
