@@ -5,23 +5,26 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
 
 FILE = Path(__file__).parents[3] / "deploy" / "airflow" / "dags" / "model_deployment.py"
+NOWHERE = Path("no files are needed")
 SCALARS = [{"name": "a", "type": "double"}, {"name": "b", "type": "integer"}, {"name": "t", "type": "datetime"}]
 
 
 class Model:
     """A model that answers what the test says, and keeps what it was asked."""
 
-    def __init__(self, answer: Any) -> None:
+    def __init__(self, answer: Any, flavors: dict[str, Any] | None = None) -> None:
         self._answer = answer
         self.asked: Any = None
+        self.metadata = SimpleNamespace(flavors=flavors or {"sklearn": {}})
 
     def predict(self, given: Any) -> Any:
         self.asked = given
@@ -75,21 +78,39 @@ def test_a_row_is_made_up_from_the_signature(pipeline: ModuleType) -> None:
 def test_a_model_is_asked_with_its_own_example_if_it_has_one(pipeline: ModuleType) -> None:
     """The example that was logged beats anything made up."""
     model, example = Model([0.5]), pd.DataFrame({"a": [7.0]})
-    assert pipeline.asked(model, SCALARS, example) == {"answer": "[0.5]", "fault": ""}
+    assert pipeline.asked(model, NOWHERE, SCALARS, example) == {"answer": "[0.5]", "fault": ""}
     assert model.asked is example
 
 
 def test_a_model_that_fails_on_its_example_or_on_numbers_is_at_fault(pipeline: ModuleType) -> None:
     """Any number should do, and one's own example must."""
     broken = Model(ValueError("no"))
-    assert pipeline.asked(broken, SCALARS, pd.DataFrame({"a": [7.0]}))["fault"] == "fails on its own input example: no"
-    assert pipeline.asked(broken, SCALARS, None)["fault"] == "fails on a made-up row of ones: no"
+    assert pipeline.asked(broken, NOWHERE, SCALARS, pd.DataFrame({"a": [7.0]}))["fault"] == "fails on its own input example: no"
+    assert pipeline.asked(broken, NOWHERE, SCALARS, None)["fault"] == "fails on a made-up row of ones: no"
 
 
 def test_a_made_up_text_proves_nothing(pipeline: ModuleType) -> None:
     """A model may rightly refuse a category that it never saw."""
-    refused = pipeline.asked(Model(ValueError("unknown category 'a'")), [{"name": "c", "type": "string"}], None)
+    refused = pipeline.asked(Model(ValueError("unknown category 'a'")), NOWHERE, [{"name": "c", "type": "string"}], None)
     assert (refused["fault"], "proves nothing" in refused["answer"]) == ("", True)
+
+
+def test_a_graph_with_an_input_for_each_column_is_asked_as_the_server_asks_it(pipeline: ModuleType, tmp_path: Path) -> None:
+    """Each column becomes an array of one column, in the type of its input; MLflow's own wrapper is not asked."""
+    column = [None, 1]
+    amount = onnx.helper.make_tensor_value_info("amount", onnx.TensorProto.FLOAT, column)
+    hour = onnx.helper.make_tensor_value_info("hour", onnx.TensorProto.INT64, column)
+    total = onnx.helper.make_tensor_value_info("total", onnx.TensorProto.FLOAT, column)
+    nodes = [
+        onnx.helper.make_node("Cast", ["hour"], ["hours"], to=onnx.TensorProto.FLOAT),
+        onnx.helper.make_node("Add", ["amount", "hours"], ["total"]),
+    ]
+    graph = onnx.helper.make_graph(nodes, "sum", [amount, hour], [total])
+    opset = [onnx.helper.make_opsetid("", 18)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "model.onnx")
+    wrapped = Model(ValueError("Invalid rank"), flavors={"onnx": {"data": "model.onnx"}})
+    answer = pipeline.answer_of(wrapped, tmp_path, pd.DataFrame({"amount": [1.5], "hour": [3]}))
+    assert {name: values.tolist() for name, values in answer.items()} == {"total": [[4.5]]}
 
 
 @pytest.mark.parametrize(
