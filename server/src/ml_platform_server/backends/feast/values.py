@@ -1,4 +1,4 @@
-"""Values on their way between JSON and Feast's types: what fits, what can be made to fit, and what is refused."""
+"""Values on their way into Feast's types: what fits, what can be made to fit, and what is refused."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
-from google.protobuf import struct_pb2
-
 from ml_platform.v1 import features_pb2
 from ml_platform.v1.features_pb2 import ValueType
+from ml_platform_server.values import EXACT
 
-# JSON's numbers are doubles: above this, neighbouring integers look the same.
-EXACT = 2**53
 INT32_END = 2**31
 INT64_END = 2**63
 LARGEST_FLOAT = 3.4028235677973366e38
@@ -128,46 +125,3 @@ _COERCIONS: Mapping[ValueType.ValueType, Callable[[object], object]] = {
     features_pb2.VALUE_TYPE_FLOAT_LIST: _list_of(_float),
     features_pb2.VALUE_TYPE_DOUBLE_LIST: _list_of(_double),
 }
-
-
-def plain(value: struct_pb2.Value) -> object:
-    """A plain Python value from a JSON value."""
-    kind = value.WhichOneof("kind")
-    if kind == "struct_value":
-        return {key: plain(one) for key, one in value.struct_value.fields.items()}
-    if kind == "list_value":
-        return [plain(one) for one in value.list_value.values]
-    return getattr(value, kind) if kind and kind != "null_value" else None
-
-
-def plain_fields(struct: struct_pb2.Struct) -> dict[str, object]:
-    """The plain Python values of a JSON object."""
-    return {key: plain(value) for key, value in struct.fields.items()}
-
-
-def json_value(value: object) -> struct_pb2.Value:
-    """A JSON value from a plain one. What JSON lacks becomes text: bytes, times, and integers too large to be exact."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return struct_pb2.Value(null_value=struct_pb2.NULL_VALUE)
-    if isinstance(value, bool):
-        return struct_pb2.Value(bool_value=value)
-    if isinstance(value, float) or (isinstance(value, int) and abs(value) <= EXACT):
-        return struct_pb2.Value(number_value=value)
-    if isinstance(value, list | tuple | set | frozenset):
-        return struct_pb2.Value(list_value=struct_pb2.ListValue(values=[json_value(one) for one in value]))
-    if isinstance(value, dict):
-        return struct_pb2.Value(struct_value=json_struct(value))
-    return struct_pb2.Value(string_value=_as_text(value))
-
-
-def json_struct(fields: Mapping[str, object]) -> struct_pb2.Struct:
-    """A JSON object from plain values."""
-    return struct_pb2.Struct(fields={str(key): json_value(value) for key, value in fields.items()})
-
-
-def _as_text(value: object) -> str:
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    return str(value)
