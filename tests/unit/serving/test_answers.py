@@ -8,7 +8,7 @@ import pytest
 from google.protobuf import json_format
 
 from ml_platform_server.serving.answers import probability
-from ml_platform_server.serving.values import plain, to_struct, to_value
+from ml_platform_server.values import plain, to_struct, to_value
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ml_platform.v1 import models_pb2
-from ml_platform_server.serving.values import EXACT
+from ml_platform_server.values import EXACT
 
 Convert = Callable[[object], object]
 

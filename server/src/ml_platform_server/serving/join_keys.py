@@ -8,7 +8,7 @@ from ml_platform_server.backends.feast.keys import key_values
 from ml_platform_server.backends.feast.online import JoinKey
 from ml_platform_server.errors import PlatformError, Violation
 from ml_platform_server.serving.rows import Fields, unsuitable
-from ml_platform_server.serving.values import plain
+from ml_platform_server.values import plain
 
 
 def absent_keys(fields: Fields, keys: Sequence[JoinKey]) -> list[str]:

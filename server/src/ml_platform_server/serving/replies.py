@@ -9,7 +9,7 @@ from ml_platform.v1 import features_pb2, predictions_pb2
 from ml_platform_server.serving.answers import Answer
 from ml_platform_server.serving.router import ServedVersion
 from ml_platform_server.serving.rows import Row
-from ml_platform_server.serving.values import to_struct, to_value
+from ml_platform_server.values import to_struct, to_value
 
 
 def reply(served: ServedVersion, row: Row, answer: Answer, *, include_features: bool) -> predictions_pb2.PredictResponse:

@@ -11,7 +11,7 @@ from ml_platform.v1 import errors_pb2
 from ml_platform_server.backends.feast.online import Cell
 from ml_platform_server.errors import PlatformError, Violation
 from ml_platform_server.serving.columns import Column, Unsuitable
-from ml_platform_server.serving.values import plain
+from ml_platform_server.values import plain
 
 Fields = Mapping[str, struct_pb2.Value]
 

@@ -9,7 +9,8 @@ import pytest
 from google.protobuf import json_format, struct_pb2
 
 from ml_platform.v1 import features_pb2 as pb
-from ml_platform_server.backends.feast.values import coerce, json_struct, json_value, plain_fields
+from ml_platform_server.backends.feast.values import coerce
+from ml_platform_server.values import plain_fields, to_struct, to_value
 
 MOMENT = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
 STRING, INT32, INT64 = pb.VALUE_TYPE_STRING, pb.VALUE_TYPE_INT32, pb.VALUE_TYPE_INT64
@@ -102,11 +103,11 @@ def test_what_does_not_fit_is_refused_in_words(value: object, value_type: pb.Val
 )
 def test_what_json_lacks_becomes_text_or_null(value: object, expected: object) -> None:
     """Nothing loses digits on its way."""
-    assert json_format.MessageToDict(json_value(value)) == expected
+    assert json_format.MessageToDict(to_value(value)) == expected
 
 
 def test_a_json_object_becomes_plain_values_and_back() -> None:
     """Of every kind that JSON has."""
     fields = {"a": 1.0, "b": "x", "c": None, "d": True, "e": [1.0, {"f": None}], "g": {}}
-    assert plain_fields(json_struct(fields)) == fields
+    assert plain_fields(to_struct(fields)) == fields
     assert plain_fields(struct_pb2.Struct()) == {}

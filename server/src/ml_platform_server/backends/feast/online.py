@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ml_platform.v1 import features_pb2
-from ml_platform_server.backends.feast import failures, keys, values
+from ml_platform_server.backends.feast import failures, keys
 from ml_platform_server.backends.feast.client import FeastBackend
 from ml_platform_server.backends.feast.plans import Cell, JoinKey, OnlinePlan, PlannedFeature
 from ml_platform_server.backends.feast.views import looked_up
 from ml_platform_server.errors import invalid
+from ml_platform_server.values import plain_fields, to_struct, to_value
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -76,7 +77,7 @@ class OnlineFeatures:
 
 def _row(plan: OnlinePlan, entity: features_pb2.EntityKey, where: str) -> dict[str, object]:
     """The keys of one entity, in their types."""
-    given = values.plain_fields(entity.keys)
+    given = plain_fields(entity.keys)
     if bool(given) and bool(entity.entity_id):
         raise invalid(where, "give either keys or entity_id")
     if entity.entity_id:
@@ -89,13 +90,13 @@ def _row(plan: OnlinePlan, entity: features_pb2.EntityKey, where: str) -> dict[s
 
 def _vector(plan: OnlinePlan, row: Row, cells: Sequence[Cell]) -> features_pb2.FeatureVector:
     pairs = zip(plan.features, cells, strict=True)
-    return features_pb2.FeatureVector(keys=values.json_struct(row), features=[feature_value(*pair) for pair in pairs])
+    return features_pb2.FeatureVector(keys=to_struct(row), features=[feature_value(*pair) for pair in pairs])
 
 
 def feature_value(feature: PlannedFeature, cell: Cell) -> features_pb2.FeatureValue:
     """A value that was read, as the contract has it."""
     message = features_pb2.FeatureValue(
-        feature_view=feature.view, name=feature.name, value=values.json_value(cell.value), status=cell.status
+        feature_view=feature.view, name=feature.name, value=to_value(cell.value), status=cell.status
     )
     if cell.event_time is not None:
         message.event_time.FromNanoseconds(round(cell.event_time * 1e6) * 1000)

@@ -11,10 +11,11 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 
 from ml_platform.v1 import features_pb2
-from ml_platform_server.backends.feast import failures, keys, registering, values
+from ml_platform_server.backends.feast import failures, keys, registering
 from ml_platform_server.backends.feast.keys import Column
 from ml_platform_server.backends.feast.types import to_feast
 from ml_platform_server.errors import invalid
+from ml_platform_server.values import plain_fields
 
 FeastRow = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
 
@@ -39,7 +40,7 @@ def push(store: FeatureStore, request: features_pb2.PushFeaturesRequest) -> int:
 
 
 def _row(view: features_pb2.FeatureView, row: features_pb2.FeatureRow, where: str, now: datetime) -> FeastRow:
-    given = values.plain_fields(row.values)
+    given = plain_fields(row.values)
     join_keys = [Column(entity.join_key, entity.value_type) for entity in view.entities]
     key = keys.key_values(join_keys, given, where)
     features = {name: value for name, value in given.items() if name not in key}

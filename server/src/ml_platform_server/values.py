@@ -29,10 +29,16 @@ def plain(value: struct_pb2.Value) -> object:
     return None
 
 
+def plain_fields(struct: struct_pb2.Struct) -> dict[str, object]:
+    """What a Struct holds, by name."""
+    return {name: plain(value) for name, value in struct.fields.items()}
+
+
 def to_value(thing: object) -> struct_pb2.Value:
     """A Value that holds a plain thing.
 
-    What JSON cannot say becomes what it can: NaN and infinity null; times, bytes and whole numbers too large to be exact text.
+    What JSON cannot say becomes what it can: NaN and infinity null; times, bytes, whole numbers too large to be exact, and
+    whatever else there may be, text.
     """
     value = struct_pb2.Value()
     _fill(value, thing)
@@ -55,7 +61,7 @@ def _fill(value: struct_pb2.Value, thing: object) -> None:
             _fill_number(value, thing)
         case str():
             value.string_value = thing
-        case list() | tuple():
+        case list() | tuple() | set() | frozenset():
             value.list_value.SetInParent()
             for item in thing:
                 _fill(value.list_value.values.add(), item)
@@ -63,12 +69,16 @@ def _fill(value: struct_pb2.Value, thing: object) -> None:
             value.struct_value.SetInParent()
             for name, item in thing.items():
                 _fill(value.struct_value.fields[str(name)], item)
-        case datetime():
-            value.string_value = as_text(thing)
-        case bytes():
-            value.string_value = base64.b64encode(thing).decode()
-        case _:
+        case None:
             value.null_value = struct_pb2.NULL_VALUE
+        case _:
+            value.string_value = _text(thing)
+
+
+def _text(thing: object) -> str:
+    if isinstance(thing, bytes):
+        return base64.b64encode(thing).decode()
+    return as_text(thing) if isinstance(thing, datetime) else str(thing)
 
 
 def _fill_number(value: struct_pb2.Value, number: float) -> None:
