@@ -36,6 +36,25 @@ TRAIN = task("train", jobs_pb2.TASK_STATE_FAILED)
             "1 of 2 tasks are done.",
         ),
         (a_run(jobs_pb2.JOB_STATE_SUCCESS, task("load", jobs_pb2.TASK_STATE_SUCCESS)), "Every task ended well."),
+        (
+            a_run(
+                jobs_pb2.JOB_STATE_SUCCESS,
+                task("load", jobs_pb2.TASK_STATE_SUCCESS),
+                task("fit", jobs_pb2.TASK_STATE_SKIPPED),
+            ),
+            "Every task that ran ended well; task 'fit' was skipped.",
+        ),
+        (
+            a_run(
+                jobs_pb2.JOB_STATE_SUCCESS,
+                *(task("fit", jobs_pb2.TASK_STATE_SKIPPED, index) for index in range(2)),
+            ),
+            "Every task that ran ended well; 2 tasks ('fit') were skipped.",
+        ),
+        (
+            a_run(jobs_pb2.JOB_STATE_SUCCESS, TRAIN, task("report", jobs_pb2.TASK_STATE_SUCCESS)),
+            "The run ended well, though task 'train' failed.",
+        ),
         (a_run(FAILED, TRAIN, failed_task=TRAIN, failure="ValueError: no rows"), "Task 'train' failed: ValueError: no rows."),
         (
             a_run(FAILED, failed_task=task("fit", jobs_pb2.TASK_STATE_FAILED, 2), failure="KeyError: 'x'"),

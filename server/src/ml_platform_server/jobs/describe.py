@@ -20,7 +20,7 @@ def describe(run: PipelineRun) -> str:
     if run.state == jobs_pb2.JOB_STATE_FAILED:
         return _failure(run)
     if run.state == jobs_pb2.JOB_STATE_SUCCESS:
-        return "Every task ended well."
+        return _success(run)
     retrying = _of(run.tasks, jobs_pb2.TASK_STATE_RETRYING)
     if retrying:
         return f"{_names(retrying)} failed and will be tried again."
@@ -31,6 +31,17 @@ def describe(run: PipelineRun) -> str:
         return "Waits for a place to run."
     done = len(_of(run.tasks, jobs_pb2.TASK_STATE_SUCCESS))
     return f"{done} of {len(run.tasks)} tasks are done."
+
+
+def _success(run: PipelineRun) -> str:
+    """Airflow calls a run a success by its last tasks alone: others may have failed, or never run."""
+    failed = _of(run.tasks, jobs_pb2.TASK_STATE_FAILED)
+    skipped = _of(run.tasks, jobs_pb2.TASK_STATE_SKIPPED)
+    if failed:
+        return f"The run ended well, though {_inside(failed)} failed."
+    if skipped:
+        return f"Every task that ran ended well; {_inside(skipped)} {'was' if len(skipped) == 1 else 'were'} skipped."
+    return "Every task ended well."
 
 
 def _failure(run: PipelineRun) -> str:
@@ -46,6 +57,12 @@ def _of(tasks: Iterable[Task], state: jobs_pb2.TaskState.ValueType) -> list[Task
 
 def _name(task: Task) -> str:
     return f"Task '{task.task_id}'" + (f" [{task.map_index}]" if task.map_index >= 0 else "")
+
+
+def _inside(tasks: Sequence[Task]) -> str:
+    """Tasks, within a sentence."""
+    names = _names(tasks)
+    return names[0].lower() + names[1:]
 
 
 def _names(tasks: Sequence[Task]) -> str:
