@@ -92,7 +92,7 @@ class Experiments:
         return await self._backend.call(
             lambda client: searches.told(
                 client.search_experiments(
-                    max_results=page_length(page_size), order_by=NEWEST_FIRST, page_token=page_token or None
+                    max_results=page_length(page_size), order_by=NEWEST_FIRST, page_token=searches.page_after(page_token)
                 ),
                 messages.experiment_message,
             )

@@ -78,7 +78,7 @@ class Models:
         return await self._backend.call(
             lambda client: searches.told(
                 client.search_registered_models(
-                    max_results=page_length(page_size), order_by=["name ASC"], page_token=page_token or None
+                    max_results=page_length(page_size), order_by=["name ASC"], page_token=searches.page_after(page_token)
                 ),
                 versions.model_message,
             )
@@ -109,7 +109,7 @@ class Models:
                     versions.of_model(model_name),
                     max_results=page_length(page_size),
                     order_by=["version_number DESC"],
-                    page_token=page_token or None,
+                    page_token=searches.page_after(page_token),
                 ),
                 lambda version: versions.version_message(version, versions.aliases_of(model, version)),
             )

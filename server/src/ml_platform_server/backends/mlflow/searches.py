@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from ml_platform.v1 import errors_pb2, experiments_pb2
 from ml_platform_server.backends.mlflow import messages
-from ml_platform_server.backends.paging import page_length
+from ml_platform_server.backends.paging import page_length, page_token_invalid
 from ml_platform_server.errors import PlatformError, Violation
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ M = TypeVar("M")
 
 NEWEST_RUNS_FIRST = ["attributes.start_time DESC"]
 BIG_PAGE = 1000
+LARGEST_OFFSET = 2**63 - 1
 # What a run's tag holds that MLflow 2 clients wrote when they logged a model.
 OLD_MODELS = "mlflow.log-model.history"
 # Commas part the keys, except within quotes: metrics.`a,b` DESC, params.c
@@ -53,6 +56,26 @@ def filter_invalid(request: experiments_pb2.ListRunsRequest) -> PlatformError:
 def told(page: PagedList[E], message: Callable[[E], M]) -> tuple[list[M], str]:
     """The messages of a page and the token of the next one. It belongs into the pool: a thousand runs take a while to convert."""
     return [message(one) for one in page], page.token or ""
+
+
+def page_after(token: str) -> str | None:
+    """The token as MLflow takes it; None for the first page. MLflow falls over some that it never gave, and refuses the others.
+
+    Raises:
+        PlatformError: PAGE_TOKEN_INVALID if MLflow would fall over it.
+    """
+    if not token:
+        return None
+    try:
+        told = json.loads(base64.b64decode(token.encode("ascii")))
+    except UnicodeEncodeError:
+        raise page_token_invalid() from None
+    except ValueError:
+        return token
+    offset = told.get("offset", 0) if isinstance(told, dict) else None
+    if not isinstance(offset, int) or not 0 <= offset <= LARGEST_OFFSET:
+        raise page_token_invalid()
+    return token
 
 
 def active_experiments(client: MlflowClient) -> list[Experiment]:
@@ -89,14 +112,14 @@ def runs(client: MlflowClient, request: experiments_pb2.ListRunsRequest) -> Page
         filter_string=request.filter,
         order_by=order(request.order_by),
         max_results=page_length(request.page_size),
-        page_token=request.page_token or None,
+        page_token=page_after(request.page_token),
     )
 
 
 def metric_page(client: MlflowClient, request: experiments_pb2.GetMetricHistoryRequest, length: int) -> PagedList[Metric]:
     """A page of a metric's history. The client's own method fetches all of it at once, however long; its store knows pages."""
     page: PagedList[Metric] = client._tracking_client.store.get_metric_history(
-        request.run_id, request.metric_key, max_results=length, page_token=request.page_token or None
+        request.run_id, request.metric_key, max_results=length, page_token=page_after(request.page_token)
     )
     return page
 
