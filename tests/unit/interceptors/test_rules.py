@@ -129,6 +129,12 @@ def test_a_list_has_its_limit():
     assert violations(request) == [("tags", "has 101 items; at most 100 are allowed")]
 
 
+def test_the_items_of_a_list_that_is_too_long_are_not_looked_at():
+    """Three million empty messages fit into a request, and a look at each would hold up every other call."""
+    request = features_pb2.GetOnlineFeaturesRequest(features=[""] * 1001, entities=[features_pb2.EntityKey(entity_id="user_1")])
+    assert violations(request) == [("features", "has 1001 items; at most 1000 are allowed")]
+
+
 def test_every_violation_is_told_with_its_path():
     """All that is wrong is told at once, each with the path of its field."""
     wrong = features_pb2.Feature(name="1st", value_type=features_pb2.VALUE_TYPE_INT64)

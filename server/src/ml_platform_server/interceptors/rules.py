@@ -70,15 +70,17 @@ class Rules:
         if rules.required:
             checks.append(_required(field))
         if field.is_repeated:
-            if rules.max_items:
-                checks.append(_max_items(field.name, rules.max_items))
-            if _is_map(field):
-                checks += self._map(field, rules)
-            elif item := self._value(field, rules):
-                checks.append(_each(field.name, item))
+            items = self._items(field, rules)
+            checks += [_max_items(field.name, rules.max_items, items)] if rules.max_items else items
         elif value := self._value(field, rules):
             checks.append(_single(field, value))
         return checks
+
+    def _items(self, field: FieldDescriptor, rules: validation_pb2.FieldRules) -> list[Check]:
+        if _is_map(field):
+            return self._map(field, rules)
+        item = self._value(field, rules)
+        return [_each(field.name, item)] if item else []
 
     def _map(self, field: FieldDescriptor, rules: validation_pb2.FieldRules) -> list[Check]:
         assert field.message_type is not None  # noqa: S101  # a map is a list of entry messages
@@ -118,11 +120,16 @@ def _required(field: FieldDescriptor) -> Check:
     return check
 
 
-def _max_items(name: str, most: int) -> Check:
+def _max_items(name: str, most: int, items: list[Check]) -> Check:
+    """The bound on a list's length, and what looks at its items: a list that is too long is not walked through."""
+
     def check(message: Message, path: str, violations: list[Violation]) -> None:
         count = len(getattr(message, name))
         if count > most:
             violations.append(Violation(f"{path}{name}", f"has {count} items; at most {most} are allowed"))
+            return
+        for check_items in items:
+            check_items(message, path, violations)
 
     return check
 
