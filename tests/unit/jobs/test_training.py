@@ -62,13 +62,14 @@ async def test_dates_that_are_not_given_are_left_to_the_pipeline(house: House, t
         (request({"experiment_name": "other"}), "parameters.experiment_name"),
         (request({"data_end_date": "2024-01-01"}), "parameters.data_end_date"),
         (request({"x": {"y": [float("nan")]}}), "parameters.x"),
+        (request({"x": "x" * 70_000, "y": float("nan")}), "parameters"),
         (request(data_start_date="2024-02-31"), "data_start_date"),
     ],
 )
 async def test_what_cannot_be_given_to_a_pipeline_is_refused(
     house: House, training: Training, call: Call, asked: SubmitTrainingJobRequest, field: str
 ) -> None:
-    """Reserved names, numbers that JSON does not know and days that no calendar has name the field at fault."""
+    """Reserved names, numbers that JSON does not know, too much of anything and days that no calendar has: the field is named."""
     with pytest.raises(PlatformError) as caught:
         await training.submit(asked, call)
     assert [violation.field for violation in caught.value.violations] == [field]

@@ -47,7 +47,9 @@ class SubmitTrainingJobRequest(_message.Message):
     """Makes a repeat of this call harmless: the first answer is returned again."""
     @_builtins.property
     def parameters(self) -> _struct_pb2.Struct:
-        """What else the pipeline is given. Numbers without a fraction arrive as integers. The three names above are reserved."""
+        """What else the pipeline is given. Numbers without a fraction arrive as integers. The three names above are reserved.
+        At most 64 KiB in all.
+        """
 
     def __init__(
         self,

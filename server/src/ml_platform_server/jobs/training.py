@@ -23,6 +23,9 @@ RESERVED = ("experiment_name", "data_start_date", "data_end_date")
 LARGEST_EXACT = 2.0**53
 """Beyond it a double does not tell neighbouring integers apart, so it stays a double."""
 
+MOST_BYTES = 64 * 1024
+"""What the parameters of a job may take. They are kept, and told again with every look at the job and in every list of jobs."""
+
 
 class Training:
     """Starts training jobs."""
@@ -94,6 +97,10 @@ def _violations(request: SubmitTrainingJobRequest) -> Iterator[Violation]:
     for name in ("data_start_date", "data_end_date"):
         if not _is_date(getattr(request, name)):
             yield Violation(name, "is not a day of the calendar")
+    size = request.parameters.ByteSize()
+    if size > MOST_BYTES:
+        yield Violation("parameters", f"take {size} bytes; at most {MOST_BYTES} are allowed")
+        return
     for name, value in request.parameters.fields.items():
         if name in RESERVED:
             yield Violation(f"parameters.{name}", "is a reserved name; use the request's field of that name")
