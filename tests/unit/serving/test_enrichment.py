@@ -199,6 +199,7 @@ async def test_an_unsuitable_join_key_is_told() -> None:
 
     assert error is not None
     assert (error.reason_name, [v.field for v in error.violations]) == ("INPUT_INVALID", ["inputs.user_id"])
+    assert "FeatureService.GetFeatureView" in error.remedy
 
 
 async def test_a_missing_feature_names_feature_and_entity() -> None:
@@ -210,6 +211,7 @@ async def test_a_missing_feature_names_feature_and_entity() -> None:
     assert error is not None
     assert error.reason == errors_pb2.ERROR_REASON_FEATURE_MISSING
     assert error.metadata == {"features": "users:average", "entity": "user_id=u2"}
+    assert error.remedy == "Check the key, materialize or push the features, or send average with the request."
 
 
 async def test_an_optional_feature_may_be_missing() -> None:

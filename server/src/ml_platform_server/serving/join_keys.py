@@ -30,5 +30,7 @@ def taken_keys(fields: Fields, keys: Sequence[JoinKey]) -> dict[str, object]:
         except PlatformError as error:
             violations += error.violations or [Violation(f"inputs.{key.name}", error.message)]
     if violations:
-        raise unsuitable(violations)
+        raise unsuitable(
+            violations, remedy="Send join keys of the types of their entities (FeatureService.GetFeatureView tells them)."
+        )
     return found

@@ -54,15 +54,15 @@ class Reads:
                 row.values[column] = self._columns[column].convert(cell.value)
             except Unsuitable as error:
                 return _stored_unsuitable(binding.refs([column])[0], self._columns[column], error)
-        return _feature_missing(binding.refs(absent), keys) if absent else None
+        return _feature_missing(binding.refs(absent), [self._columns[column].name for column in absent], keys) if absent else None
 
 
-def _feature_missing(refs: Sequence[str], keys: Mapping[str, object]) -> PlatformError:
+def _feature_missing(refs: Sequence[str], columns: Sequence[str], keys: Mapping[str, object]) -> PlatformError:
     entity = ", ".join(f"{name}={value}" for name, value in keys.items())
     return PlatformError(
         errors_pb2.ERROR_REASON_FEATURE_MISSING,
         f"The feature store has no value of {', '.join(refs)} for {entity}.",
-        remedy="Check the key, materialize or push the features, or send the values with the request.",
+        remedy=f"Check the key, materialize or push the features, or send {', '.join(columns)} with the request.",
         metadata={"features": ",".join(refs), "entity": entity},
     )
 

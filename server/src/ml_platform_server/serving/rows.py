@@ -63,12 +63,15 @@ def taken(column: Column, value: struct_pb2.Value) -> object:
     return None
 
 
-def unsuitable(violations: Sequence[Violation]) -> PlatformError:
-    """The error for inputs that are not of their columns' types."""
+COLUMN_REMEDY = "Send values of the types in the model's signature (ModelService.GetModelVersion tells it)."
+
+
+def unsuitable(violations: Sequence[Violation], *, remedy: str = COLUMN_REMEDY) -> PlatformError:
+    """The error for inputs that are not of their types: those of the model's columns, if the remedy says no other."""
     told = "; ".join(f"{violation.field}: {violation.description}" for violation in violations)
     return PlatformError(
         errors_pb2.ERROR_REASON_INPUT_INVALID,
         f"The inputs do not fit the model: {told}.",
-        remedy="Send values of the types in the model's signature (ModelService.GetModelVersion tells it).",
+        remedy=remedy,
         violations=violations,
     )
