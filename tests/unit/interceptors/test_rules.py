@@ -243,3 +243,9 @@ def test_a_message_that_holds_itself_is_checked_at_every_depth():
     pool.AddSerializedFile(file.SerializeToString())
     node = GetMessageClass(pool.FindMessageTypeByName("tests.tree.Node"))
     assert fields(node(name="a", child=node(name="b", child=node()))) == ["child.child.name"]
+
+
+def test_a_watch_cannot_go_on_from_a_sequence_that_leaves_no_next_one():
+    """The numbers of the new stream have to fit."""
+    assert fields(training_pb2.WatchTrainingJobRequest(job_id="j", resume_after=2**64 - 1)) == ["resume_after"]
+    assert fields(training_pb2.WatchTrainingJobRequest(job_id="j", resume_after=2**62)) == []
