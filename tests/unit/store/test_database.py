@@ -136,3 +136,11 @@ async def test_a_database_that_is_away_is_unavailable(tmp_path):
 async def test_a_database_that_is_there_is_well(database):
     """The probe of a database that answers returns."""
     assert await database.probe() is None
+
+
+@pytest.mark.parametrize("url", ["garbage", "sqlite:///no.asyncio", "nosuchdatabase://user:secret@host/x"])
+async def test_a_url_that_names_no_database_is_the_operators_mistake(url):
+    """It is told in a line, which names the setting and no secret."""
+    with pytest.raises(ValueError, match="ML_PLATFORM_STORE__URL") as caught:
+        await Database(url=url).open()
+    assert "secret" not in str(caught.value)

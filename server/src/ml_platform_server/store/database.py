@@ -9,7 +9,7 @@ import structlog
 from sqlalchemy import event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
@@ -27,16 +27,29 @@ class Database:
 
     Args:
         url: an SQLAlchemy URL, "sqlite+aiosqlite:///path" or "postgresql+psycopg://...".
+
+    Raises:
+        ValueError: the URL is none.
     """
 
     def __init__(self, *, url: str) -> None:
-        self._url = make_url(url)
+        try:
+            self._url = make_url(url)
+        except SQLAlchemyError as error:
+            raise _unusable(error) from None
         self._engine: AsyncEngine | None = None
         self._sessions: async_sessionmaker[AsyncSession] | None = None
 
     async def open(self) -> None:
-        """Make the connection pool. Connections are made when they are first needed."""
-        self._engine = create_async_engine(self._url, pool_pre_ping=not self._is_sqlite)
+        """Make the connection pool. Connections are made when they are first needed.
+
+        Raises:
+            ValueError: the URL's driver is not installed, or is none for asyncio.
+        """
+        try:
+            self._engine = create_async_engine(self._url, pool_pre_ping=not self._is_sqlite)
+        except (SQLAlchemyError, ImportError) as error:
+            raise _unusable(error) from None
         if self._is_sqlite:
             event.listen(self._engine.sync_engine, "connect", _configure_sqlite)
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
@@ -106,6 +119,10 @@ def _translated() -> Iterator[None]:
             retry_after=2.0,
             metadata={"backend": "store"},
         ) from None
+
+
+def _unusable(error: Exception) -> ValueError:
+    return ValueError(f"ML_PLATFORM_STORE__URL names no database that can be used here: {error}")
 
 
 def _configure_sqlite(connection: DBAPIConnection, _record: object) -> None:
