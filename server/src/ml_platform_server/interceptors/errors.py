@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 
 from ml_platform.v1 import errors_pb2
 from ml_platform_server.call import Call
-from ml_platform_server.errors import PlatformError, to_status
+from ml_platform_server.errors import PlatformError, Violation, to_status
 from ml_platform_server.interceptors.request_id import HEADER
 from ml_platform_server.method import Handler, Method
 
@@ -19,6 +19,7 @@ _DETAILS = "grpc-status-details-bin"
 # A client refuses trailing metadata of more than 8 KiB, and would then see no error of ours at all. The text travels twice.
 _MAX_TEXT = 1200
 _MAX_DETAILS = 4500
+_MAX_VALUE = 800
 
 _log = structlog.get_logger(__name__)
 
@@ -64,11 +65,18 @@ async def end(call: Call, failure: PlatformError) -> None:
 
 def _fitted(failure: PlatformError) -> PlatformError:
     """The failure with a text that fits into a header, where every character but plain ones takes three bytes a byte."""
-    text = failure.message
-    while len(quote(text)) > _MAX_TEXT:
-        text = text[: len(text) * 3 // 4].rstrip() + "…"
-    failure.message = text
+    failure.message = _cut(failure.message, _MAX_TEXT)
+    failure.metadata = {key: _cut(value, _MAX_VALUE) for key, value in failure.metadata.items()}
+    failure.violations = tuple(Violation(_cut(v.field, _MAX_VALUE), _cut(v.description, _MAX_VALUE)) for v in failure.violations)
+    if failure.resource:
+        failure.resource = (failure.resource[0], _cut(failure.resource[1], _MAX_VALUE))
     return failure
+
+
+def _cut(text: str, longest: int) -> str:
+    while len(quote(text)) > longest:
+        text = text[: len(text) * 3 // 4].rstrip() + "…"
+    return text
 
 
 def _was_cancelled() -> bool:
