@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from airflow.sdk import dag, get_current_context, task
-from airflow.sdk.exceptions import AirflowSkipException
 
 Model = Any
 """An MLflow pyfunc model."""
@@ -92,14 +91,20 @@ def smoke_predict(version: dict[str, Any]) -> None:
     """See that the version answered, with something, and with nothing but numbers that are numbers."""
     if version["fault"]:
         raise ValueError(f"Asked for a prediction, {name_of_version()} {version['fault']}.")
-    print(f"It answered: {version['answer']}")
+    if version["doubt"] and conf()["environment"] == "production":
+        raise ValueError(
+            f"Asked for a prediction, {name_of_version()} {version['doubt']}. That may be the row's fault, so staging takes the "
+            "version and production does not: log the model with input_example=, so that it can be asked with a row of its own."
+        )
+    print(f"It answered: {version['answer'] or version['doubt']}")
 
 
 @task
 def warm_serving(version: dict[str, Any]) -> None:
     """Have BentoML load the version and answer once; ONNX models need no BentoML."""
     if "onnx" in version["flavors"]:
-        raise AirflowSkipException("ONNX models run in the platform's own process.")
+        print("There is nothing to do: ONNX models run in the platform's own process.")
+        return
     this = {"model_name": conf()["model_name"], "version": conf()["version"]}
     ask_bentoml("/load", this)
     if version["example"]:
@@ -195,17 +200,18 @@ def as_columns(example: Data) -> dict[str, list[Any]] | None:
 
 
 def asked(model: Model, path: Path, inputs: list[dict[str, Any]], example: Data | None) -> dict[str, str]:
-    """The model's `answer` to its own example, or to a row made up from its signature, and the `fault` in it."""
+    """The model's `answer` to its own example, or to a row made up from its signature, and the `fault` or the `doubt` in it."""
+    nothing = {"answer": "", "fault": "", "doubt": ""}
     if not inputs:
-        return {"answer": "it was not asked, for nobody knows what it takes", "fault": ""}
+        return {**nothing, "doubt": "was not asked, for nobody knows what it takes"}
     try:
         answer = answer_of(model, path, made_up(inputs) if example is None else example)
     except Exception as error:  # noqa: BLE001  # the model is somebody else's code and may raise anything
         if example is None and any(column["type"] not in TELLING for column in inputs):
-            return {"answer": f"nothing, but to a made-up row, which proves nothing: {error}", "fault": ""}
+            return {**nothing, "doubt": f"fails on a made-up row: {error}"}
         what = "a made-up row of ones" if example is None else "its own input example"
-        return {"answer": "", "fault": f"fails on {what}: {error}"}
-    return {"answer": shown(answer), "fault": fault_of(answer)}
+        return {**nothing, "fault": f"fails on {what}: {error}"}
+    return {**nothing, "answer": shown(answer), "fault": fault_of(answer)}
 
 
 def made_up(inputs: list[dict[str, Any]]) -> Data:

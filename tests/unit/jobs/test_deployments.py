@@ -88,6 +88,16 @@ async def test_checks_that_fail_leave_traffic_where_it_was(house: House, call: C
     assert house.registry.aliases == {("fraud", "staging"): 1}
 
 
+async def test_a_check_that_was_skipped_moves_nothing(house: House, call: Call) -> None:
+    """A run that Airflow calls a success, though a check of it never ran, does not count as passed."""
+    deployment = await house.deployments.deploy(request(), call)
+    skipped = Task(task_id="smoke_predict", state=jobs_pb2.TASK_STATE_SKIPPED, map_index=-1)
+    house.pipelines.runs[deployment.job_id] = a_run(jobs_pb2.JOB_STATE_SUCCESS, skipped, end_time=START)
+    await house.reconciler.reconcile()
+    told = await house.deployments.get(deployment.deployment_id)
+    assert (await state_of(house, deployment), "'smoke_predict' was skipped" in told.message) == ("FAILED", True)
+
+
 async def test_who_sees_the_end_of_the_job_finds_the_traffic_moved(house: House, call: Call) -> None:
     """Looking at the job settles its deployment before the end is told, without waiting for a round of the reconciler."""
     deployment = await house.deployments.deploy(request(), call)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -78,7 +79,7 @@ def test_a_row_is_made_up_from_the_signature(pipeline: ModuleType) -> None:
 def test_a_model_is_asked_with_its_own_example_if_it_has_one(pipeline: ModuleType) -> None:
     """The example that was logged beats anything made up."""
     model, example = Model([0.5]), pd.DataFrame({"a": [7.0]})
-    assert pipeline.asked(model, NOWHERE, SCALARS, example) == {"answer": "[0.5]", "fault": ""}
+    assert pipeline.asked(model, NOWHERE, SCALARS, example) == {"answer": "[0.5]", "fault": "", "doubt": ""}
     assert model.asked is example
 
 
@@ -89,10 +90,26 @@ def test_a_model_that_fails_on_its_example_or_on_numbers_is_at_fault(pipeline: M
     assert pipeline.asked(broken, NOWHERE, SCALARS, None)["fault"] == "fails on a made-up row of ones: no"
 
 
-def test_a_made_up_text_proves_nothing(pipeline: ModuleType) -> None:
+def test_a_made_up_text_leaves_a_doubt(pipeline: ModuleType) -> None:
     """A model may rightly refuse a category that it never saw."""
     refused = pipeline.asked(Model(ValueError("unknown category 'a'")), NOWHERE, [{"name": "c", "type": "string"}], None)
-    assert (refused["fault"], "proves nothing" in refused["answer"]) == ("", True)
+    assert refused == {"answer": "", "fault": "", "doubt": "fails on a made-up row: unknown category 'a'"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [("staging", None), ("production", "log the model with input_example=")],
+)
+def test_a_version_in_doubt_is_for_staging_alone(
+    pipeline: ModuleType, monkeypatch: pytest.MonkeyPatch, environment: str, told: str | None
+) -> None:
+    """What nobody could check may be tried in staging; in production it would replace what works."""
+    configuration = {"environment": environment, "model_name": "m", "version": 1}
+    monkeypatch.setattr(pipeline, "conf", lambda: configuration)
+    version = {"answer": "", "fault": "", "doubt": "fails on a made-up row: unknown category 'a'"}
+    outcome = pytest.raises(ValueError, match=told) if told else nullcontext()
+    with outcome:
+        pipeline.smoke_predict.function(version)
 
 
 def test_a_graph_with_an_input_for_each_column_is_asked_as_the_server_asks_it(pipeline: ModuleType, tmp_path: Path) -> None:

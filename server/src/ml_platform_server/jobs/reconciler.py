@@ -87,7 +87,7 @@ class Reconciler:
         row = await self._records.of_job(job.job_id)
         if row is None or row.state != deployments_pb2.DEPLOYMENT_STATE_IN_PROGRESS:
             return
-        if job.state != jobs_pb2.JOB_STATE_SUCCESS:
+        if not _passed(job):
             if await self._records.fail(row.deployment_id, job.message):
                 log.info("deployment_failed", deployment_id=row.deployment_id, model_name=row.model_name, why=job.message)
             return
@@ -125,3 +125,8 @@ class Reconciler:
             except Exception:
                 log.exception("reconcile_failed")
             await self._clock.wait(self._stopped, self._settings.reconcile_interval)
+
+
+def _passed(job: Job) -> bool:
+    """Whether every check was made and went well: Airflow calls a run a success though tasks of it were skipped."""
+    return job.state == jobs_pb2.JOB_STATE_SUCCESS and all(task.state == jobs_pb2.TASK_STATE_SUCCESS for task in job.tasks)
