@@ -57,6 +57,10 @@ TRAIN = task("train", jobs_pb2.TASK_STATE_FAILED)
         ),
         (a_run(FAILED, TRAIN, failed_task=TRAIN, failure="ValueError: no rows"), "Task 'train' failed: ValueError: no rows."),
         (
+            a_run(FAILED, TRAIN, failed_task=TRAIN, failure="OSError: cannot reach s3://key:secret@bucket/path"),
+            "Task 'train' failed: OSError: cannot reach s3://…@bucket/path.",
+        ),
+        (
             a_run(FAILED, failed_task=task("fit", jobs_pb2.TASK_STATE_FAILED, 2), failure="KeyError: 'x'"),
             "Task 'fit' [2] failed: KeyError: 'x'.",
         ),

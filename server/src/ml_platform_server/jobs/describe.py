@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from ml_platform.v1 import jobs_pb2
 from ml_platform.v1.jobs_pb2 import Task
 from ml_platform_server.backends.airflow.pipelines import PipelineRun
+
+# A user's own exception is told as it is; a password in an address is not.
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
 
 NAMED_TASKS = 3
 """Tasks that a sentence names before it counts the rest."""
@@ -47,7 +51,7 @@ def _success(run: PipelineRun) -> str:
 def _failure(run: PipelineRun) -> str:
     if run.failed_task is None:
         return "The run was ended as failed, though none of its tasks failed; somebody or a time limit in Airflow did it."
-    reason = run.failure or "it left no reason; Airflow's log of the task may tell more"
+    reason = _CREDENTIALS.sub("…@", run.failure) or "it left no reason; Airflow's log of the task may tell more"
     return f"{_name(run.failed_task)} failed: {reason}{'' if reason.endswith(('.', '!', '?', '…')) else '.'}"
 
 

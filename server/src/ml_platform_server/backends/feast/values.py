@@ -77,6 +77,9 @@ def _float(value: object) -> float:
 def _bool(value: object) -> bool:
     if isinstance(value, bool):
         return value
+    # As data frames and databases write it, and as predictions take it.
+    if isinstance(value, int | float) and value in (0, 1):
+        return bool(value)
     raise ValueError("is not true or false")
 
 
