@@ -6,6 +6,7 @@ import asyncio
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -191,6 +192,15 @@ def test_wait_prints_what_changes(job: Any, fake: FakePlatform, capsys: pytest.C
     ]
 
 
+@pytest.fixture
+def ctrl_c_works() -> Iterator[None]:
+    """Python's own handler of SIGINT, which it does not install where a shell started the tests in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c_works")
 def test_ctrl_c_ends_a_wait_at_once(fake: FakePlatform) -> None:
     """Ctrl-C in a blocking wait is heard within moments and cancels the stream."""
     fake.answer(WATCH, [told("SNAPSHOT", 1), Hang()])
