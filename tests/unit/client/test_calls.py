@@ -29,7 +29,8 @@ def test_every_call_brings_key_deadline_and_id(platform: MLPlatform, fake: FakeP
     assert len(call.metadata["x-request-id"]) == 32
     assert call.metadata["user-agent"].startswith("ml-platform-sdk/")
     assert call.time_remaining is not None
-    assert 25 < call.time_remaining <= 30
+    # gRPC rounds the timeout up when it writes it into the header.
+    assert 25 < call.time_remaining < 31
 
 
 def test_a_mutating_call_is_repeated_with_the_same_request_id(platform: MLPlatform, fake: FakePlatform) -> None:
