@@ -44,7 +44,7 @@ $(INSTALLED): requirements.lock client/pyproject.toml server/pyproject.toml
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt; \
 	fi; \
 	echo "Installing what requirements.lock pins: about 1 GB, a few minutes the first time" >&2; \
-	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock; \
+	$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock; \
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e client -e server; \
 	touch $@
 
