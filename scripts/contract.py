@@ -33,11 +33,11 @@ def run(*command: str | Path, cwd: Path = ROOT) -> None:
 
 
 def provide_googleapis(target: Path = GOOGLEAPIS) -> None:
-    """Copy the two google/api files that the contract imports out of the installed wheel."""
-    source = Path(next(iter(google.api.__path__)))
-    (target / "google" / "api").mkdir(parents=True, exist_ok=True)
-    for name in ("annotations.proto", "http.proto"):
-        shutil.copyfile(source / name, target / "google" / "api" / name)
+    """Copy the googleapis files that the contract imports out of the installed wheel."""
+    source = Path(next(iter(google.api.__path__))).parent
+    for name in ("api/annotations.proto", "api/http.proto", "rpc/status.proto"):
+        (target / "google" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / name, target / "google" / name)
 
 
 def lint() -> None:

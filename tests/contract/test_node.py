@@ -99,7 +99,10 @@ async def test_node_calls_the_platform(caller: Path, tmp_path: Path) -> None:
             training_pb2.DESCRIPTOR.services_by_name["TrainingService"],
             TrainingService(training=cast("Any", None), jobs=cast("Any", None), hub=cast("Any", ScriptedHub())),
         ),
-        (predictions_pb2.DESCRIPTOR.services_by_name["PredictionService"], PredictionService(engine=cast("Any", EchoEngine()))),
+        (
+            predictions_pb2.DESCRIPTOR.services_by_name["PredictionService"],
+            PredictionService(engine=cast("Any", EchoEngine()), batches=cast("Any", None), streams=cast("Any", None)),
+        ),
     ]
     # google/rpc's protos lie inside the installed package, beside its modules.
     folders = [PROTOS, GOOGLEAPIS, Path(next(iter(google.rpc.__path__))).parents[1]]

@@ -45,7 +45,9 @@ from ml_platform_server.services.models import ModelService
 from ml_platform_server.services.platform import PlatformService
 from ml_platform_server.services.predictions import PredictionService
 from ml_platform_server.services.training import TrainingService
+from ml_platform_server.serving.batches import Batches
 from ml_platform_server.serving.engine import PredictionEngine
+from ml_platform_server.serving.streams import PredictionStreams
 from ml_platform_server.settings import Settings
 from ml_platform_server.store.database import Database
 from ml_platform_server.store.deployments import DeploymentRecords
@@ -107,10 +109,13 @@ class Server:
         port: where it listens.
     """
 
-    def __init__(self, *, grpc_server: GrpcServer, prober: Prober, hub: WatchHub, drain: float) -> None:
+    def __init__(
+        self, *, grpc_server: GrpcServer, prober: Prober, hub: WatchHub, streams: PredictionStreams, drain: float
+    ) -> None:
         self._grpc_server = grpc_server
         self._prober = prober
         self._hub = hub
+        self._streams = streams
         self._drain = drain
         self.port = grpc_server.port
 
@@ -122,6 +127,7 @@ class Server:
         """Say NOT_SERVING, send watchers away, let calls end, and stop."""
         await self._prober.close()
         await self._hub.close()
+        self._streams.close()
         await self._grpc_server.stop(self._drain)
 
 
@@ -189,19 +195,22 @@ class _Builder:
         health_servicer = health.aio.HealthServicer()
         prober = await self._open(self._prober(store, backends, health_servicer))
         engine = await self._engine(store, backends, models, online)
+        streams = PredictionStreams(
+            predict=engine.predict, in_flight=settings.serving.stream_in_flight, deadline=settings.server.default_deadline
+        )
         services = [
             (EXPERIMENTS, ExperimentService(experiments=experiments)),
             (MODELS, ModelService(models=models, features=online, deployments=store.deployments)),
             (DEPLOYMENTS, await self._deployments(store, jobs, models, engine, clock)),
             (TRAINING, TrainingService(training=self._training(jobs, experiments), jobs=jobs, hub=hub)),
             (FEATURES, self._features(backends, online, jobs)),
-            (PREDICTIONS, PredictionService(engine=engine)),
+            (PREDICTIONS, PredictionService(engine=engine, batches=Batches(find=engine.served), streams=streams)),
             (PLATFORM, _platform(store, prober, experiments, models)),
         ]
         # Closed before everything that its calls need.
         self._stack.push_async_callback(grpc_server.close)
         await grpc_server.serve(services, verify=store.keys.verify, calls=store.calls, health_servicer=health_servicer)
-        return Server(grpc_server=grpc_server, prober=prober, hub=hub, drain=settings.server.drain)
+        return Server(grpc_server=grpc_server, prober=prober, hub=hub, streams=streams, drain=settings.server.drain)
 
     def _prober(self, store: _Store, backends: _Backends, servicer: health.aio.HealthServicer) -> Prober:
         asked: dict[str, Probed] = {

@@ -82,6 +82,7 @@ class ServingSettings(BaseModel):
     refresh_interval: Seconds = Field(default=1.0, description="Between two looks at the deployments' generation.")
     model_cache: Path = Field(default=Path(".ml_platform_models"), description="Where models are downloaded to.")
     threads: int = Field(default=2, gt=0, description="For inference in this process.")
+    stream_in_flight: int = Field(default=256, gt=0, description="Requests of one stream that may be without an answer.")
 
 
 class LogSettings(BaseModel):

@@ -6,6 +6,7 @@ Deployments: which version of a model answers in which environment, since when, 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -85,9 +86,9 @@ class _ServingRuntimeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Servin
     SERVING_RUNTIME_UNSPECIFIED: _ServingRuntime.ValueType  # 0
     """Not decided yet."""
     SERVING_RUNTIME_ONNX: _ServingRuntime.ValueType  # 1
-    """ONNX Runtime, inside the platform's own process."""
+    """ONNX Runtime, inside the platform's own process: for ONNX models, and for others that were converted when they were deployed."""
     SERVING_RUNTIME_BENTOML: _ServingRuntime.ValueType  # 2
-    """BentoML, in its own process; for every flavour that is not ONNX."""
+    """BentoML, in its own process; for everything else."""
 
 class ServingRuntime(_ServingRuntime, metaclass=_ServingRuntimeEnumTypeWrapper):
     """ServingRuntime says what executes a deployed version."""
@@ -95,10 +96,74 @@ class ServingRuntime(_ServingRuntime, metaclass=_ServingRuntimeEnumTypeWrapper):
 SERVING_RUNTIME_UNSPECIFIED: ServingRuntime.ValueType  # 0
 """Not decided yet."""
 SERVING_RUNTIME_ONNX: ServingRuntime.ValueType  # 1
-"""ONNX Runtime, inside the platform's own process."""
+"""ONNX Runtime, inside the platform's own process: for ONNX models, and for others that were converted when they were deployed."""
 SERVING_RUNTIME_BENTOML: ServingRuntime.ValueType  # 2
-"""BentoML, in its own process; for every flavour that is not ONNX."""
+"""BentoML, in its own process; for everything else."""
 Global___ServingRuntime: _TypeAlias = ServingRuntime  # noqa: Y015
+
+class _MissingFeatures:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MissingFeaturesEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MissingFeatures.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MISSING_FEATURES_UNSPECIFIED: _MissingFeatures.ValueType  # 0
+    """As MISSING_FEATURES_NULL_OR_FAIL."""
+    MISSING_FEATURES_NULL_OR_FAIL: _MissingFeatures.ValueType  # 1
+    """Null where the model takes null, else the prediction fails with FEATURE_MISSING."""
+    MISSING_FEATURES_FAIL: _MissingFeatures.ValueType  # 2
+    """The prediction fails with FEATURE_MISSING."""
+    MISSING_FEATURES_DEFAULT: _MissingFeatures.ValueType  # 3
+    """The policy's default is used, and the reply names the feature among `degraded_features`."""
+    MISSING_FEATURES_PROCEED: _MissingFeatures.ValueType  # 4
+    """Null is used where the model takes null, and the reply names the feature among `degraded_features`; else the prediction fails."""
+
+class MissingFeatures(_MissingFeatures, metaclass=_MissingFeaturesEnumTypeWrapper):
+    """MissingFeatures says what happens when the feature store has no value."""
+
+MISSING_FEATURES_UNSPECIFIED: MissingFeatures.ValueType  # 0
+"""As MISSING_FEATURES_NULL_OR_FAIL."""
+MISSING_FEATURES_NULL_OR_FAIL: MissingFeatures.ValueType  # 1
+"""Null where the model takes null, else the prediction fails with FEATURE_MISSING."""
+MISSING_FEATURES_FAIL: MissingFeatures.ValueType  # 2
+"""The prediction fails with FEATURE_MISSING."""
+MISSING_FEATURES_DEFAULT: MissingFeatures.ValueType  # 3
+"""The policy's default is used, and the reply names the feature among `degraded_features`."""
+MISSING_FEATURES_PROCEED: MissingFeatures.ValueType  # 4
+"""Null is used where the model takes null, and the reply names the feature among `degraded_features`; else the prediction fails."""
+Global___MissingFeatures: _TypeAlias = MissingFeatures  # noqa: Y015
+
+class _StaleFeatures:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StaleFeaturesEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StaleFeatures.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    STALE_FEATURES_UNSPECIFIED: _StaleFeatures.ValueType  # 0
+    """As STALE_FEATURES_USE."""
+    STALE_FEATURES_USE: _StaleFeatures.ValueType  # 1
+    """The value is used."""
+    STALE_FEATURES_FAIL: _StaleFeatures.ValueType  # 2
+    """The prediction fails with FEATURE_STALE."""
+    STALE_FEATURES_AS_MISSING: _StaleFeatures.ValueType  # 3
+    """The value counts as missing."""
+    STALE_FEATURES_PROCEED: _StaleFeatures.ValueType  # 4
+    """The value is used, and the reply names the feature among `degraded_features`."""
+
+class StaleFeatures(_StaleFeatures, metaclass=_StaleFeaturesEnumTypeWrapper):
+    """StaleFeatures says what happens when a value is older than its feature view allows."""
+
+STALE_FEATURES_UNSPECIFIED: StaleFeatures.ValueType  # 0
+"""As STALE_FEATURES_USE."""
+STALE_FEATURES_USE: StaleFeatures.ValueType  # 1
+"""The value is used."""
+STALE_FEATURES_FAIL: StaleFeatures.ValueType  # 2
+"""The prediction fails with FEATURE_STALE."""
+STALE_FEATURES_AS_MISSING: StaleFeatures.ValueType  # 3
+"""The value counts as missing."""
+STALE_FEATURES_PROCEED: StaleFeatures.ValueType  # 4
+"""The value is used, and the reply names the feature among `degraded_features`."""
+Global___StaleFeatures: _TypeAlias = StaleFeatures  # noqa: Y015
 
 @_typing.final
 class Deployment(_message.Message):
@@ -120,6 +185,7 @@ class Deployment(_message.Message):
     ACTIVATE_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     PREVIOUS_DEPLOYMENT_ID_FIELD_NUMBER: _builtins.int
+    FEATURE_POLICY_FIELD_NUMBER: _builtins.int
     deployment_id: _builtins.str
     """The deployment's id."""
     model_name: _builtins.str
@@ -154,6 +220,10 @@ class Deployment(_message.Message):
     def end_time(self) -> _timestamp_pb2.Timestamp:
         """When it failed or was replaced."""
 
+    @_builtins.property
+    def feature_policy(self) -> Global___FeaturePolicy:
+        """What its predictions do about features that are missing or stale."""
+
     def __init__(
         self,
         *,
@@ -171,14 +241,49 @@ class Deployment(_message.Message):
         activate_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
         previous_deployment_id: _builtins.str = ...,
+        feature_policy: Global___FeaturePolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "create_time", b"create_time", "end_time", b"end_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "create_time", b"create_time", "end_time", b"end_time", "feature_policy", b"feature_policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "actor", b"actor", "create_time", b"create_time", "deployment_id", b"deployment_id", "end_time", b"end_time", "environment", b"environment", "job_id", b"job_id", "message", b"message", "model_name", b"model_name", "previous_deployment_id", b"previous_deployment_id", "reason", b"reason", "runtime", b"runtime", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "actor", b"actor", "create_time", b"create_time", "deployment_id", b"deployment_id", "end_time", b"end_time", "environment", b"environment", "feature_policy", b"feature_policy", "job_id", b"job_id", "message", b"message", "model_name", b"model_name", "previous_deployment_id", b"previous_deployment_id", "reason", b"reason", "runtime", b"runtime", "state", b"state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Deployment: _TypeAlias = Deployment  # noqa: Y015
+
+@_typing.final
+class FeaturePolicy(_message.Message):
+    """FeaturePolicy says what the predictions of a deployment do when the feature store has no value, or an old one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MISSING_FIELD_NUMBER: _builtins.int
+    STALE_FIELD_NUMBER: _builtins.int
+    DEFAULTS_FIELD_NUMBER: _builtins.int
+    missing: Global___MissingFeatures.ValueType
+    """When there is no value: the entity or its value is unknown."""
+    stale: Global___StaleFeatures.ValueType
+    """When the value is older than its feature view allows (its ttl)."""
+    @_builtins.property
+    def defaults(self) -> _struct_pb2.Struct:
+        """The values used in place of missing ones with MISSING_FEATURES_DEFAULT, by the model's column. Deploying checks that they are columns
+        which features supply, and of their types; a feature without a default here is null, or an error if its column is required.
+        """
+
+    def __init__(
+        self,
+        *,
+        missing: Global___MissingFeatures.ValueType = ...,
+        stale: Global___StaleFeatures.ValueType = ...,
+        defaults: _struct_pb2.Struct | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["defaults", b"defaults"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["defaults", b"defaults", "missing", b"missing", "stale", b"stale"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeaturePolicy: _TypeAlias = FeaturePolicy  # noqa: Y015
 
 @_typing.final
 class DeployModelRequest(_message.Message):
@@ -191,6 +296,7 @@ class DeployModelRequest(_message.Message):
     ENVIRONMENT_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    FEATURE_POLICY_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """The registered model's name."""
     version: _builtins.int
@@ -201,6 +307,10 @@ class DeployModelRequest(_message.Message):
     """Why, for the history."""
     request_id: _builtins.str
     """Makes a repeat of this call harmless: the first answer is returned again."""
+    @_builtins.property
+    def feature_policy(self) -> Global___FeaturePolicy:
+        """What its predictions are to do about features that are missing or stale."""
+
     def __init__(
         self,
         *,
@@ -209,10 +319,11 @@ class DeployModelRequest(_message.Message):
         environment: Global___Environment.ValueType = ...,
         reason: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        feature_policy: Global___FeaturePolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["feature_policy", b"feature_policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "model_name", b"model_name", "reason", b"reason", "request_id", b"request_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "feature_policy", b"feature_policy", "model_name", b"model_name", "reason", b"reason", "request_id", b"request_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -43,7 +43,8 @@ class DeploymentServiceStub:
     was. Follow it with GetDeployment, or watch its `job_id` with TrainingService.WatchTrainingJob.
 
     Scope: deployments:write. Errors: NOT_FOUND (MODEL_NOT_FOUND, MODEL_VERSION_NOT_FOUND), FAILED_PRECONDITION (DEPLOYMENT_IN_PROGRESS,
-    MODEL_WITHOUT_SIGNATURE, MODEL_ARTIFACT_MISSING).
+    MODEL_WITHOUT_SIGNATURE, MODEL_ARTIFACT_MISSING), INVALID_ARGUMENT (FEATURE_POLICY_INVALID: a default that is of no column which
+    features supply, or not of its type).
     """
     GetDeployment: _grpc.UnaryUnaryMultiCallable[_deployments_pb2.GetDeploymentRequest, _deployments_pb2.GetDeploymentResponse]
     """GetDeployment returns one deployment.
@@ -71,7 +72,8 @@ class DeploymentServiceAsyncStub(DeploymentServiceStub):
     was. Follow it with GetDeployment, or watch its `job_id` with TrainingService.WatchTrainingJob.
 
     Scope: deployments:write. Errors: NOT_FOUND (MODEL_NOT_FOUND, MODEL_VERSION_NOT_FOUND), FAILED_PRECONDITION (DEPLOYMENT_IN_PROGRESS,
-    MODEL_WITHOUT_SIGNATURE, MODEL_ARTIFACT_MISSING).
+    MODEL_WITHOUT_SIGNATURE, MODEL_ARTIFACT_MISSING), INVALID_ARGUMENT (FEATURE_POLICY_INVALID: a default that is of no column which
+    features supply, or not of its type).
     """
     GetDeployment: _aio.UnaryUnaryMultiCallable[_deployments_pb2.GetDeploymentRequest, _deployments_pb2.GetDeploymentResponse]  # type: ignore[assignment]
     """GetDeployment returns one deployment.
@@ -102,7 +104,8 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         was. Follow it with GetDeployment, or watch its `job_id` with TrainingService.WatchTrainingJob.
 
         Scope: deployments:write. Errors: NOT_FOUND (MODEL_NOT_FOUND, MODEL_VERSION_NOT_FOUND), FAILED_PRECONDITION (DEPLOYMENT_IN_PROGRESS,
-        MODEL_WITHOUT_SIGNATURE, MODEL_ARTIFACT_MISSING).
+        MODEL_WITHOUT_SIGNATURE, MODEL_ARTIFACT_MISSING), INVALID_ARGUMENT (FEATURE_POLICY_INVALID: a default that is of no column which
+        features supply, or not of its type).
         """
 
     @_abc_1.abstractmethod

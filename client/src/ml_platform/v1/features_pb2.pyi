@@ -105,6 +105,8 @@ class _FeatureStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Feature
     """The value is older than the view's ttl."""
     FEATURE_STATUS_FROM_REQUEST: _FeatureStatus.ValueType  # 5
     """The caller sent the value; the store was not asked."""
+    FEATURE_STATUS_DEFAULT: _FeatureStatus.ValueType  # 6
+    """There was no value, and the deployment's default was used."""
 
 class FeatureStatus(_FeatureStatus, metaclass=_FeatureStatusEnumTypeWrapper):
     """FeatureStatus says how a feature's value came about."""
@@ -121,6 +123,8 @@ FEATURE_STATUS_OUTSIDE_MAX_AGE: FeatureStatus.ValueType  # 4
 """The value is older than the view's ttl."""
 FEATURE_STATUS_FROM_REQUEST: FeatureStatus.ValueType  # 5
 """The caller sent the value; the store was not asked."""
+FEATURE_STATUS_DEFAULT: FeatureStatus.ValueType  # 6
+"""There was no value, and the deployment's default was used."""
 Global___FeatureStatus: _TypeAlias = FeatureStatus  # noqa: Y015
 
 @_typing.final

@@ -52,6 +52,38 @@ MODEL_STAGE_ARCHIVED: ModelStage.ValueType  # 4
 """Was deployed once and has been replaced."""
 Global___ModelStage: _TypeAlias = ModelStage  # noqa: Y015
 
+class _AccelerationState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AccelerationStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AccelerationState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ACCELERATION_STATE_UNSPECIFIED: _AccelerationState.ValueType  # 0
+    """Not tried."""
+    ACCELERATION_STATE_CONVERTED: _AccelerationState.ValueType  # 1
+    """Converted, and it answers as the model does."""
+    ACCELERATION_STATE_NOT_CONVERTIBLE: _AccelerationState.ValueType  # 2
+    """Not to be converted: its kind, or something in it, has no converter."""
+    ACCELERATION_STATE_DIFFERENT: _AccelerationState.ValueType  # 3
+    """Converted, but it answers differently, so it is not used."""
+    ACCELERATION_STATE_NATIVE: _AccelerationState.ValueType  # 4
+    """Needs no conversion: it is an ONNX model."""
+
+class AccelerationState(_AccelerationState, metaclass=_AccelerationStateEnumTypeWrapper):
+    """AccelerationState says what became of an attempt to convert a version to ONNX."""
+
+ACCELERATION_STATE_UNSPECIFIED: AccelerationState.ValueType  # 0
+"""Not tried."""
+ACCELERATION_STATE_CONVERTED: AccelerationState.ValueType  # 1
+"""Converted, and it answers as the model does."""
+ACCELERATION_STATE_NOT_CONVERTIBLE: AccelerationState.ValueType  # 2
+"""Not to be converted: its kind, or something in it, has no converter."""
+ACCELERATION_STATE_DIFFERENT: AccelerationState.ValueType  # 3
+"""Converted, but it answers differently, so it is not used."""
+ACCELERATION_STATE_NATIVE: AccelerationState.ValueType  # 4
+"""Needs no conversion: it is an ONNX model."""
+Global___AccelerationState: _TypeAlias = AccelerationState  # noqa: Y015
+
 @_typing.final
 class RegisteredModel(_message.Message):
     """RegisteredModel is a name under which versions are kept."""
@@ -237,6 +269,7 @@ class ModelVersion(_message.Message):
     FEATURE_REFS_FIELD_NUMBER: _builtins.int
     ALIASES_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
+    ACCELERATION_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """The registered model's name."""
     version: _builtins.int
@@ -275,6 +308,10 @@ class ModelVersion(_message.Message):
     def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Free labels."""
 
+    @_builtins.property
+    def acceleration(self) -> Global___Acceleration:
+        """Whether the version exists as an ONNX graph too, which the platform's own process executes. Absent until it was deployed once."""
+
     def __init__(
         self,
         *,
@@ -291,14 +328,57 @@ class ModelVersion(_message.Message):
         feature_refs: _abc.Iterable[_builtins.str] | None = ...,
         aliases: _abc.Iterable[_builtins.str] | None = ...,
         tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        acceleration: Global___Acceleration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "signature", b"signature"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acceleration", b"acceleration", "create_time", b"create_time", "signature", b"signature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "create_time", b"create_time", "description", b"description", "feature_refs", b"feature_refs", "feature_service", b"feature_service", "flavors", b"flavors", "job_id", b"job_id", "model_name", b"model_name", "run_id", b"run_id", "signature", b"signature", "stage", b"stage", "tags", b"tags", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acceleration", b"acceleration", "aliases", b"aliases", "create_time", b"create_time", "description", b"description", "feature_refs", b"feature_refs", "feature_service", b"feature_service", "flavors", b"flavors", "job_id", b"job_id", "model_name", b"model_name", "run_id", b"run_id", "signature", b"signature", "stage", b"stage", "tags", b"tags", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelVersion: _TypeAlias = ModelVersion  # noqa: Y015
+
+@_typing.final
+class Acceleration(_message.Message):
+    """Acceleration is what became of the attempt to convert a version to ONNX, which its first deployment makes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    LARGEST_DIFFERENCE_FIELD_NUMBER: _builtins.int
+    ROWS_COMPARED_FIELD_NUMBER: _builtins.int
+    MODEL_URI_FIELD_NUMBER: _builtins.int
+    state: Global___AccelerationState.ValueType
+    """What became of it."""
+    message: _builtins.str
+    """One sentence for a person: what was compared, or why there is no graph."""
+    largest_difference: _builtins.float
+    """The largest difference between the graph's numbers and the model's own, over the rows compared, relative where numbers are larger than
+    one. Absent if nothing was compared.
+    """
+    rows_compared: _builtins.int
+    """How many rows were compared."""
+    model_uri: _builtins.str
+    """The graph in MLflow, as "models:/m-...". Empty if there is none."""
+    def __init__(
+        self,
+        *,
+        state: Global___AccelerationState.ValueType = ...,
+        message: _builtins.str = ...,
+        largest_difference: _builtins.float | None = ...,
+        rows_compared: _builtins.int = ...,
+        model_uri: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_largest_difference", b"_largest_difference", "largest_difference", b"largest_difference"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_largest_difference", b"_largest_difference", "largest_difference", b"largest_difference", "message", b"message", "model_uri", b"model_uri", "rows_compared", b"rows_compared", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__largest_difference: _TypeAlias = _typing.Literal["largest_difference"]  # noqa: Y015
+    _WhichOneofArgType__largest_difference: _TypeAlias = _typing.Literal["_largest_difference", b"_largest_difference"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__largest_difference) -> _WhichOneofReturnType__largest_difference | None: ...
+
+Global___Acceleration: _TypeAlias = Acceleration  # noqa: Y015
 
 @_typing.final
 class RegisterModelRequest(_message.Message):

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
+from google.rpc import status_pb2 as _status_pb2
 from ml_platform.v1 import deployments_pb2 as _deployments_pb2
 from ml_platform.v1 import features_pb2 as _features_pb2
 import builtins as _builtins
@@ -71,8 +72,9 @@ class PredictResponse(_message.Message):
     PROBABILITY_FIELD_NUMBER: _builtins.int
     OUTPUTS_FIELD_NUMBER: _builtins.int
     FEATURES_FIELD_NUMBER: _builtins.int
+    DEGRADED_FEATURES_FIELD_NUMBER: _builtins.int
     prediction_id: _builtins.str
-    """The prediction's id, unique; also in the server's log."""
+    """The prediction's id, unique; also in the server's log, save for those of a stream, of which the log tells but the sum."""
     model_name: _builtins.str
     """The registered model that answered."""
     model_version: _builtins.int
@@ -95,6 +97,12 @@ class PredictResponse(_message.Message):
     def features(self) -> _containers.RepeatedCompositeFieldContainer[_features_pb2.FeatureValue]:
         """The features used, if the request asked for them."""
 
+    @_builtins.property
+    def degraded_features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The features that were missing or older than their view allows, as "view:feature", where the deployment's policy says to go on all the
+        same; empty if there were none.
+        """
+
     def __init__(
         self,
         *,
@@ -106,13 +114,506 @@ class PredictResponse(_message.Message):
         probability: _builtins.float | None = ...,
         outputs: _struct_pb2.Struct | None = ...,
         features: _abc.Iterable[_features_pb2.FeatureValue] | None = ...,
+        degraded_features: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "outputs", b"outputs", "prediction", b"prediction", "probability", b"probability"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "deployment_id", b"deployment_id", "features", b"features", "model_name", b"model_name", "model_version", b"model_version", "outputs", b"outputs", "prediction", b"prediction", "prediction_id", b"prediction_id", "probability", b"probability"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "degraded_features", b"degraded_features", "deployment_id", b"deployment_id", "features", b"features", "model_name", b"model_name", "model_version", b"model_version", "outputs", b"outputs", "prediction", b"prediction", "prediction_id", b"prediction_id", "probability", b"probability"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__probability: _TypeAlias = _typing.Literal["probability"]  # noqa: Y015
     _WhichOneofArgType__probability: _TypeAlias = _typing.Literal["_probability", b"_probability"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__probability) -> _WhichOneofReturnType__probability | None: ...
 
 Global___PredictResponse: _TypeAlias = PredictResponse  # noqa: Y015
+
+@_typing.final
+class BatchPredictRequest(_message.Message):
+    """BatchPredictRequest names a model and holds many rows of inputs, in one of two forms."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_NAME_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    INCLUDE_FEATURES_FIELD_NUMBER: _builtins.int
+    model_name: _builtins.str
+    """The registered model's name."""
+    environment: _deployments_pb2.Environment.ValueType
+    """Which of its deployments to ask."""
+    include_features: _builtins.bool
+    """Whether the reply tells every feature that was used. With `rows` only."""
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]:
+        """The rows, each like the inputs of Predict. Either these or `columns`."""
+
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___InputColumn]:
+        """The same as columns of equal length."""
+
+    def __init__(
+        self,
+        *,
+        model_name: _builtins.str = ...,
+        environment: _deployments_pb2.Environment.ValueType = ...,
+        rows: _abc.Iterable[_struct_pb2.Struct] | None = ...,
+        columns: _abc.Iterable[Global___InputColumn] | None = ...,
+        include_features: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "environment", b"environment", "include_features", b"include_features", "model_name", b"model_name", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchPredictRequest: _TypeAlias = BatchPredictRequest  # noqa: Y015
+
+@_typing.final
+class InputColumn(_message.Message):
+    """InputColumn is one input of many rows: a column of the model's signature, or a join key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The input's name."""
+    @_builtins.property
+    def values(self) -> Global___ColumnValues:
+        """One value a row."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        values: Global___ColumnValues | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InputColumn: _TypeAlias = InputColumn  # noqa: Y015
+
+@_typing.final
+class ColumnValues(_message.Message):
+    """ColumnValues holds one value a row, all of one kind."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOUBLES_FIELD_NUMBER: _builtins.int
+    INTEGERS_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    BOOLEANS_FIELD_NUMBER: _builtins.int
+    ANY_FIELD_NUMBER: _builtins.int
+    NULLS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def doubles(self) -> Global___DoubleValues:
+        """Numbers. NaN is a value like others: absent rows are told by `nulls`."""
+
+    @_builtins.property
+    def integers(self) -> Global___IntegerValues:
+        """Whole numbers."""
+
+    @_builtins.property
+    def texts(self) -> Global___TextValues:
+        """Texts."""
+
+    @_builtins.property
+    def booleans(self) -> Global___BooleanValues:
+        """Truth values."""
+
+    @_builtins.property
+    def any(self) -> _struct_pb2.ListValue:
+        """Whatever JSON can say: lists for vectors, objects."""
+
+    @_builtins.property
+    def nulls(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The positions, from 0 and growing, whose value is null; what stands there among the values does not count."""
+
+    def __init__(
+        self,
+        *,
+        doubles: Global___DoubleValues | None = ...,
+        integers: Global___IntegerValues | None = ...,
+        texts: Global___TextValues | None = ...,
+        booleans: Global___BooleanValues | None = ...,
+        any: _struct_pb2.ListValue | None = ...,
+        nulls: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["any", b"any", "booleans", b"booleans", "doubles", b"doubles", "integers", b"integers", "kind", b"kind", "texts", b"texts"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["any", b"any", "booleans", b"booleans", "doubles", b"doubles", "integers", b"integers", "kind", b"kind", "nulls", b"nulls", "texts", b"texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["doubles", "integers", "texts", "booleans", "any"]  # noqa: Y015
+    _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
+
+Global___ColumnValues: _TypeAlias = ColumnValues  # noqa: Y015
+
+@_typing.final
+class DoubleValues(_message.Message):
+    """DoubleValues is a list of doubles."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The doubles."""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DoubleValues: _TypeAlias = DoubleValues  # noqa: Y015
+
+@_typing.final
+class IntegerValues(_message.Message):
+    """IntegerValues is a list of whole numbers of 64 bits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The whole numbers."""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IntegerValues: _TypeAlias = IntegerValues  # noqa: Y015
+
+@_typing.final
+class TextValues(_message.Message):
+    """TextValues is a list of texts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The texts."""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TextValues: _TypeAlias = TextValues  # noqa: Y015
+
+@_typing.final
+class BooleanValues(_message.Message):
+    """BooleanValues is a list of truth values."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bool]:
+        """The truth values."""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.bool] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BooleanValues: _TypeAlias = BooleanValues  # noqa: Y015
+
+@_typing.final
+class BatchPredictResponse(_message.Message):
+    """BatchPredictResponse holds the predictions of a batch and where they came from."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PREDICTION_ID_FIELD_NUMBER: _builtins.int
+    MODEL_NAME_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    DEPLOYMENT_ID_FIELD_NUMBER: _builtins.int
+    RESULTS_FIELD_NUMBER: _builtins.int
+    OUTPUTS_FIELD_NUMBER: _builtins.int
+    PROBABILITIES_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    prediction_id: _builtins.str
+    """The id of the whole batch, unique; also in the server's log. The id of a row is this, a hyphen and the row's position."""
+    model_name: _builtins.str
+    """The registered model that answered."""
+    model_version: _builtins.int
+    """The version that answered."""
+    deployment_id: _builtins.str
+    """The deployment that answered."""
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___RowResult]:
+        """If the request had `rows`: one result a row, in their order."""
+
+    @_builtins.property
+    def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___OutputColumn]:
+        """If the request had `columns`: the model's outputs, the prediction first, one value a row. The value of a row with an error is null."""
+
+    @_builtins.property
+    def probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """If the request had `columns` and the model gives probabilities: one a row, as `probability` of Predict; 0 for a row with an error."""
+
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[Global___RowError]:
+        """If the request had `columns`: the errors of the rows that have one."""
+
+    def __init__(
+        self,
+        *,
+        prediction_id: _builtins.str = ...,
+        model_name: _builtins.str = ...,
+        model_version: _builtins.int = ...,
+        deployment_id: _builtins.str = ...,
+        results: _abc.Iterable[Global___RowResult] | None = ...,
+        outputs: _abc.Iterable[Global___OutputColumn] | None = ...,
+        probabilities: _abc.Iterable[_builtins.float] | None = ...,
+        errors: _abc.Iterable[Global___RowError] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment_id", b"deployment_id", "errors", b"errors", "model_name", b"model_name", "model_version", b"model_version", "outputs", b"outputs", "prediction_id", b"prediction_id", "probabilities", b"probabilities", "results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchPredictResponse: _TypeAlias = BatchPredictResponse  # noqa: Y015
+
+@_typing.final
+class RowResult(_message.Message):
+    """RowResult is what became of one row."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PREDICTION_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def prediction(self) -> Global___RowPrediction:
+        """What the model says."""
+
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """Why there is no prediction, with the details that the error of a call has."""
+
+    def __init__(
+        self,
+        *,
+        prediction: Global___RowPrediction | None = ...,
+        error: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "prediction", b"prediction"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "prediction", b"prediction"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["prediction", "error"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___RowResult: _TypeAlias = RowResult  # noqa: Y015
+
+@_typing.final
+class RowPrediction(_message.Message):
+    """RowPrediction is what a model says of one row."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PREDICTION_FIELD_NUMBER: _builtins.int
+    PROBABILITY_FIELD_NUMBER: _builtins.int
+    OUTPUTS_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
+    DEGRADED_FEATURES_FIELD_NUMBER: _builtins.int
+    probability: _builtins.float
+    """As in PredictResponse."""
+    @_builtins.property
+    def prediction(self) -> _struct_pb2.Value:
+        """The model's first output."""
+
+    @_builtins.property
+    def outputs(self) -> _struct_pb2.Struct:
+        """Every output by name."""
+
+    @_builtins.property
+    def features(self) -> _containers.RepeatedCompositeFieldContainer[_features_pb2.FeatureValue]:
+        """The features used, if the request asked for them."""
+
+    @_builtins.property
+    def degraded_features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in PredictResponse."""
+
+    def __init__(
+        self,
+        *,
+        prediction: _struct_pb2.Value | None = ...,
+        probability: _builtins.float | None = ...,
+        outputs: _struct_pb2.Struct | None = ...,
+        features: _abc.Iterable[_features_pb2.FeatureValue] | None = ...,
+        degraded_features: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "outputs", b"outputs", "prediction", b"prediction", "probability", b"probability"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "degraded_features", b"degraded_features", "features", b"features", "outputs", b"outputs", "prediction", b"prediction", "probability", b"probability"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__probability: _TypeAlias = _typing.Literal["probability"]  # noqa: Y015
+    _WhichOneofArgType__probability: _TypeAlias = _typing.Literal["_probability", b"_probability"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__probability) -> _WhichOneofReturnType__probability | None: ...
+
+Global___RowPrediction: _TypeAlias = RowPrediction  # noqa: Y015
+
+@_typing.final
+class OutputColumn(_message.Message):
+    """OutputColumn is one output of many rows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The output's name."""
+    @_builtins.property
+    def values(self) -> Global___ColumnValues:
+        """One value a row."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        values: Global___ColumnValues | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutputColumn: _TypeAlias = OutputColumn  # noqa: Y015
+
+@_typing.final
+class RowError(_message.Message):
+    """RowError is the error of one row."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROW_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    row: _builtins.int
+    """The row's position, from 0."""
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """Why there is no prediction, with the details that the error of a call has."""
+
+    def __init__(
+        self,
+        *,
+        row: _builtins.int = ...,
+        error: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "row", b"row"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RowError: _TypeAlias = RowError  # noqa: Y015
+
+@_typing.final
+class StreamPredictRequest(_message.Message):
+    """StreamPredictRequest is one request of a stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    MODEL_NAME_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    INPUTS_FIELD_NUMBER: _builtins.int
+    INCLUDE_FEATURES_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """The caller's name for this request, which its answer repeats."""
+    model_name: _builtins.str
+    """The registered model's name."""
+    environment: _deployments_pb2.Environment.ValueType
+    """Which of its deployments to ask."""
+    include_features: _builtins.bool
+    """Whether the reply tells every feature that was used."""
+    @_builtins.property
+    def inputs(self) -> _struct_pb2.Struct:
+        """The inputs by name, as in PredictRequest."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        model_name: _builtins.str = ...,
+        environment: _deployments_pb2.Environment.ValueType = ...,
+        inputs: _struct_pb2.Struct | None = ...,
+        include_features: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["inputs", b"inputs"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "id", b"id", "include_features", b"include_features", "inputs", b"inputs", "model_name", b"model_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamPredictRequest: _TypeAlias = StreamPredictRequest  # noqa: Y015
+
+@_typing.final
+class StreamPredictResponse(_message.Message):
+    """StreamPredictResponse is one answer of a stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    PREDICTION_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """The id that the request brought."""
+    @_builtins.property
+    def prediction(self) -> Global___PredictResponse:
+        """The prediction."""
+
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """Why there is none, with the details that the error of a call has."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        prediction: Global___PredictResponse | None = ...,
+        error: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "prediction", b"prediction"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "id", b"id", "outcome", b"outcome", "prediction", b"prediction"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["prediction", "error"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___StreamPredictResponse: _TypeAlias = StreamPredictResponse  # noqa: Y015

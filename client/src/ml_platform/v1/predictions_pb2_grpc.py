@@ -43,6 +43,16 @@ class PredictionServiceStub(object):
                 request_serializer=ml__platform_dot_v1_dot_predictions__pb2.PredictRequest.SerializeToString,
                 response_deserializer=ml__platform_dot_v1_dot_predictions__pb2.PredictResponse.FromString,
                 _registered_method=True)
+        self.BatchPredict = channel.unary_unary(
+                '/ml_platform.v1.PredictionService/BatchPredict',
+                request_serializer=ml__platform_dot_v1_dot_predictions__pb2.BatchPredictRequest.SerializeToString,
+                response_deserializer=ml__platform_dot_v1_dot_predictions__pb2.BatchPredictResponse.FromString,
+                _registered_method=True)
+        self.StreamPredict = channel.stream_stream(
+                '/ml_platform.v1.PredictionService/StreamPredict',
+                request_serializer=ml__platform_dot_v1_dot_predictions__pb2.StreamPredictRequest.SerializeToString,
+                response_deserializer=ml__platform_dot_v1_dot_predictions__pb2.StreamPredictResponse.FromString,
+                _registered_method=True)
 
 
 class PredictionServiceServicer(object):
@@ -65,6 +75,34 @@ class PredictionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchPredict(self, request, context):
+        """BatchPredict asks one version for many predictions in one call: it reads the feature store and runs the model for hundreds of rows at
+        a time. A row that cannot be predicted gets its own error, and its neighbours their predictions. Rows come as objects, or as columns
+        of typed values, which cost a fraction of the time.
+
+        Scope: predictions:predict. Errors of the whole call: as Predict gives them, save INPUT_MISSING, INPUT_INVALID, FEATURE_MISSING and
+        FEATURE_VALUE_INVALID, which are errors of a row; a column that is no column of the model is let pass, and one of another length than
+        the rest is INVALID_ARGUMENT (INVALID_FIELDS).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamPredict(self, request_iterator, context):
+        """StreamPredict answers requests as they come, each as soon as it has its answer, so not always in their order: the caller's `id` tells
+        which answer belongs to which request. A request that fails gets an error of its own and the stream goes on. The server takes as many
+        requests at once as its settings allow (256) and reads no further until some of them are answered, so a caller that reads slowly is
+        slowed down itself. A request has the deadline that the server gives to calls without one (30 s), or the stream's if that is sooner.
+        The stream ends OK once the caller has ended its side and every request is answered.
+
+        Scope: predictions:predict. Errors of one request: as Predict gives them, and DEADLINE_EXCEEDED. Errors of the stream, at which what is
+        unanswered is dropped: INVALID_ARGUMENT (INVALID_FIELDS: a request that breaks a rule, has no id, or has the id of one that is not yet
+        answered); UNAVAILABLE (SHUTTING_DOWN, once what was read is answered).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PredictionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -72,6 +110,16 @@ def add_PredictionServiceServicer_to_server(servicer, server):
                     servicer.Predict,
                     request_deserializer=ml__platform_dot_v1_dot_predictions__pb2.PredictRequest.FromString,
                     response_serializer=ml__platform_dot_v1_dot_predictions__pb2.PredictResponse.SerializeToString,
+            ),
+            'BatchPredict': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchPredict,
+                    request_deserializer=ml__platform_dot_v1_dot_predictions__pb2.BatchPredictRequest.FromString,
+                    response_serializer=ml__platform_dot_v1_dot_predictions__pb2.BatchPredictResponse.SerializeToString,
+            ),
+            'StreamPredict': grpc.stream_stream_rpc_method_handler(
+                    servicer.StreamPredict,
+                    request_deserializer=ml__platform_dot_v1_dot_predictions__pb2.StreamPredictRequest.FromString,
+                    response_serializer=ml__platform_dot_v1_dot_predictions__pb2.StreamPredictResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -105,6 +153,60 @@ class PredictionService(object):
             '/ml_platform.v1.PredictionService/Predict',
             ml__platform_dot_v1_dot_predictions__pb2.PredictRequest.SerializeToString,
             ml__platform_dot_v1_dot_predictions__pb2.PredictResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchPredict(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ml_platform.v1.PredictionService/BatchPredict',
+            ml__platform_dot_v1_dot_predictions__pb2.BatchPredictRequest.SerializeToString,
+            ml__platform_dot_v1_dot_predictions__pb2.BatchPredictResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamPredict(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/ml_platform.v1.PredictionService/StreamPredict',
+            ml__platform_dot_v1_dot_predictions__pb2.StreamPredictRequest.SerializeToString,
+            ml__platform_dot_v1_dot_predictions__pb2.StreamPredictResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -46,6 +46,26 @@ class PredictionServiceStub:
     FEATURE_MISSING, MODEL_FAILED), INVALID_ARGUMENT (INPUT_MISSING, INPUT_INVALID, FEATURE_VALUE_INVALID), RESOURCE_EXHAUSTED
     (OVERLOADED), INTERNAL (BACKEND_FAILED).
     """
+    BatchPredict: _grpc.UnaryUnaryMultiCallable[_predictions_pb2.BatchPredictRequest, _predictions_pb2.BatchPredictResponse]
+    """BatchPredict asks one version for many predictions in one call: it reads the feature store and runs the model for hundreds of rows at
+    a time. A row that cannot be predicted gets its own error, and its neighbours their predictions. Rows come as objects, or as columns
+    of typed values, which cost a fraction of the time.
+
+    Scope: predictions:predict. Errors of the whole call: as Predict gives them, save INPUT_MISSING, INPUT_INVALID, FEATURE_MISSING and
+    FEATURE_VALUE_INVALID, which are errors of a row; a column that is no column of the model is let pass, and one of another length than
+    the rest is INVALID_ARGUMENT (INVALID_FIELDS).
+    """
+    StreamPredict: _grpc.StreamStreamMultiCallable[_predictions_pb2.StreamPredictRequest, _predictions_pb2.StreamPredictResponse]
+    """StreamPredict answers requests as they come, each as soon as it has its answer, so not always in their order: the caller's `id` tells
+    which answer belongs to which request. A request that fails gets an error of its own and the stream goes on. The server takes as many
+    requests at once as its settings allow (256) and reads no further until some of them are answered, so a caller that reads slowly is
+    slowed down itself. A request has the deadline that the server gives to calls without one (30 s), or the stream's if that is sooner.
+    The stream ends OK once the caller has ended its side and every request is answered.
+
+    Scope: predictions:predict. Errors of one request: as Predict gives them, and DEADLINE_EXCEEDED. Errors of the stream, at which what is
+    unanswered is dropped: INVALID_ARGUMENT (INVALID_FIELDS: a request that breaks a rule, has no id, or has the id of one that is not yet
+    answered); UNAVAILABLE (SHUTTING_DOWN, once what was read is answered).
+    """
 
 @_typing.type_check_only
 class PredictionServiceAsyncStub(PredictionServiceStub):
@@ -64,6 +84,26 @@ class PredictionServiceAsyncStub(PredictionServiceStub):
     the model's features were removed), FAILED_PRECONDITION (MODEL_NOT_DEPLOYED, MODEL_ARTIFACT_MISSING, MODEL_WITHOUT_SIGNATURE,
     FEATURE_MISSING, MODEL_FAILED), INVALID_ARGUMENT (INPUT_MISSING, INPUT_INVALID, FEATURE_VALUE_INVALID), RESOURCE_EXHAUSTED
     (OVERLOADED), INTERNAL (BACKEND_FAILED).
+    """
+    BatchPredict: _aio.UnaryUnaryMultiCallable[_predictions_pb2.BatchPredictRequest, _predictions_pb2.BatchPredictResponse]  # type: ignore[assignment]
+    """BatchPredict asks one version for many predictions in one call: it reads the feature store and runs the model for hundreds of rows at
+    a time. A row that cannot be predicted gets its own error, and its neighbours their predictions. Rows come as objects, or as columns
+    of typed values, which cost a fraction of the time.
+
+    Scope: predictions:predict. Errors of the whole call: as Predict gives them, save INPUT_MISSING, INPUT_INVALID, FEATURE_MISSING and
+    FEATURE_VALUE_INVALID, which are errors of a row; a column that is no column of the model is let pass, and one of another length than
+    the rest is INVALID_ARGUMENT (INVALID_FIELDS).
+    """
+    StreamPredict: _aio.StreamStreamMultiCallable[_predictions_pb2.StreamPredictRequest, _predictions_pb2.StreamPredictResponse]  # type: ignore[assignment]
+    """StreamPredict answers requests as they come, each as soon as it has its answer, so not always in their order: the caller's `id` tells
+    which answer belongs to which request. A request that fails gets an error of its own and the stream goes on. The server takes as many
+    requests at once as its settings allow (256) and reads no further until some of them are answered, so a caller that reads slowly is
+    slowed down itself. A request has the deadline that the server gives to calls without one (30 s), or the stream's if that is sooner.
+    The stream ends OK once the caller has ended its side and every request is answered.
+
+    Scope: predictions:predict. Errors of one request: as Predict gives them, and DEADLINE_EXCEEDED. Errors of the stream, at which what is
+    unanswered is dropped: INVALID_ARGUMENT (INVALID_FIELDS: a request that breaks a rule, has no id, or has the id of one that is not yet
+    answered); UNAVAILABLE (SHUTTING_DOWN, once what was read is answered).
     """
 
 class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -86,6 +126,38 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
         the model's features were removed), FAILED_PRECONDITION (MODEL_NOT_DEPLOYED, MODEL_ARTIFACT_MISSING, MODEL_WITHOUT_SIGNATURE,
         FEATURE_MISSING, MODEL_FAILED), INVALID_ARGUMENT (INPUT_MISSING, INPUT_INVALID, FEATURE_VALUE_INVALID), RESOURCE_EXHAUSTED
         (OVERLOADED), INTERNAL (BACKEND_FAILED).
+        """
+
+    @_abc_1.abstractmethod
+    def BatchPredict(
+        self,
+        request: _predictions_pb2.BatchPredictRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_predictions_pb2.BatchPredictResponse, _abc.Awaitable[_predictions_pb2.BatchPredictResponse]]:
+        """BatchPredict asks one version for many predictions in one call: it reads the feature store and runs the model for hundreds of rows at
+        a time. A row that cannot be predicted gets its own error, and its neighbours their predictions. Rows come as objects, or as columns
+        of typed values, which cost a fraction of the time.
+
+        Scope: predictions:predict. Errors of the whole call: as Predict gives them, save INPUT_MISSING, INPUT_INVALID, FEATURE_MISSING and
+        FEATURE_VALUE_INVALID, which are errors of a row; a column that is no column of the model is let pass, and one of another length than
+        the rest is INVALID_ARGUMENT (INVALID_FIELDS).
+        """
+
+    @_abc_1.abstractmethod
+    def StreamPredict(
+        self,
+        request_iterator: _MaybeAsyncIterator[_predictions_pb2.StreamPredictRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_predictions_pb2.StreamPredictResponse], _abc.AsyncIterator[_predictions_pb2.StreamPredictResponse]]:
+        """StreamPredict answers requests as they come, each as soon as it has its answer, so not always in their order: the caller's `id` tells
+        which answer belongs to which request. A request that fails gets an error of its own and the stream goes on. The server takes as many
+        requests at once as its settings allow (256) and reads no further until some of them are answered, so a caller that reads slowly is
+        slowed down itself. A request has the deadline that the server gives to calls without one (30 s), or the stream's if that is sooner.
+        The stream ends OK once the caller has ended its side and every request is answered.
+
+        Scope: predictions:predict. Errors of one request: as Predict gives them, and DEADLINE_EXCEEDED. Errors of the stream, at which what is
+        unanswered is dropped: INVALID_ARGUMENT (INVALID_FIELDS: a request that breaks a rule, has no id, or has the id of one that is not yet
+        answered); UNAVAILABLE (SHUTTING_DOWN, once what was read is answered).
         """
 
 def add_PredictionServiceServicer_to_server(servicer: PredictionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
-from ml_platform.v1 import predictions_pb2
+from collections.abc import AsyncGenerator, AsyncIterator
+
+from ml_platform.v1.predictions_pb2 import (
+    BatchPredictRequest,
+    BatchPredictResponse,
+    PredictRequest,
+    PredictResponse,
+    StreamPredictRequest,
+    StreamPredictResponse,
+)
 from ml_platform_server.call import Call
+from ml_platform_server.serving.batches import Batches
 from ml_platform_server.serving.engine import PredictionEngine
+from ml_platform_server.serving.streams import PredictionStreams
 
 
 class PredictionService:
     """Predictions by the engine."""
 
-    def __init__(self, *, engine: PredictionEngine) -> None:
+    def __init__(self, *, engine: PredictionEngine, batches: Batches, streams: PredictionStreams) -> None:
         self._engine = engine
+        self._batches = batches
+        self._streams = streams
 
-    async def Predict(self, request: predictions_pb2.PredictRequest, call: Call) -> predictions_pb2.PredictResponse:
+    async def Predict(self, request: PredictRequest, call: Call) -> PredictResponse:
         """Predict one row."""
         return await self._engine.predict(request, call.facts)
+
+    async def BatchPredict(self, request: BatchPredictRequest, call: Call) -> BatchPredictResponse:
+        """Predict many rows."""
+        return await self._batches.predict(request, call)
+
+    def StreamPredict(self, requests: AsyncIterator[StreamPredictRequest], call: Call) -> AsyncGenerator[StreamPredictResponse]:
+        """Predict as requests come."""
+        return self._streams.answers(requests, call)

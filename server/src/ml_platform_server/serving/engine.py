@@ -6,6 +6,7 @@ from collections.abc import MutableMapping
 from typing import Self
 
 from ml_platform.v1 import predictions_pb2
+from ml_platform.v1.deployments_pb2 import Environment
 from ml_platform_server.backends.bentoml.client import BentomlBackend
 from ml_platform_server.backends.blocking import BlockingPool
 from ml_platform_server.errors import PlatformError
@@ -13,7 +14,7 @@ from ml_platform_server.serving.bindings import FeatureReader
 from ml_platform_server.serving.loaded import ModelLoader
 from ml_platform_server.serving.model_cache import ModelCache, Registry
 from ml_platform_server.serving.replies import reply
-from ml_platform_server.serving.router import ActiveDeployments, Router
+from ml_platform_server.serving.router import ActiveDeployments, Router, ServedVersion
 from ml_platform_server.settings import ServingSettings
 
 
@@ -67,6 +68,14 @@ class PredictionEngine:
     async def refresh(self) -> None:
         """Look at the deployments now rather than at the next interval, and wait for the versions that changed."""
         await self._router.refresh()
+
+    async def served(self, model_name: str, environment: Environment.ValueType) -> ServedVersion:
+        """The version that answers for a model in an environment.
+
+        Raises:
+            PlatformError: as Router.find.
+        """
+        return self._router.ready(model_name, environment) or await self._router.find(model_name, environment)
 
     async def predict(
         self, request: predictions_pb2.PredictRequest, facts: MutableMapping[str, object]
