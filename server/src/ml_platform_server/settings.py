@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Seconds = Annotated[float, Field(gt=0)]
+PortOrNone = Annotated[int | None, BeforeValidator(lambda value: None if value == "" else value)]
 
 
 class ServerSettings(BaseModel):
@@ -20,6 +21,8 @@ class ServerSettings(BaseModel):
     drain: float = Field(default=10.0, ge=0, description="How long calls may go on after SIGTERM.")
     max_message_bytes: int = Field(default=16 * 1024 * 1024, gt=0)
     probe_interval: Seconds = Field(default=5.0, description="Between two health probes of a backend.")
+    metrics_host: str = Field(default="127.0.0.1", description="Where metrics are told: they are nobody else's business.")
+    metrics_port: PortOrNone = Field(default=None, ge=0, le=65535, description="Empty for no metrics; 0 lets the system choose.")
 
 
 class StoreSettings(BaseModel):
@@ -82,6 +85,10 @@ class ServingSettings(BaseModel):
     refresh_interval: Seconds = Field(default=1.0, description="Between two looks at the deployments' generation.")
     model_cache: Path = Field(default=Path(".ml_platform_models"), description="Where models are downloaded to.")
     threads: int = Field(default=2, gt=0, description="For inference in this process.")
+    largest_batch: int = Field(default=256, gt=0, description="Calls of Predict that are answered together, at most.")
+    batches_at_once: int = Field(default=4, gt=0, description="Of one model version in this process; the next ones gather.")
+    bentoml_batches_at_once: int = Field(default=2, gt=0, description="The same for a version that BentoML executes.")
+    longest_queue: int = Field(default=2048, gt=0, description="Calls that wait for a batch of one version; more are refused.")
     stream_in_flight: int = Field(default=256, gt=0, description="Requests of one stream that may be without an answer.")
 
 
@@ -90,6 +97,14 @@ class LogSettings(BaseModel):
 
     level: str = "INFO"
     json_lines: bool = True
+
+
+class TracingSettings(BaseModel):
+    """OpenTelemetry traces, which need the extra `tracing`."""
+
+    endpoint: str = Field(default="", description="Where a collector takes OTLP over gRPC: http://host:4317. Empty for no traces.")
+    sample_ratio: float = Field(default=0.01, ge=0, le=1, description="The share of calls traced where the caller does not say.")
+    service_name: str = "ml-platform-server"
 
 
 class Settings(BaseSettings):
@@ -106,3 +121,4 @@ class Settings(BaseSettings):
     jobs: JobSettings = JobSettings()
     serving: ServingSettings = ServingSettings()
     log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()

@@ -45,4 +45,4 @@ def _variable(*path: str) -> str:
 def _shown(value: object) -> str:
     if isinstance(value, SecretStr):
         return _MASK if value.get_secret_value() else ""
-    return _PASSWORD_IN_URL.sub(rf"\1:{_MASK}@", str(value))
+    return "" if value is None else _PASSWORD_IN_URL.sub(rf"\1:{_MASK}@", str(value))

@@ -1,0 +1,67 @@
+"""Traces some calls; in the chain only where tracing is on."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+
+from google.protobuf.message import Message
+
+from ml_platform_server.call import Call
+from ml_platform_server.method import Handler, Method
+from ml_platform_server.observability.tracing import Tracing, Value, current
+
+# What the log tells of a call, and a trace too.
+_TOLD = {
+    "reason": "error.type",
+    "model": "ml_platform.model",
+    "version": "ml_platform.version",
+    "prediction_id": "ml_platform.prediction_id",
+}
+
+
+class Traces:
+    """Makes one span of each call that is to be traced, with the caller's as its parent.
+
+    It stands inside the access log, which tells the trace's id, and around everything that may fail. A call that is not traced
+    passes without a coroutine of this layer.
+    """
+
+    def __init__(self, tracing: Tracing) -> None:
+        self._tracing = tracing
+
+    def wrap(self, method: Method, proceed: Handler) -> Handler:
+        """See Interceptor."""
+        tracing, wanted = self._tracing, self._tracing.wanted
+        name = method.full_name.lstrip("/")
+        service, _, bare = name.partition("/")
+        attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": bare}
+
+        async def traced(request: object, call: Call) -> Message | None:
+            trace = tracing.begin(name, _parent(call), {**attributes, "ml_platform.request_id": call.request_id})
+            call.facts["trace_id"] = trace.trace_id
+            current.set(trace)
+            code = "CANCELLED"
+            try:
+                response = await proceed(request, call)
+                code = "OK"
+                return response
+            finally:
+                trace.ended(str(call.facts.get("code", code)), _attributes(call))
+
+        def handle(request: object, call: Call) -> Awaitable[Message | None]:
+            return traced(request, call) if wanted(_parent(call)) else proceed(request, call)
+
+        return handle
+
+
+def _parent(call: Call) -> str:
+    """What the caller says of the trace that its call belongs to."""
+    for key, value in call.metadata:
+        if key == "traceparent":
+            return str(value)
+    return ""
+
+
+def _attributes(call: Call) -> dict[str, Value]:
+    facts = call.facts
+    return {name: value for key, name in _TOLD.items() if isinstance(value := facts.get(key), (str, int))}
