@@ -67,6 +67,7 @@ class TestServices:
             "carrier_id": pb.VALUE_TYPE_STRING,
         }
         assert [feature.column for feature in plan.features] == ["origin__height", "target__height", "lane_view__days"]
+        assert [feature.join_keys for feature in plan.features] == [("origin_id",), ("target_id",), ("place_id", "carrier_id")]
         row = {"origin_id": 1, "target_id": "2", "place_id": 1.0, "carrier_id": "c", "ignored": object()}
         cells = await online.read(plan, [row, {**row, "carrier_id": "nobody"}])
         assert [[(cell.value, cell.status) for cell in cells_of_row] for cells_of_row in cells] == [
@@ -82,6 +83,7 @@ class TestServices:
         """What the computation needs from the caller stands among the keys."""
         plan = await online.plan(feature_service="raising")
         assert {key.name for key in plan.join_keys} == {"place_id", "extra"}
+        assert [feature.join_keys for feature in plan.features] == [("place_id", "extra")]
         response = await online.get(asked([{"place_id": 2, "extra": 0.5}], service="raising"))
         assert told(response) == [[(20.5, PRESENT)]]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, OnDemandFeatureView, utils
 from feast.feature_view import DUMMY_ENTITY_NAME
@@ -80,12 +81,22 @@ def _plan(store: FeatureStore, planned: Iterable[PlannedFeature], source: Featur
     entities = {entity.name: entity for entity in store.registry.list_entities(store.project, allow_cache=True)}
     keyed: list[FeatureView | OnDemandFeatureView] = [*views, *_stored(on_demand)]
     keys = [key for view in keyed for key in _keys(view, entities)]
+    by_view = {_asked_as(view.projection): [key.name for key in _keys(view, entities)] for view in keyed}
+    by_view = {_asked_as(view.projection): _computed_by(view, by_view) for view in on_demand} | by_view
     inputs = [_input(field) for view in on_demand for request in view.source_request_sources.values() for field in request.schema]
     ages = {_asked_as(view.projection): view.ttl.total_seconds() for view in views if isinstance(view, FeatureView) and view.ttl}
     # Feast takes whichever key comes last for a view's own, so the names that a feature service gave to keys come last.
     renamed = {name for view in views for name in view.projection.join_key_map.values()}
     in_order = sorted([*keys, *inputs], key=lambda key: key.name in renamed)
-    return OnlinePlan(tuple(planned), tuple({key.name: key for key in in_order}.values()), source, ages)
+    features = tuple(replace(feature, join_keys=tuple(by_view.get(feature.view, ()))) for feature in planned)
+    return OnlinePlan(features, tuple({key.name: key for key in in_order}.values()), source, ages)
+
+
+def _computed_by(view: OnDemandFeatureView, by_view: Mapping[str, Sequence[str]]) -> list[str]:
+    """The keys by which what an on-demand view is computed from is looked up, and the inputs that it takes besides."""
+    sources = [_asked_as(projection) for projection in view.source_feature_view_projections.values()]
+    inputs = [field.name for request in view.source_request_sources.values() for field in request.schema]
+    return list(dict.fromkeys([*(key for source in sources for key in by_view.get(source, ())), *inputs]))
 
 
 def _stored(views: Iterable[OnDemandFeatureView]) -> list[OnDemandFeatureView]:

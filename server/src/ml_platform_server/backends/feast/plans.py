@@ -18,11 +18,15 @@ JoinKey = Column
 
 @dataclass(frozen=True, slots=True)
 class PlannedFeature:
-    """One feature to read. The view is the name that the features are asked under: an alias, if a feature service gave it one."""
+    """One feature to read. The view is the name that the features are asked under: an alias, if a feature service gave it one.
+
+    `join_keys` names those of the plan's keys that this feature is looked up by.
+    """
 
     view: str
     name: str
     value_type: ValueType.ValueType
+    join_keys: tuple[str, ...] = ()
 
     @property
     def column(self) -> str:
