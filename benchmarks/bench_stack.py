@@ -25,6 +25,7 @@ from benchmarks import cores, deployments
 from benchmarks.model import Facts
 from deploy.local import processes, services
 from deploy.local.config import HOST, ROOT, StackConfig, parse_ports
+from deploy.local.errors import NotRunningError
 from deploy.local.launch import Step
 from deploy.local.layout import Layout, Service
 from deploy.local.logs import blame
@@ -44,24 +45,24 @@ class BenchStack:
         self._local = Stack(state, describe=_backends, prepare=_preparation)
         self.state = self._local.state
         self._processes: dict[str, psutil.Process] = {}
+        self._held = False
 
     def __enter__(self) -> Self:
-        """Start the backends, and train and register the models if that was not done before."""
-        processes.end(self.state)
-        self.state.forget()
-        with cores.on(cores.LOAD):
-            self._local.up(StackConfig(state=self.state.path, ports=dict.fromkeys(parse_ports([]), 0), timeout=PATIENCE))
-            try:
-                self.layout = self._local.layout()
-                self.facts = self._models()
-            except BaseException:
-                self._local.down()
-                raise
+        """Start the backends unless `python -m benchmarks hold` keeps them; train and register the models the first time."""
+        self._held = self._runs()
+        try:
+            if not self._held:
+                self._up()
+            self.layout = self._local.layout()
+            self.facts = self._models()
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """End all of it."""
-        self._local.down()
+        """End what was started."""
+        self._end()
 
     @property
     def target(self) -> str:
@@ -120,10 +121,26 @@ class BenchStack:
 
     def tree(self, name: str) -> list[psutil.Process]:
         """The process of a service and its children."""
-        if name not in self._processes:
-            self._processes[name] = psutil.Process(self.state.read().services[name].pid)
-        process = self._processes[name]
+        process = self._processes.get(name) or psutil.Process(self.state.read().services[name].pid)
         return [process, *process.children(recursive=True)]
+
+    def _runs(self) -> bool:
+        try:
+            return all(processes.is_alive(each) for each in self.state.read().services.values())
+        except NotRunningError:
+            return False
+
+    def _up(self) -> None:
+        processes.end(self.state)  # What a run left that was killed.
+        self.state.forget()
+        with cores.on(cores.LOAD):
+            self._local.up(StackConfig(state=self.state.path, ports=dict.fromkeys(parse_ports([]), 0), timeout=PATIENCE))
+
+    def _end(self) -> None:
+        if not self._held:
+            self._local.down()
+        for name in list(self._processes):
+            self.stop(name)
 
     def _models(self) -> Facts:
         place = self.state.folder("model")
