@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, Field, SecretStr
+from pydantic import BaseModel, BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Seconds = Annotated[float, Field(gt=0)]
 PortOrNone = Annotated[int | None, BeforeValidator(lambda value: None if value == "" else value)]
+
+SERVICES = ("experiments", "models", "deployments", "training", "features", "predictions", "platform")
+"""What a server can offer; health and reflection come with all of them."""
 
 
 class ServerSettings(BaseModel):
@@ -21,8 +24,29 @@ class ServerSettings(BaseModel):
     drain: float = Field(default=10.0, ge=0, description="How long calls may go on after SIGTERM.")
     max_message_bytes: int = Field(default=16 * 1024 * 1024, gt=0)
     probe_interval: Seconds = Field(default=5.0, description="Between two health probes of a backend.")
+    workers: int = Field(default=1, ge=1, le=256, description="Processes that share the port.")
+    services: str = Field(default="all", description=f"Some of {', '.join(SERVICES)}, with commas between them; or all.")
     metrics_host: str = Field(default="127.0.0.1", description="Where metrics are told: they are nobody else's business.")
     metrics_port: PortOrNone = Field(default=None, ge=0, le=65535, description="Empty for no metrics; 0 lets the system choose.")
+
+    @property
+    def offered(self) -> frozenset[str]:
+        """The services to offer, by name."""
+        return frozenset(SERVICES if self.services == "all" else _names(self.services))
+
+    @field_validator("services")
+    @classmethod
+    def _known(cls, services: str) -> str:
+        names = _names(services)
+        unknown = sorted(set(names) - set(SERVICES))
+        if services != "all" and (unknown or not names):
+            told = f"{', '.join(map(repr, unknown))} is no service" if unknown else "no service is named"
+            raise ValueError(f"{told}; there are {', '.join(SERVICES)}, and 'all' for all of them")
+        return services
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 class StoreSettings(BaseModel):
@@ -102,7 +126,9 @@ class LogSettings(BaseModel):
 class TracingSettings(BaseModel):
     """OpenTelemetry traces, which need the extra `tracing`."""
 
-    endpoint: str = Field(default="", description="Where a collector takes OTLP over gRPC: http://host:4317. Empty for no traces.")
+    endpoint: str = Field(
+        default="", description="A collector that takes OTLP over gRPC: http://host:4317. Empty for no traces."
+    )
     sample_ratio: float = Field(default=0.01, ge=0, le=1, description="The share of calls traced where the caller does not say.")
     service_name: str = "ml-platform-server"
 

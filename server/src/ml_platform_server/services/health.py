@@ -17,6 +17,8 @@ from ml_platform_server.errors import PlatformError
 
 # A backend that has not answered by then is not well, whatever else it does.
 PROBE_TIMEOUT = 4.0
+# Between two rounds while a backend is not well: callers wait for its return.
+SOON = 1.0
 
 _log = structlog.get_logger(__name__)
 
@@ -83,6 +85,15 @@ class Prober:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    @property
+    def readings(self) -> list[Reading]:
+        """How each backend was when it was last asked."""
+        return list(self._readings.values())
+
+    def serving(self, service: str = "") -> bool:
+        """Whether a service, or the server as a whole, can serve; False until that is known."""
+        return bool(self._serving.get(service))
+
     async def check(self) -> list[Reading]:
         """Ask every backend now and return what they say. Callers that ask at the same time share one round."""
         if self._round is None or self._round.done():
@@ -92,14 +103,14 @@ class Prober:
 
     async def _probe_forever(self) -> None:
         while True:
-            await self.check()
-            await asyncio.sleep(self._interval)
+            readings = await self.check()
+            all_well = all(reading.healthy for reading in readings)
+            await asyncio.sleep(self._interval if all_well else min(self._interval, SOON))
 
     async def _probe_all(self) -> None:
         # The round may have been started by a call; it must not inherit that call's deadline.
         set_deadline(None)
         await asyncio.gather(*(self._probe(name, backend) for name, backend in self._backends.items()))
-        await self._tell()
 
     async def _probe(self, name: str, backend: Probed) -> None:
         reading = self._readings[name]
@@ -112,6 +123,8 @@ class Prober:
         reading.healthy = not error
         if error:
             reading.last_error, reading.last_error_time = error, reading.check_time
+        # At once, and not at the end of the round: one backend that hangs would hold up the news of the others.
+        await self._tell()
 
     async def _error_of(self, name: str, backend: Probed) -> str:
         """What is wrong with a backend, in a sentence of ours; empty if nothing is."""
