@@ -41,11 +41,11 @@ class GrpcServer:
     is told what to serve.
     """
 
-    def __init__(self, *, settings: ServerSettings) -> None:
+    def __init__(self, *, settings: ServerSettings, shares_port: bool = False) -> None:
         self._settings = settings
         self._shutdown = Shutdown()
         self._idempotency: Idempotency | None = None
-        self._server = grpc.aio.server(options=_options(settings))
+        self._server = grpc.aio.server(options=_options(settings, shares_port=shares_port))
         self.port = 0
 
     async def open(self) -> None:
@@ -112,10 +112,10 @@ class GrpcServer:
         await stopping
 
 
-def _options(settings: ServerSettings) -> list[tuple[str, int]]:
+def _options(settings: ServerSettings, *, shares_port: bool) -> list[tuple[str, int]]:
     return [
-        # One process owns the port, so that a second start is told that it is taken.
-        ("grpc.so_reuseport", 0),
+        # One process owns the port, or one supervisor, so that a second start is told that it is taken.
+        ("grpc.so_reuseport", int(shares_port)),
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
         ("grpc.max_concurrent_streams", 1000),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -30,14 +31,16 @@ class AirflowBackend:
         self._settings = settings
         self._pool = BlockingPool("Airflow", threads=settings.threads)
         self._tokens = Tokens(settings=settings)
-        self._client: ApiClient | None = None
+        self._loading: asyncio.Task[ApiClient] | None = None
 
     async def open(self) -> None:
-        """Load the client, which takes over a second. Airflow itself need not be up."""
-        self._client = await self._pool.run(self._load)
+        """Begin to load the client, without waiting for it: that takes over a second. Airflow itself need not be up."""
+        self._loading = asyncio.create_task(self._pool.run(self._load))
 
     async def close(self) -> None:
         """Close the connections and let the threads end."""
+        if self._loading is not None:
+            self._loading.cancel()
         await self._tokens.close()
         self._pool.close()
 
@@ -79,9 +82,9 @@ class AirflowBackend:
     async def _run(
         self, token: str, function: Callable[Concatenate[ApiClient, float, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
-        if self._client is None:
+        if self._loading is None:
             raise RuntimeError("AirflowBackend is used before it is opened")
-        client = self._client
+        client = await asyncio.shield(self._loading)
         client.configuration.access_token = token
         timeout = max(SHORTEST_TIMEOUT, min(self._settings.timeout, remaining(self._settings.timeout)))
 

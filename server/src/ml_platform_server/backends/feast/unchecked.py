@@ -1,8 +1,8 @@
 """Keeps Feast from checking its own argument types at run time.
 
-Feast decorates its classes with typeguard's `typechecked`, which parses and rewrites their source when they are imported: two thirds
-of the time that importing Feast takes. It then checks every call within Feast, on each online read too. What comes in from callers
-is checked by us, and the calls to Feast are checked by mypy.
+Feast decorates its classes with typeguard's `typechecked`, which parses and rewrites their source when they are imported: two
+thirds of the time that importing Feast takes. It then checks every call within Feast, on each online read too. What comes in from
+callers is checked by us, and our calls to Feast are checked by mypy.
 """
 
 from __future__ import annotations

@@ -1,0 +1,290 @@
+"""The parts of a server, each made when something first needs it: a process has no more of them than its services take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from functools import cached_property
+from typing import Protocol, TypeVar
+
+from grpc_health.v1 import health
+
+from ml_platform_server.backends.airflow.client import AirflowBackend
+from ml_platform_server.backends.airflow.pipelines import Pipelines
+from ml_platform_server.backends.bentoml.client import BentomlBackend
+from ml_platform_server.backends.feast.client import FeastBackend
+from ml_platform_server.backends.feast.online import OnlineFeatures
+from ml_platform_server.backends.feast.views import FeatureViews
+from ml_platform_server.backends.mlflow.client import MlflowBackend
+from ml_platform_server.backends.mlflow.experiments import Experiments
+from ml_platform_server.backends.mlflow.models import Models
+from ml_platform_server.errors import PlatformError
+from ml_platform_server.grpc_server import StartError
+from ml_platform_server.jobs.clock import SystemClock
+from ml_platform_server.jobs.deployments import Deployments
+from ml_platform_server.jobs.hub import WatchHub
+from ml_platform_server.jobs.jobs import Jobs
+from ml_platform_server.jobs.materialization import Materialization
+from ml_platform_server.jobs.reconciler import Reconciler
+from ml_platform_server.jobs.training import Training
+from ml_platform_server.services.health import Probed, Prober
+from ml_platform_server.serving.batches import Batches
+from ml_platform_server.serving.engine import PredictionEngine
+from ml_platform_server.serving.streams import PredictionStreams
+from ml_platform_server.settings import Settings
+from ml_platform_server.store.database import Database
+from ml_platform_server.store.deployments import DeploymentRecords
+from ml_platform_server.store.done_calls import DoneCalls
+from ml_platform_server.store.jobs import JobRecords
+from ml_platform_server.store.keys import ApiKeys
+
+BACKENDS = ("mlflow", "feast", "airflow", "bentoml", "store")
+"""Whose health is told, in this order."""
+
+
+class _Openable(Protocol):
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+T = TypeVar("T", bound=_Openable)
+
+
+class _Closing:
+    """A part that needs no opening."""
+
+    def __init__(self, part: WatchHub) -> None:
+        self.close = part.close
+
+    async def open(self) -> None:
+        """Nothing to do."""
+
+
+class MigratedDatabase(Database):
+    """The database, its tables up to date once it is open."""
+
+    async def open(self) -> None:
+        """Open it and bring the tables up to date; StartError if it does not answer."""
+        await super().open()
+        try:
+            await self.migrate()
+        except PlatformError as error:
+            raise StartError(f"{error.message} ML_PLATFORM_STORE__URL says where it is.") from None
+
+
+class Parts:
+    """Asking for a part makes it, and those that it needs before it; `open` opens what was made, in that order.
+
+    Args:
+        settings: all of them.
+        needs: for each service that is offered, by its full name, the backends without which it cannot serve.
+        probed: the backends whose health is told.
+        with_predictions: whether this process answers predictions, and so is to follow its own deployments at once.
+    """
+
+    def __init__(
+        self, settings: Settings, *, needs: Mapping[str, Sequence[str]], probed: frozenset[str], with_predictions: bool
+    ) -> None:
+        self.settings = settings
+        self._needs = needs
+        self._probed = probed
+        self._with_predictions = with_predictions
+        self._to_open: list[_Openable] = []
+
+    async def open(self, stack: AsyncExitStack) -> None:
+        """Open what was made, and have it closed in the opposite order, even if the opening fails half-way."""
+        for part in self._to_open:
+            stack.push_async_callback(part.close)
+            await part.open()
+
+    async def quieten(self) -> None:
+        """Say NOT_SERVING, and send away whoever watches or streams."""
+        await self.prober.close()
+        made = vars(self)
+        if "hub" in made:
+            await self.hub.close()
+        if "streams" in made:
+            self.streams.close()
+
+    # The store.
+
+    @cached_property
+    def store(self) -> MigratedDatabase:
+        """The platform's own database."""
+        return self._kept(MigratedDatabase(url=self.settings.store.url))
+
+    @cached_property
+    def keys(self) -> ApiKeys:
+        """Who may call."""
+        pepper = self.settings.store.key_pepper.get_secret_value()
+        if not pepper:
+            raise StartError(
+                "ML_PLATFORM_STORE__KEY_PEPPER is not set; API keys are hashed with it. Set it to a long random text."
+            )
+        return ApiKeys(database=self.store, pepper=pepper)
+
+    @cached_property
+    def calls(self) -> DoneCalls:
+        """The answers to mutating calls."""
+        return self._kept(DoneCalls(database=self.store))
+
+    @cached_property
+    def job_records(self) -> JobRecords:
+        """The jobs that were submitted."""
+        return JobRecords(database=self.store)
+
+    @cached_property
+    def deployment_records(self) -> DeploymentRecords:
+        """What is deployed, and was."""
+        return DeploymentRecords(database=self.store)
+
+    # The backends. Each loads its vendor's library in the background, which takes seconds.
+
+    @cached_property
+    def mlflow(self) -> MlflowBackend:
+        """The connection to MLflow."""
+        return self._kept(MlflowBackend(settings=self.settings.mlflow))
+
+    @cached_property
+    def feast(self) -> FeastBackend:
+        """The connection to Feast."""
+        return self._kept(FeastBackend(settings=self.settings.feast))
+
+    @cached_property
+    def airflow(self) -> AirflowBackend:
+        """The connection to Airflow."""
+        return self._kept(AirflowBackend(settings=self.settings.airflow))
+
+    @cached_property
+    def bentoml(self) -> BentomlBackend:
+        """The connection to BentoML."""
+        return self._kept(BentomlBackend(settings=self.settings.bentoml))
+
+    @cached_property
+    def experiments(self) -> Experiments:
+        """Experiments and runs."""
+        return Experiments(backend=self.mlflow)
+
+    @cached_property
+    def models(self) -> Models:
+        """The model registry."""
+        return Models(backend=self.mlflow)
+
+    @cached_property
+    def views(self) -> FeatureViews:
+        """The feature views."""
+        return FeatureViews(backend=self.feast)
+
+    @cached_property
+    def online(self) -> OnlineFeatures:
+        """The online features."""
+        return OnlineFeatures(backend=self.feast)
+
+    # Jobs.
+
+    @cached_property
+    def clock(self) -> SystemClock:
+        """What jobs tell the time by."""
+        return SystemClock()
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        """Jobs of every kind."""
+        pipelines = Pipelines(backend=self.airflow)
+        return Jobs(records=self.job_records, pipelines=pipelines, tracking=self.experiments, clock=self.clock)
+
+    @cached_property
+    def hub(self) -> WatchHub:
+        """Who watches which job."""
+        hub = WatchHub(read=self.jobs.get, settings=self.settings.jobs, clock=self.clock)
+        self._to_open.append(_Closing(hub))
+        return hub
+
+    @cached_property
+    def training(self) -> Training:
+        """Training jobs."""
+        return Training(jobs=self.jobs, tracking=self.experiments, settings=self.settings.airflow)
+
+    @cached_property
+    def materialization(self) -> Materialization:
+        """Materialization jobs."""
+        return Materialization(jobs=self.jobs, views=self.views, settings=self.settings.airflow)
+
+    @cached_property
+    def deployments(self) -> Deployments:
+        """Deployments, with what carries them on when nobody looks."""
+        _ = self.reconciler
+        return Deployments(
+            records=self.deployment_records,
+            jobs=self.jobs,
+            registry=self.models,
+            settings=self.settings.airflow,
+            clock=self.clock,
+        )
+
+    @cached_property
+    def reconciler(self) -> Reconciler:
+        """What makes the ends of deployments count. Every process that offers deployments has one, which is harmless."""
+        return self._kept(
+            Reconciler(
+                records=self.deployment_records,
+                jobs=self.jobs,
+                registry=self.models,
+                settings=self.settings.jobs,
+                clock=self.clock,
+                on_activated=self.engine.refresh if self._with_predictions else _nothing,
+            )
+        )
+
+    # Predictions.
+
+    @cached_property
+    def engine(self) -> PredictionEngine:
+        """What answers predictions."""
+        return self._kept(
+            PredictionEngine(
+                settings=self.settings.serving,
+                deployments=self.deployment_records,
+                registry=self.models,
+                features=self.online,
+                bentoml=self.bentoml,
+            )
+        )
+
+    @cached_property
+    def batches(self) -> Batches:
+        """Predictions of many rows a call."""
+        return Batches(find=self.engine.served)
+
+    @cached_property
+    def streams(self) -> PredictionStreams:
+        """Predictions on streams."""
+        return PredictionStreams(
+            predict=self.engine.predict,
+            in_flight=self.settings.serving.stream_in_flight,
+            deadline=self.settings.server.default_deadline,
+        )
+
+    # Health.
+
+    @cached_property
+    def health(self) -> health.aio.HealthServicer:
+        """The standard health service."""
+        return health.aio.HealthServicer()
+
+    @cached_property
+    def prober(self) -> Prober:
+        """What asks the backends how they are."""
+        asked: dict[str, Probed] = {name: getattr(self, name) for name in BACKENDS if name in self._probed}
+        interval = self.settings.server.probe_interval
+        return self._kept(Prober(backends=asked, needs=self._needs, servicer=self.health, interval=interval))
+
+    def _kept(self, part: T) -> T:
+        """Remember to open and to close a part."""
+        self._to_open.append(part)
+        return part
+
+
+async def _nothing() -> None:
+    """Nobody here follows the deployments."""
