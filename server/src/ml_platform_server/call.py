@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 import grpc
 
+Metadata = Sequence[tuple[str, str | bytes]]
+
 _deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
+_request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,22 +33,39 @@ NOBODY = Principal(name="", key_id="", scopes=frozenset())
 class Call:
     """One call on its way through the interceptors to a service and back.
 
-    `deadline` is on the clock of `time.monotonic`. `facts` is what the access log tells beside the usual. `authorization` is the
-    metadata of that name as it came; it holds the key, so it is never shown.
+    `metadata` is what the caller sent, and holds the key, so it is never shown. `deadline` is on the clock of `time.monotonic`.
+    `facts` is what the access log tells beside the usual.
     """
 
     method: str
-    request_id: str
     context: grpc.aio.ServicerContext  # type: ignore[type-arg]  # the same for every request and response type
-    deadline: float
+    metadata: Metadata = field(default=(), repr=False)
+    request_id: str = ""
+    deadline: float = math.inf
     principal: Principal = NOBODY
     authorization: str = field(default="", repr=False)
     facts: dict[str, object] = field(default_factory=dict)
 
 
+def set_request_id(request_id: str) -> None:
+    """Make the call's id known to every line that the current task logs."""
+    _request_id.set(request_id)
+
+
+def current_request_id() -> str:
+    """The id of the call that the current task works for; empty outside a call."""
+    return _request_id.get()
+
+
 def set_deadline(deadline: float | None) -> None:
     """Make the deadline known to everything that the current task calls."""
     _deadline.set(deadline)
+
+
+def current_deadline() -> float:
+    """When the current call must have ended, on the clock of `time.monotonic`; never, outside a call."""
+    deadline = _deadline.get()
+    return math.inf if deadline is None else deadline
 
 
 def remaining(default: float) -> float:

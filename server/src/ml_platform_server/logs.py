@@ -7,10 +7,14 @@ import logging
 import sys
 import threading
 from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import TextIO
 
+import orjson
 import structlog
 
+from ml_platform_server.call import current_request_id
 from ml_platform_server.settings import LogSettings
 
 # Between two writes, in seconds. A thread woken for every line would cost a call more than its line does.
@@ -53,6 +57,7 @@ class LineWriter:
 
 
 _writers: list[LineWriter] = []
+_plain_json: list[bool] = []
 
 
 @atexit.register
@@ -60,6 +65,23 @@ def flush() -> None:
     """Write every line taken so far, wherever it goes."""
     for writer in _writers:
         writer.flush()
+
+
+def event_writer() -> Callable[[dict[str, object]], None]:
+    """What logs a complete event, one with `event` and `level`, as it is configured now; the time is added.
+
+    It gives the same line as structlog for a third of its time, which counts where every call writes one.
+    """
+    if not _writers or not _plain_json:
+        log: structlog.typing.FilteringBoundLogger = structlog.get_logger().bind()
+        return lambda event: log.info("call", **{name: value for name, value in event.items() if name not in ("event", "level")})
+    write, dumps, option = _writers[0].msg, orjson.dumps, orjson.OPT_UTC_Z
+
+    def line(event: dict[str, object]) -> None:
+        event["timestamp"] = datetime.now(UTC)
+        write(dumps(event, str, option).decode())
+
+    return line
 
 
 class _LibraryHandler(logging.Handler):
@@ -75,16 +97,24 @@ class _LibraryHandler(logging.Handler):
         self._writer.msg(self.format(record))
 
 
+def _add_request_id(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    if request_id := current_request_id():
+        event.setdefault("request_id", request_id)
+    return event
+
+
 def configure(settings: LogSettings, stream: TextIO | None = None) -> LineWriter:
     """Make every log of this process go to one stream, standard error by default."""
     writer = LineWriter(stream or sys.stderr)
     _writers[:] = [writer]
     level = logging.getLevelNamesMapping()[settings.level.upper()]
+    _plain_json[:] = [True] if settings.json_lines and level <= logging.INFO else []
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer() if settings.json_lines else structlog.dev.ConsoleRenderer(colors=False)
     )
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _add_request_id,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]

@@ -21,13 +21,20 @@ from ml_platform_server.call import Call
 Handler = Callable[[Any, Call], Awaitable[Message | None]]
 
 
+DATA_PLANE = frozenset({"ml_platform.v1.PredictionService", "inference.GRPCInferenceService"})
+
+
 class ContractError(Exception):
     """The contract and the code do not fit together, so the server cannot start."""
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One method of the contract. `mutating` says that it takes a request_id and may change something."""
+    """One method of the contract.
+
+    `mutating` says that it takes a request_id and may change something, `data_plane` that it predicts: it is called a thousand times a
+    second, and what is done for each call is thought over twice.
+    """
 
     full_name: str
     name: str
@@ -37,6 +44,7 @@ class Method:
     client_streaming: bool
     server_streaming: bool
     mutating: bool
+    data_plane: bool = False
 
 
 def methods_of(service: ServiceDescriptor) -> list[Method]:
@@ -63,4 +71,5 @@ def _method(descriptor: MethodDescriptor) -> Method:
         client_streaming=descriptor.client_streaming,
         server_streaming=descriptor.server_streaming,
         mutating=changes and "request_id" in descriptor.input_type.fields_by_name,
+        data_plane=descriptor.containing_service.full_name in DATA_PLANE,
     )

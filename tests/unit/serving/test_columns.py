@@ -9,7 +9,7 @@ import pytest
 from ml_platform.v1 import errors_pb2, models_pb2
 from ml_platform_server.errors import PlatformError, Violation
 from ml_platform_server.serving.columns import Unsuitable, columns_of
-from ml_platform_server.serving.rows import decode
+from ml_platform_server.serving.rows import decoder
 from tests.support.serving import column, fields
 
 
@@ -123,7 +123,7 @@ def test_every_unsuitable_value_is_told_at_once() -> None:
     columns = columns_of(models_pb2.ModelSignature(inputs=[column("amount"), column("hour", "long"), column("city", "string")]))
 
     with pytest.raises(PlatformError) as caught:
-        decode(fields(amount="12", hour=1.5, city="Paris"), columns)
+        decoder(columns)(fields(amount="12", hour=1.5, city="Paris"))
 
     assert caught.value.reason == errors_pb2.ERROR_REASON_INPUT_INVALID
     assert caught.value.violations == (
@@ -138,9 +138,9 @@ def test_null_is_for_optional_columns() -> None:
         models_pb2.ModelSignature(inputs=[column("a", required=False), column("b"), column("c", required=False)])
     )
 
-    row = decode(fields(a=None, b=1.0), columns)
+    row = decoder(columns)(fields(a=None, b=1.0))
     with pytest.raises(PlatformError) as caught:
-        decode(fields(a=None, b=None), columns)
+        decoder(columns)(fields(a=None, b=None))
 
     assert (row.values, row.missing) == ([None, 1.0, None], [2])
     assert caught.value.violations == (Violation("inputs.b", "must not be null"),)

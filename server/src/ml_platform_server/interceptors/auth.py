@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Awaitable, Callable
 
 from google.protobuf.message import Message
@@ -16,28 +18,45 @@ from ml_platform_server.method import Handler, Method
 Verify = Callable[[str], Awaitable[Principal]]
 
 
+_KNOWN_SECONDS = 5.0
+_MOST_KNOWN = 1000
+
+
 class Auth:
     """Lets a call pass whose key is valid and has the scope that the method declares.
 
     Args:
-        verify: the store's look-up of keys. It is cached, so it seldom waits.
+        verify: the store's look-up of keys.
     """
 
     def __init__(self, *, verify: Verify) -> None:
         self._verify = verify
+        # Who was let in a moment ago is let in again without the digest of the key, which the store's own cache needs.
+        self._known: dict[str, tuple[float, Principal]] = {}
 
     def wrap(self, method: Method, proceed: Handler) -> Handler:
         """See Interceptor."""
         verify, scope = self._verify, method.scope
         anyone = scope == auth_pb2.SCOPE_AUTHENTICATED
+        known = self._known
 
         async def handle(request: object, call: Call) -> Message | None:
-            call.principal = await verify(_key_in(call.authorization))
-            if not anyone and scope not in call.principal.scopes:
+            entry = known.get(call.authorization)
+            if entry is None or entry[0] <= time.time():
+                entry = self._remember(call.authorization, await verify(_key_in(call.authorization)))
+            principal = call.principal = entry[1]
+            if not anyone and scope not in principal.scopes:
                 raise _scope_missing(method)
             return await proceed(request, call)
 
         return handle
+
+    def _remember(self, authorization: str, principal: Principal) -> tuple[float, Principal]:
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        until = min(time.time() + _KNOWN_SECONDS, principal.expire_time or math.inf)
+        entry = self._known[authorization] = (until, principal)
+        return entry
 
 
 def _key_in(authorization: str) -> str:
@@ -46,8 +65,8 @@ def _key_in(authorization: str) -> str:
     if scheme.lower() != "bearer" or not key.strip():
         raise PlatformError(
             errors_pb2.ERROR_REASON_API_KEY_MISSING,
-            "The call brought no API key.",
-            remedy="Send it in the metadata 'authorization', as 'Bearer mlp_...'.",
+            "The call brought no API key, or several.",
+            remedy="Send one in the metadata 'authorization', as 'Bearer mlp_...'.",
         )
     return key.strip()
 

@@ -1,4 +1,4 @@
-"""Gives each call its deadline, makes it known to everything that the call waits for, and ends unary calls when it passes."""
+"""Gives each call its deadline, makes it known to everything that it waits for, and ends unary calls when it passes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,17 @@ class Deadline:
         """See Interceptor."""
         if method.client_streaming or method.server_streaming:
             return self._stream(proceed)
-        return self._unary(proceed)
+        return self._kept_by_the_engine(proceed) if method.data_plane else self._unary(proceed)
+
+    def _kept_by_the_engine(self, proceed: Handler) -> Handler:
+        # A timer for each call costs much; the engine has one for each batch.
+        async def handle(request: object, call: Call) -> Message | None:
+            seconds = call.context.time_remaining()
+            call.deadline = time.monotonic() + (self._default if seconds is None else seconds)
+            set_deadline(call.deadline)
+            return await proceed(request, call)
+
+        return handle
 
     def _unary(self, proceed: Handler) -> Handler:
         async def handle(request: object, call: Call) -> Message | None:

@@ -19,7 +19,7 @@ class Shutdown:
     def __init__(self) -> None:
         self._running: set[asyncio.Task[Any]] = set()
         self._idle = asyncio.Event()
-        self._idle.set()
+        self._awaited = False
         self._cutting_off = False
 
     def wrap(self, method: Method, proceed: Handler) -> Handler:  # noqa: ARG002  # the same for every method
@@ -31,7 +31,6 @@ class Shutdown:
             task = asyncio.current_task()
             assert task is not None  # noqa: S101  # a coroutine always runs in a task
             self._running.add(task)
-            self._idle.clear()
             try:
                 return await proceed(request, call)
             except asyncio.CancelledError:
@@ -41,14 +40,17 @@ class Shutdown:
                 raise _shutting_down() from None
             finally:
                 self._running.discard(task)
-                if not self._running:
+                if self._awaited and not self._running:
                     self._idle.set()
 
         return handle
 
     async def wait_idle(self) -> None:
         """Wait until no call runs."""
-        await self._idle.wait()
+        self._awaited = True
+        while self._running:
+            self._idle.clear()
+            await self._idle.wait()
 
     def cut_off(self) -> None:
         """End every call that still runs, and refuse new ones."""

@@ -1,9 +1,12 @@
-"""Registers the servicers: finds each method of the contract in its servicer, and puts the chain around it."""
+"""Registers the servicers: finds each method of the contract in its servicer, and puts the chain around it.
+
+gRPC asks for the handler of every call anew, and hands over the call's metadata with the question. So one look by name finds it,
+and the call keeps the metadata, which would cost more to read again than everything else before a service.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -13,17 +16,20 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 
 from ml_platform.v1 import auth_pb2, errors_pb2
-from ml_platform_server.call import Call
+from ml_platform_server.call import Call, Metadata
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.method import ContractError, Handler, Method, methods_of
 
 Wrap = Callable[[Method, Handler], Handler]
 
+Found = Callable[[Metadata], "grpc.RpcMethodHandler[Any, Any]"]
+
+# How gRPC calls the behaviour of a method, by what streams.
 _KINDS = {
-    (False, False): grpc.unary_unary_rpc_method_handler,
-    (False, True): grpc.unary_stream_rpc_method_handler,
-    (True, False): grpc.stream_unary_rpc_method_handler,
-    (True, True): grpc.stream_stream_rpc_method_handler,
+    (False, False): "unary_unary",
+    (False, True): "unary_stream",
+    (True, False): "stream_unary",
+    (True, True): "stream_stream",
 }
 
 
@@ -38,14 +44,26 @@ def register(server: grpc.aio.Server, services: Iterable[tuple[ServiceDescriptor
     Raises:
         ContractError: a method declares no scope, or its servicer lacks it.
     """
-    for service, servicer in services:
-        handlers = {method.name: _rpc_handler(method, wrap(method, _handler(method, servicer))) for method in methods_of(service)}
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
+    found = {
+        method.full_name: _rpc_handler(method, wrap(method, _handler(method, servicer)))
+        for service, servicer in services
+        for method in methods_of(service)
+    }
+    server.add_generic_rpc_handlers((_Dispatcher(found),))
 
 
 def register_fallback(server: grpc.aio.Server, *, wrap: Wrap) -> None:
     """Answer every method that does not exist. To be registered last."""
     server.add_generic_rpc_handlers((_Fallback(wrap),))
+
+
+class _Dispatcher(grpc.GenericRpcHandler):
+    def __init__(self, found: Mapping[str, Found]) -> None:
+        self._found = found
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+        found = self._found.get(handler_call_details.method)
+        return found(handler_call_details.invocation_metadata) if found else None
 
 
 def _handler(method: Method, servicer: object) -> Handler:
@@ -75,14 +93,28 @@ def _streaming(function: Callable[..., AsyncGenerator[Message, None]]) -> Handle
     return handle
 
 
-def _rpc_handler(method: Method, handle: Handler) -> grpc.RpcMethodHandler[Any, Any]:
-    async def serve(request: object, context: grpc.aio.ServicerContext[Any, Any]) -> Message | None:
-        return await handle(request, Call(method=method.full_name, request_id="", context=context, deadline=math.inf))
+def _rpc_handler(method: Method, handle: Handler) -> Found:
+    """What makes the handler of one call of a method: what all its calls share is in the class, its metadata in the object."""
+    name = method.full_name
 
-    # Requests stay bytes here, so that one that cannot be parsed becomes an error of ours.
-    kind: Any = _KINDS[method.client_streaming, method.server_streaming]
-    handler: grpc.RpcMethodHandler[Any, Any] = kind(serve, None, method.response_class.SerializeToString)
-    return handler
+    async def serve(self: Any, request: object, context: grpc.aio.ServicerContext[Any, Any]) -> Message | None:  # noqa: ANN401
+        return await handle(request, Call(name, context, self.metadata))
+
+    def keep(self: Any, metadata: Metadata) -> None:  # noqa: ANN401  # an object of the class made here
+        self.metadata = metadata
+
+    shared = {
+        "__slots__": ("metadata",),
+        "__init__": keep,
+        "request_streaming": method.client_streaming,
+        "response_streaming": method.server_streaming,
+        # Requests stay bytes here, so that one that cannot be parsed becomes an error of ours.
+        "request_deserializer": None,
+        "response_serializer": staticmethod(method.response_class.SerializeToString),
+        _KINDS[method.client_streaming, method.server_streaming]: serve,
+    }
+    found: Found = type("Handler", (grpc.RpcMethodHandler,), shared)
+    return found
 
 
 class _Fallback(grpc.GenericRpcHandler):
@@ -101,7 +133,7 @@ class _Fallback(grpc.GenericRpcHandler):
             server_streaming=True,
             mutating=False,
         )
-        return _rpc_handler(method, self._wrap(method, _refuse(method)))
+        return _rpc_handler(method, self._wrap(method, _refuse(method)))(handler_call_details.invocation_metadata)
 
 
 def _refuse(method: Method) -> Handler:

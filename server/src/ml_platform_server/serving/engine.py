@@ -9,7 +9,7 @@ from ml_platform.v1 import predictions_pb2
 from ml_platform.v1.deployments_pb2 import Environment
 from ml_platform_server.backends.bentoml.client import BentomlBackend
 from ml_platform_server.backends.blocking import BlockingPool
-from ml_platform_server.errors import PlatformError
+from ml_platform_server.call import current_deadline
 from ml_platform_server.serving.bindings import FeatureReader
 from ml_platform_server.serving.loaded import ModelLoader
 from ml_platform_server.serving.model_cache import ModelCache, Registry
@@ -40,7 +40,7 @@ class PredictionEngine:
     ) -> None:
         self._pool = BlockingPool("ONNX Runtime", threads=settings.threads)
         self._cache = ModelCache(folder=settings.model_cache, registry=registry)
-        self._loader = ModelLoader(cache=self._cache, reader=features, bentoml=bentoml, pool=self._pool)
+        self._loader = ModelLoader(cache=self._cache, reader=features, bentoml=bentoml, pool=self._pool, settings=settings)
         self._router = Router(
             deployments=deployments, registry=registry, loader=self._loader, refresh_interval=settings.refresh_interval
         )
@@ -94,13 +94,11 @@ class PredictionEngine:
             served = await self._router.find(request.model_name, request.environment)
         facts["model"] = request.model_name
         facts["version"] = served.model.version.version
-        row = served.model.decode(request.inputs.fields)
+        row = served.decode(request.inputs.fields)
         extras = served.model.enrichment.extras(row.fields)
         if extras:
             facts["unused_inputs"] = extras
-        (answer,) = await served.model.answer([row])
-        if isinstance(answer, PlatformError):
-            raise answer
+        answer = await served.model.answer_one(row, current_deadline())
         response = reply(served, row, answer, include_features=request.include_features)
         facts["prediction_id"] = response.prediction_id
         return response

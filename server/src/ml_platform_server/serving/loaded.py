@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
 import structlog
@@ -16,14 +15,16 @@ from ml_platform_server.backends.blocking import BlockingPool
 from ml_platform_server.call import remaining, set_deadline
 from ml_platform_server.errors import PlatformError, deadline_exceeded
 from ml_platform_server.serving.answers import Answer
+from ml_platform_server.serving.batcher import Batcher, Batching
 from ml_platform_server.serving.bindings import FeatureReader
 from ml_platform_server.serving.columns import Column, columns_of
 from ml_platform_server.serving.enrichment import Enrichment
 from ml_platform_server.serving.model_cache import CachedModel, ModelCache
-from ml_platform_server.serving.rows import Fields, Row, decode
-from ml_platform_server.serving.runtimes import Runtime
+from ml_platform_server.serving.rows import Fields, Row, decoder
+from ml_platform_server.serving.runtimes import Rows, Runtime
 from ml_platform_server.serving.runtimes.bentoml import BentomlRuntime
 from ml_platform_server.serving.runtimes.onnx import load_onnx
+from ml_platform_server.settings import ServingSettings
 
 _log = structlog.get_logger(__name__)
 
@@ -36,38 +37,87 @@ NEEDS_FILES: Mapping[int, bool] = {
 }
 
 
-@dataclass(frozen=True, slots=True, weakref_slot=True)
 class LoadedModel:
-    """One model version with all it needs to answer."""
+    """One model version with all it needs to answer.
 
-    version: models_pb2.ModelVersion
-    columns: tuple[Column, ...]
-    enrichment: Enrichment
-    runtime: Runtime
+    Args:
+        version: the registry's description of it.
+        columns: what it takes.
+        enrichment: what completes its rows.
+        runtime: what executes it.
+        batching: how single rows are gathered.
+    """
+
+    def __init__(
+        self,
+        *,
+        version: models_pb2.ModelVersion,
+        columns: tuple[Column, ...],
+        enrichment: Enrichment,
+        runtime: Runtime,
+        batching: Batching | None = None,
+    ) -> None:
+        self.version = version
+        self.columns = columns
+        self.enrichment = enrichment
+        self.runtime = runtime
+        self._decode = decoder(columns)
+        self._batcher = Batcher(self.answer, batching or Batching())
 
     def decode(self, fields: Fields) -> Row:
         """Read one request's inputs. Raises INPUT_INVALID."""
-        return decode(fields, self.columns)
+        return self._decode(fields)
+
+    async def answer_one(self, row: Row, deadline: float) -> Answer:
+        """Answer one row, in a batch with others that come at the same time.
+
+        Args:
+            row: the row, decoded.
+            deadline: on the clock of `time.monotonic`.
+
+        Raises:
+            PlatformError: what is wrong with this row or with the model; OVERLOADED, DEADLINE_EXCEEDED.
+        """
+        return await self._batcher.answer(row, deadline)
 
     async def answer(self, rows: Sequence[Row]) -> list[Answer | PlatformError]:
         """Answer N rows: one read of the feature store, one run of the model.
 
         Returns:
             For each row its answer, or the error that keeps this row from having one.
-
-        Raises:
-            PlatformError: what kept the model itself from answering.
         """
         outcomes = await self.enrichment.enrich(rows)
         ready = [row.values for row, error in zip(rows, outcomes, strict=True) if error is None]
-        found = iter(await self.runtime.predict(ready) if ready else ())
-        return [next(found) if error is None else error for error in outcomes]
+        found = await self._run(ready) if ready else []
+        if len(ready) == len(rows):
+            return found
+        left = iter(found)
+        return [next(left) if error is None else error for error in outcomes]
+
+    async def _run(self, rows: Rows) -> list[Answer | PlatformError]:
+        """Run the model. If it fails on a batch, find the rows it fails on by halving, so that the others have their answers."""
+        try:
+            return [*await self.runtime.predict(rows)]
+        except PlatformError as error:
+            if len(rows) == 1 or error.reason != errors_pb2.ERROR_REASON_MODEL_FAILED:
+                return [error] * len(rows)
+        half = len(rows) // 2
+        return [*await self._run(rows[:half]), *await self._run(rows[half:])]
 
 
 class ModelLoader:
     """Loads model versions, each once whatever the number of those who ask for it."""
 
-    def __init__(self, *, cache: ModelCache, reader: FeatureReader, bentoml: BentomlBackend, pool: BlockingPool) -> None:
+    def __init__(
+        self,
+        *,
+        cache: ModelCache,
+        reader: FeatureReader,
+        bentoml: BentomlBackend,
+        pool: BlockingPool,
+        settings: ServingSettings,
+    ) -> None:
+        self._settings = settings
         self._cache = cache
         self._reader = reader
         self._bentoml = bentoml
@@ -135,7 +185,14 @@ class ModelLoader:
             await bentoml_runtime.warm()
         enrichment = Enrichment(version=version, columns=columns, reader=self._reader)
         await enrichment.prepare()
-        return LoadedModel(version, columns, enrichment, runtime)
+        return LoadedModel(
+            version=version, columns=columns, enrichment=enrichment, runtime=runtime, batching=self._batching(onnx=onnx)
+        )
+
+    def _batching(self, *, onnx: bool) -> Batching:
+        settings = self._settings
+        at_once = settings.batches_at_once if onnx else settings.bentoml_batches_at_once
+        return Batching(largest=settings.largest_batch, at_once=at_once, longest_queue=settings.longest_queue)
 
 
 def _without_signature(version: models_pb2.ModelVersion) -> PlatformError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from google.protobuf import struct_pb2
@@ -11,6 +11,7 @@ from ml_platform.v1 import errors_pb2
 from ml_platform_server.backends.feast.online import Cell
 from ml_platform_server.errors import PlatformError, Violation
 from ml_platform_server.serving.columns import Column, Unsuitable
+from ml_platform_server.serving.policies import USUAL, Policy
 from ml_platform_server.values import plain
 
 Fields = Mapping[str, struct_pb2.Value]
@@ -22,35 +23,45 @@ class Row:
 
     `values` holds one value per column, in the signature's order; None stands for a null and, before enrichment, for a column
     that the caller did not send. `missing` lists the columns not sent, by position; `cells` holds what the feature store said of
-    them.
+    them. `policy` says what to do about features that are missing or stale, and `degraded` names those that the row went on
+    without, as "view:feature".
     """
 
     fields: Fields
     values: list[object]
     missing: list[int]
     cells: dict[int, Cell] = field(default_factory=dict)
+    policy: Policy = USUAL
+    degraded: Sequence[str] = ()
 
 
-def decode(fields: Fields, columns: Sequence[Column]) -> Row:
-    """Take a model's columns out of the inputs that a caller sent.
+def decoder(columns: Sequence[Column]) -> Callable[[Fields], Row]:
+    """What takes a model's columns out of the inputs that a caller sent.
 
-    Raises:
-        PlatformError: INPUT_INVALID, with a violation for every value that is not of its column's type.
+    It raises INPUT_INVALID, with a violation for every value that is not of its column's type.
     """
-    row = Row(fields, [], [])
-    violations: list[Violation] = []
-    for at, column in enumerate(columns):
-        if column.name not in fields:
-            row.values.append(None)
-            row.missing.append(at)
-            continue
-        try:
-            row.values.append(taken(column, fields[column.name]))
-        except Unsuitable as error:
-            violations.append(Violation(f"inputs.{column.name}", str(error)))
-    if violations:
-        raise unsuitable(violations)
-    return row
+    places = {column.name: at for at, column in enumerate(columns)}
+    width, everything = len(columns), range(len(columns))
+
+    def decode(fields: Fields) -> Row:
+        values: list[object] = [None] * width
+        sent = set()
+        violations: list[Violation] = []
+        # Callers send less than the model takes, as features supply the rest: what was sent is walked, not what may have been.
+        for name, value in fields.items():
+            at = places.get(name)
+            if at is None:
+                continue
+            sent.add(at)
+            try:
+                values[at] = taken(columns[at], value)
+            except Unsuitable as error:
+                violations.append(Violation(f"inputs.{name}", str(error)))
+        if violations:
+            raise unsuitable(sorted(violations, key=lambda violation: places[violation.field.removeprefix("inputs.")]))
+        return Row(fields, values, [at for at in everything if at not in sent] if len(sent) < width else [])
+
+    return decode
 
 
 def taken(column: Column, value: struct_pb2.Value) -> object:

@@ -24,7 +24,7 @@ T = TypeVar("T")
 _PREFIX = "mlp"
 _PARTS = 4
 _LONGEST = 200
-_CACHE_SECONDS = 30.0
+_CACHE_SECONDS = 20.0
 _CACHE_SIZE = 10_000
 
 

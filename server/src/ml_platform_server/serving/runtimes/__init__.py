@@ -7,11 +7,13 @@ from typing import Protocol
 
 from ml_platform_server.serving.answers import Answer
 
+Rows = Sequence[Sequence[object]]
+
 
 class Runtime(Protocol):
     """One model version, ready to answer."""
 
-    async def predict(self, rows: Sequence[Sequence[object]]) -> list[Answer]:
+    async def predict(self, rows: Rows) -> list[Answer]:
         """Answer N rows.
 
         Args:

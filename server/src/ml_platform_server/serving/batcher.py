@@ -1,0 +1,164 @@
+"""Gathers concurrent requests for one model version into batches: one feature read and one model run for all of them.
+
+A lone caller is never made to wait for others. What has come is taken when the event loop has nothing else to do (event_loop.py): with
+one caller that is at once; under load it is when every call that has arrived has been read, so batches grow with the load by
+themselves. Answers that leave together also cost gRPC much less than answers that leave one by one, which pays for most of the
+work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ml_platform.v1 import errors_pb2
+from ml_platform_server.call import set_deadline, set_request_id
+from ml_platform_server.errors import PlatformError, deadline_exceeded
+from ml_platform_server.event_loop import when_idle
+from ml_platform_server.serving.answers import Answer
+from ml_platform_server.serving.rows import Row
+
+Outcome = Answer | PlatformError
+
+
+class _Waiting(NamedTuple):
+    row: Row
+    deadline: float
+    future: asyncio.Future[Outcome]
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """How rows are gathered.
+
+    Args:
+        largest: rows in a batch at most.
+        at_once: batches that may run at once; rows that come meanwhile gather for the next one.
+        longest_queue: rows that may wait; more are refused.
+    """
+
+    largest: int = 256
+    at_once: int = 4
+    longest_queue: int = 2048
+
+
+class Batcher:
+    """The queue of one model version.
+
+    Args:
+        answer: answers N rows at once.
+        batching: how they are gathered.
+    """
+
+    def __init__(self, answer: Callable[[Sequence[Row]], Awaitable[Sequence[Outcome]]], batching: Batching) -> None:
+        self._answer = answer
+        self._batching = batching
+        self._free = batching.at_once
+        self._queue: list[_Waiting] = []
+        self._called = False
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def answer(self, row: Row, deadline: float) -> Answer:
+        """Answer one row, together with those that come at the same time.
+
+        Args:
+            row: the row.
+            deadline: when its caller stops waiting, on the clock of `time.monotonic`.
+
+        Raises:
+            PlatformError: what is wrong with this row or with the model; OVERLOADED when too many wait; DEADLINE_EXCEEDED.
+        """
+        queue = self._queue
+        if len(queue) >= self._batching.longest_queue:
+            raise _overloaded()
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        queue.append(_Waiting(row, deadline, future))
+        if not self._called and self._free:
+            self._called = True
+            when_idle(self._take)
+        outcome = await future
+        if isinstance(outcome, PlatformError):
+            raise outcome
+        return outcome
+
+    def _take(self) -> None:
+        """Start as many batches as there may be."""
+        self._called = False
+        while self._queue and self._free:
+            taken, self._queue = self._queue[: self._batching.largest], self._queue[self._batching.largest :]
+            # Whoever left, or waits no more, costs nothing further.
+            now = time.monotonic()
+            batch = [waiting for waiting in taken if not waiting.future.done() and waiting.deadline > now]
+            _fail_late(taken, now)
+            if batch:
+                self._free -= 1
+                task = asyncio.get_running_loop().create_task(self._run(batch))
+                self._running.add(task)
+                task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._free += 1
+        if self._queue and not self._called:
+            self._called = True
+            when_idle(self._take)
+
+    async def _run(self, batch: list[_Waiting]) -> None:
+        set_request_id("")
+        set_deadline(max(waiting.deadline for waiting in batch))
+        timer = _Timer(batch)
+        try:
+            outcomes = await self._answer([waiting.row for waiting in batch])
+        except PlatformError as error:
+            outcomes = [error] * len(batch)
+        except BaseException as error:
+            # Unforeseen: each call reports it as its own, and none waits for ever.
+            for waiting in batch:
+                if not waiting.future.done():
+                    waiting.future.set_exception(error) if isinstance(error, Exception) else waiting.future.cancel()
+            if not isinstance(error, Exception):
+                raise
+            return
+        finally:
+            timer.cancel()
+        for (_, _, future), outcome in zip(batch, outcomes, strict=True):
+            if not future.done():
+                future.set_result(outcome)
+
+
+class _Timer:
+    """Ends the waiting of each row in a batch at its own deadline, with one timer for all of them."""
+
+    def __init__(self, batch: Sequence[_Waiting]) -> None:
+        self._batch = batch
+        self._handle = self._next(min(waiting.deadline for waiting in batch))
+
+    def cancel(self) -> None:
+        self._handle.cancel()
+
+    def _next(self, deadline: float) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(max(0.0, deadline - time.monotonic()), self._fire)
+
+    def _fire(self) -> None:
+        _fail_late(self._batch, time.monotonic())
+        left = [waiting.deadline for waiting in self._batch if not waiting.future.done()]
+        if left:
+            self._handle = self._next(min(left))
+
+
+def _fail_late(waiting: Sequence[_Waiting], now: float) -> None:
+    for _, deadline, future in waiting:
+        if deadline <= now and not future.done():
+            future.set_result(deadline_exceeded("The prediction"))
+
+
+def _overloaded() -> PlatformError:
+    return PlatformError(
+        errors_pb2.ERROR_REASON_OVERLOADED,
+        "More predictions wait for this model than the server takes.",
+        remedy="Try again shortly, with fewer calls at once.",
+        retry_after=1.0,
+    )
