@@ -30,6 +30,7 @@ from ml_platform_server.jobs.training import Training
 from ml_platform_server.services.health import Probed, Prober
 from ml_platform_server.serving.batches import Batches
 from ml_platform_server.serving.engine import PredictionEngine
+from ml_platform_server.serving.policy_check import PolicyChecker
 from ml_platform_server.serving.streams import PredictionStreams
 from ml_platform_server.settings import Settings
 from ml_platform_server.store.database import Database
@@ -219,6 +220,7 @@ class Parts:
             records=self.deployment_records,
             jobs=self.jobs,
             registry=self.models,
+            check_policy=PolicyChecker(registry=self.models, reader=self.online).check,
             settings=self.settings.airflow,
             clock=self.clock,
         )

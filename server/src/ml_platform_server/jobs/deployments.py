@@ -15,10 +15,11 @@ from ml_platform_server.errors import PlatformError
 from ml_platform_server.jobs.clock import Clock
 from ml_platform_server.jobs.ids import derived_id
 from ml_platform_server.jobs.jobs import Jobs, NewJob, may_have_started
-from ml_platform_server.jobs.needs import Registry
+from ml_platform_server.jobs.needs import PolicyCheck, Registry
 from ml_platform_server.settings import AirflowSettings
 from ml_platform_server.store.deployments import DeploymentRecords
 from ml_platform_server.store.paging import Page
+from ml_platform_server.store.policies import policy_of, stored
 from ml_platform_server.store.tables import DeploymentRow, JobRow
 
 log = structlog.get_logger(__name__)
@@ -34,11 +35,19 @@ class Deployments:
     """Starts deployments and tells of them. What their ends change is the reconciler's."""
 
     def __init__(
-        self, *, records: DeploymentRecords, jobs: Jobs, registry: Registry, settings: AirflowSettings, clock: Clock
+        self,
+        *,
+        records: DeploymentRecords,
+        jobs: Jobs,
+        registry: Registry,
+        check_policy: PolicyCheck,
+        settings: AirflowSettings,
+        clock: Clock,
     ) -> None:
         self._records = records
         self._jobs = jobs
         self._registry = registry
+        self._check_policy = check_policy
         self._settings = settings
         self._clock = clock
 
@@ -47,7 +56,8 @@ class Deployments:
 
         Raises:
             PlatformError: MODEL_NOT_FOUND, MODEL_VERSION_NOT_FOUND, MODEL_WITHOUT_SIGNATURE, MODEL_ARTIFACT_MISSING,
-                DEPLOYMENT_IN_PROGRESS, and what starting a pipeline raises; then the deployment stays in the history as failed.
+                FEATURE_POLICY_INVALID, DEPLOYMENT_IN_PROGRESS, and what starting a pipeline raises; then the deployment stays in
+                the history as failed.
         """
         principal, request_id = call.principal.name, request.request_id
         deployment_id = derived_id("dep", principal=principal, kind="deployment", request_id=request_id)
@@ -59,6 +69,7 @@ class Deployments:
             request_id = ""
             deployment_id = derived_id("dep", principal=principal, kind="deployment", request_id=request_id)
         details = await self._deployable(request.model_name, request.version)
+        await self._check_policy(request.model_name, request.version, request.feature_policy)
         job, is_new = await self._jobs.record(self._check_of(request, deployment_id, principal, request_id))
         row = self._row(request, deployment_id, job, runtime_of(details))
         try:
@@ -143,6 +154,7 @@ class Deployments:
             runtime=runtime,
             alias_mirrored=False,
             previous_deployment_id="",
+            feature_policy=stored(request.feature_policy),
             create_time=self._clock.now(),
             activate_time=None,
             end_time=None,
@@ -192,6 +204,7 @@ def message_of(row: DeploymentRow) -> Deployment:
         job_id=row.job_id,
         runtime=ServingRuntime.ValueType(row.runtime),
         previous_deployment_id=row.previous_deployment_id,
+        feature_policy=policy_of(row),
     )
     _set(deployment.create_time, row.create_time)
     _set(deployment.activate_time, row.activate_time)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from ml_platform.v1.deployments_pb2 import FeaturePolicy
 from ml_platform.v1.experiments_pb2 import Experiment, Run
 from ml_platform.v1.features_pb2 import FeatureView
 from ml_platform_server.backends.airflow.pipelines import PipelineRun
@@ -42,6 +43,13 @@ class Registry(Protocol):
 
     async def set_alias(self, model_name: str, alias: str, version: int) -> None:
         """Point an alias to a version."""
+
+
+class PolicyCheck(Protocol):
+    """Knows what a model takes, and which of it features supply."""
+
+    async def __call__(self, model_name: str, version: int, policy: FeaturePolicy) -> None:
+        """Check a policy for a version that exists; FEATURE_POLICY_INVALID."""
 
 
 class Views(Protocol):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ml_platform.v1 import errors_pb2, models_pb2
 from ml_platform_server.backends.feast.online import Cell, OnlinePlan, PlannedFeature
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.serving.columns import Column
+from ml_platform_server.serving.columns import Column, Convert
+from ml_platform_server.serving.join_keys import KeyTaker
+
+# What the feature store gives for a column of these types goes to the model as it is.
+UNCONVERTED: Mapping[str, type] = {"double": float, "long": int, "string": str, "boolean": bool}
 
 
 class FeatureReader(Protocol):
@@ -25,17 +28,66 @@ class FeatureReader(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+class Slot(NamedTuple):
+    """A column that a feature supplies.
+
+    Args:
+        column: its position among the model's columns.
+        place: the feature's position in the plan.
+        exact: the type whose values need no conversion for this column.
+        convert: makes a stored value one of the column's.
+    """
+
+    column: int
+    place: int
+    exact: type | None
+    convert: Convert
+
+
 class Binding:
     """A plan for the feature store, tied to the columns of one model.
 
-    `features` gives, per column position, the position of its feature in the plan. `aliases` gives the other name under which a
-    caller may send the column: "view__feature" for "feature" and the other way round.
+    A column is called like its feature, or "view__feature". A plain name that several views have is tied to none of them, rather
+    than to one by chance.
+
+    Attributes:
+        plan: what is read.
+        features: per column position, the position of its feature in the plan.
+        aliases: per column position, the other names under which a caller may send the column: "view:feature", and
+            "view__feature" for "feature" or the other way round.
+        slots: the same columns, made ready for the filling of rows.
+        order: their positions, growing.
+        keys: takes the plan's join keys out of inputs.
+        bare: how many inputs a caller sends who sends every other column, every join key, and nothing else.
     """
 
-    plan: OnlinePlan
-    features: Mapping[int, int]
-    aliases: Mapping[int, str]
+    def __init__(self, columns: Sequence[Column], plan: OnlinePlan) -> None:
+        self.plan = plan
+        self.features: dict[int, int] = {}
+        self.aliases: dict[int, tuple[str, ...]] = {}
+        self._tie(columns)
+        self.slots = tuple(
+            Slot(at, self.features[at], UNCONVERTED.get(columns[at].type), columns[at].convert) for at in sorted(self.features)
+        )
+        self.order = [slot.column for slot in self.slots]
+        self.keys = KeyTaker(plan.join_keys)
+        names = {column.name for column in columns}
+        self.bare = len(names) - len(self.order) + sum(key.name not in names for key in plan.join_keys)
+
+    def _tie(self, columns: Sequence[Column]) -> None:
+        full = {feature.column: at for at, feature in enumerate(self.plan.features)}
+        shared = Counter(feature.name for feature in self.plan.features)
+        short = {feature.name: at for at, feature in enumerate(self.plan.features) if shared[feature.name] == 1}
+        names = {column.name for column in columns}
+        for at, column in enumerate(columns):
+            found = full.get(column.name, short.get(column.name))
+            if found is None:
+                continue
+            self.features[at] = found
+            feature = self.plan.features[found]
+            other = feature.name if column.name in full else feature.column
+            known = other in full or other in short
+            self.aliases[at] = tuple(name for name in (_ref(feature), *([other] if known else ())) if name not in names)
 
     def feature(self, column: int) -> PlannedFeature:
         """The feature that supplies a column."""
@@ -45,36 +97,18 @@ class Binding:
         """The features that supply these columns, as "view:feature"."""
         return tuple(_ref(self.feature(column)) for column in columns)
 
+    def looked_up_by(self, key: str, columns: Sequence[int]) -> list[int]:
+        """Those of the columns whose features need this join key."""
+        return [column for column in columns if key in self.feature(column).join_keys]
+
     def names(self) -> frozenset[str]:
         """Every name that an input may have on account of this binding."""
-        return frozenset(key.name for key in self.plan.join_keys) | frozenset(self.aliases.values())
+        keys = (key.name for key in self.plan.join_keys)
+        return frozenset(keys).union(*self.aliases.values())
 
     def keyed_within(self, other: Binding) -> bool:
         """Whether every join key of this binding is one of the other's too."""
         return {key.name for key in self.plan.join_keys} <= {key.name for key in other.plan.join_keys}
-
-
-def bind(columns: Sequence[Column], plan: OnlinePlan) -> Binding:
-    """Tie a plan to columns. A column is called like its feature, or "view__feature".
-
-    A plain name that several views have is tied to none of them, rather than to one by chance.
-    """
-    full = {f"{feature.view}__{feature.name}": at for at, feature in enumerate(plan.features)}
-    shared = Counter(feature.name for feature in plan.features)
-    short = {feature.name: at for at, feature in enumerate(plan.features) if shared[feature.name] == 1}
-    features: dict[int, int] = {}
-    aliases: dict[int, str] = {}
-    names = {column.name for column in columns}
-    for at, column in enumerate(columns):
-        found = full.get(column.name, short.get(column.name))
-        if found is None:
-            continue
-        features[at] = found
-        feature = plan.features[found]
-        other = feature.name if column.name in full else f"{feature.view}__{feature.name}"
-        if other not in names and (other in full or other in short):
-            aliases[at] = other
-    return Binding(plan, features, aliases)
 
 
 async def resolve(version: models_pb2.ModelVersion, columns: Sequence[Column], reader: FeatureReader) -> Binding | None:
@@ -84,7 +118,7 @@ async def resolve(version: models_pb2.ModelVersion, columns: Sequence[Column], r
     """
     if not version.feature_service and not version.feature_refs:
         return None
-    whole = bind(columns, await _plan(version, reader))
+    whole = Binding(columns, await _plan(version, reader))
     used = sorted(whole.features)
     return whole if not used or len(used) == len(whole.plan.features) else await narrowed(whole, used, columns, reader)
 
@@ -92,7 +126,7 @@ async def resolve(version: models_pb2.ModelVersion, columns: Sequence[Column], r
 async def narrowed(whole: Binding, used: Sequence[int], columns: Sequence[Column], reader: FeatureReader) -> Binding:
     """The binding for some of the columns alone, or the whole one where a feature service renames views or keys."""
     try:
-        part = bind(columns, await reader.plan(features=whole.refs(used)))
+        part = Binding(columns, await reader.plan(features=whole.refs(used)))
     except PlatformError as error:
         if error.reason in (errors_pb2.ERROR_REASON_FEATURE_VIEW_NOT_FOUND, errors_pb2.ERROR_REASON_FEATURE_NOT_FOUND):
             return whole

@@ -7,15 +7,17 @@ log.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import structlog
 
 from ml_platform.v1 import errors_pb2, models_pb2
+from ml_platform_server.backends.feast.online import Cell
+from ml_platform_server.backends.feast.online import Cell
 from ml_platform_server.errors import PlatformError, Violation
 from ml_platform_server.serving.bindings import Binding, FeatureReader, narrowed, resolve
 from ml_platform_server.serving.columns import Column, Unsuitable
-from ml_platform_server.serving.join_keys import absent_keys, taken_keys
+from ml_platform_server.serving.lacks import raise_if_absent
 from ml_platform_server.serving.reads import Outcome, Reads
 from ml_platform_server.serving.rows import Fields, Row, taken, unsuitable
 
@@ -62,22 +64,54 @@ class Enrichment:
         if not lacking:
             return outcomes
         try:
-            binding = await self._bound()
+            binding = self._binding if self._resolved else await self._bound()
         except PlatformError as error:
-            for at in lacking:
-                if any(self._columns[column].required for column in rows[at].missing):
-                    outcomes[at] = error
+            self._without_features(rows, lacking, outcomes, error)
             return outcomes
         reads = Reads(self._columns, rows, outcomes)
         for at in lacking:
-            outcomes[at] = await self._planned(rows[at], at, binding, reads)
+            if not self._planned_at_once(rows[at], at, binding, reads):
+                outcomes[at] = await self._planned(rows[at], at, binding, reads)
         await reads.run(self._reader)
-        self._forget_if_gone(outcomes)
+        if any(outcomes):
+            self._forget_if_gone(outcomes)
         return outcomes
+
+    async def read(self, binding: Binding, entities: Sequence[Mapping[str, object]]) -> list[list[Cell]]:
+        """Read all features of a binding for entities, each given by its join keys.
+
+        Raises:
+            PlatformError: as the feature store gives them.
+        """
+        try:
+            return await self._reader.read(binding.plan, entities)
+        except PlatformError as error:
+            self._forget_if_gone([error])
+            raise
+
+    async def read(self, binding: Binding, entities: Sequence[Mapping[str, object]]) -> list[list[Cell]]:
+        """Read a binding's features for many entities, each told by its join keys in their types.
+
+        Raises:
+            PlatformError: what the feature store gives.
+        """
+        return await self._reader.read(binding.plan, entities)
 
     def extras(self, fields: Fields) -> list[str]:
         """The inputs that nothing uses."""
-        return sorted(name for name in fields if name not in self._known)
+        known = self._known
+        unused = [name for name in fields if name not in known]
+        unused.sort()
+        return unused
+
+    def _without_features(
+        self, rows: Sequence[Row], lacking: Sequence[int], outcomes: list[Outcome], error: PlatformError
+    ) -> None:
+        """Fail the rows that cannot do without features, while it is not known which columns features would supply."""
+        for at in lacking:
+            row = rows[at]
+            if not row.policy.silent or any(self._columns[column].required for column in row.missing):
+                outcomes[at] = error
 
     async def _bound(self) -> Binding | None:
         if not self._resolved:
@@ -88,21 +122,37 @@ class Enrichment:
                     self._known |= self._binding.names() if self._binding else frozenset()
         return self._binding
 
+    def _planned_at_once(self, row: Row, at: int, binding: Binding | None, reads: Reads) -> bool:
+        """Decide for a row that is like most: all it lacks are the features, and it brings their join keys and nothing else."""
+        if binding is None or row.missing != binding.order or len(row.fields) != binding.bare:
+            return False
+        try:
+            keys = binding.keys.take(row.fields)
+        except PlatformError:
+            return False
+        if keys is None:
+            return False
+        reads.add(binding, at, binding.slots, keys)
+        return True
+
     async def _planned(self, row: Row, at: int, binding: Binding | None, reads: Reads) -> Outcome:
         """Decide what to read for a row that lacks columns; the error if it cannot be completed."""
         try:
             if binding is None:
-                _raise_if_absent(self._columns, row.missing, ())
+                raise_if_absent(self._columns, row.missing)
                 return None
             self._take_aliases(row, binding)
             needed = [column for column in row.missing if column in binding.features]
             others = [column for column in row.missing if column not in binding.features]
-            if needed:
-                binding = await self._suited(row, binding, needed)
-                _raise_if_absent(self._columns, others, absent_keys(row.fields, binding.plan.join_keys), needed)
-                reads.add(binding, at, needed, taken_keys(row.fields, binding.plan.join_keys))
-            else:
-                _raise_if_absent(self._columns, others, ())
+            if not needed:
+                raise_if_absent(self._columns, others)
+                return None
+            binding = await self._suited(row, binding, needed)
+            keys = binding.keys.take(row.fields)
+            if keys is None or any(self._columns[column].required for column in others):
+                raise_if_absent(self._columns, others, binding.keys.absent(row.fields), needed, binding)
+            if keys is not None:
+                reads.add(binding, at, [slot for slot in binding.slots if slot.column in needed], keys)
         except PlatformError as error:
             return error
         return None
@@ -110,8 +160,8 @@ class Enrichment:
     def _take_aliases(self, row: Row, binding: Binding) -> None:
         violations: list[Violation] = []
         for column in list(row.missing):
-            alias = binding.aliases.get(column)
-            if alias is None or alias not in row.fields:
+            alias = next((name for name in binding.aliases.get(column, ()) if name in row.fields), None)
+            if alias is None:
                 continue
             try:
                 row.values[column] = taken(self._columns[column], row.fields[alias])
@@ -123,7 +173,7 @@ class Enrichment:
 
     async def _suited(self, row: Row, binding: Binding, needed: list[int]) -> Binding:
         """The binding to read with: one that asks for less, if the row lacks a join key that only features it sent may need."""
-        if len(needed) == len(binding.features) or not absent_keys(row.fields, binding.plan.join_keys):
+        if len(needed) == len(binding.features) or not binding.keys.absent(row.fields):
             return binding
         wanted = tuple(needed)
         if wanted not in self._narrow:
@@ -138,23 +188,3 @@ class Enrichment:
         if any(error is not None and error.reason in gone for error in outcomes):
             self._resolved = False
             self._narrow.clear()
-
-
-def _raise_if_absent(
-    columns: Sequence[Column], lacking: Sequence[int], keys: Sequence[str], supplied: Sequence[int] = ()
-) -> None:
-    """Raise INPUT_MISSING, naming everything at once, if required columns or join keys were not sent."""
-    required = [columns[at] for at in lacking if columns[at].required]
-    if not required and not keys:
-        return
-    names = ", ".join(columns[at].name for at in supplied)
-    violations = [Violation(f"inputs.{column.name}", f"the model needs it ({column.type})") for column in required]
-    violations += [Violation(f"inputs.{key}", f"the join key that looks up {names}") for key in keys]
-    missing = ", ".join([column.name for column in required] + list(keys))
-    remedy = f"Send the join key, or {names} themselves." if keys else "Send every column that no feature supplies."
-    raise PlatformError(
-        errors_pb2.ERROR_REASON_INPUT_MISSING,
-        f"The inputs lack {missing}{f' (by which {names} would be looked up)' if keys else ''}.",
-        remedy=remedy,
-        violations=violations,
-    )

@@ -24,6 +24,7 @@ def reply(served: ServedVersion, row: Row, answer: Answer, *, include_features: 
         probability=answer.probability,
         outputs=to_struct(answer.outputs),
         features=_features(served, row) if include_features else (),
+        degraded_features=row.degraded,
     )
 
 

@@ -15,6 +15,9 @@ from ml_platform.v1.deployments_pb2 import Environment
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.serving.loaded import LoadedModel, ModelLoader
 from ml_platform_server.serving.model_cache import Registry
+from ml_platform_server.serving.policies import USUAL, Policy, compiled
+from ml_platform_server.serving.rows import Fields, Row
+from ml_platform_server.store.policies import policy_of
 from ml_platform_server.store.tables import DeploymentRow
 
 _log = structlog.get_logger(__name__)
@@ -42,10 +45,17 @@ class ActiveDeployments(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ServedVersion:
-    """A deployment and the model that answers for it."""
+    """A deployment and the model that answers for it. Deployments of one version share the model, each has its own policy."""
 
     deployment_id: str
     model: LoadedModel
+    policy: Policy = USUAL
+
+    def decode(self, fields: Fields) -> Row:
+        """Read one request's inputs. Raises INPUT_INVALID."""
+        row = self.model.decode(fields)
+        row.policy = self.policy
+        return row
 
 
 class Router:
@@ -143,7 +153,8 @@ class Router:
             _log.info("version_served", **facts)
 
     async def _serve(self, row: DeploymentRow) -> ServedVersion:
-        served = ServedVersion(row.deployment_id, await self._loader.load(row.model_name, row.version, row.runtime))
+        model = await self._loader.load(row.model_name, row.version, row.runtime)
+        served = ServedVersion(row.deployment_id, model, compiled(policy_of(row), model.columns))
         key = (row.model_name, row.environment)
         newest = self._active.get(key)
         if newest is not None and newest.deployment_id == row.deployment_id:

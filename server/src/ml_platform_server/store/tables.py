@@ -98,6 +98,8 @@ class DeploymentRow(Base):
     runtime: Mapped[int] = mapped_column(Integer, default=0)
     alias_mirrored: Mapped[bool] = mapped_column(default=False)
     previous_deployment_id: Mapped[str] = mapped_column(String(64), default="")
+    # A FeaturePolicy of the contract; store/policies.py reads it.
+    feature_policy: Mapped[bytes | None] = mapped_column(LargeBinary)
     create_time: Mapped[datetime] = mapped_column(UtcDateTime)
     activate_time: Mapped[datetime | None] = mapped_column(UtcDateTime)
     end_time: Mapped[datetime | None] = mapped_column(UtcDateTime)
