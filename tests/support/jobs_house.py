@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ml_platform.v1.deployments_pb2 import FeaturePolicy
-from ml_platform_server.errors import PlatformError
 from ml_platform_server.jobs.deployments import Deployments
 from ml_platform_server.jobs.jobs import Jobs
+from ml_platform_server.jobs.needs import PolicyCheck
 from ml_platform_server.jobs.reconciler import Reconciler
 from ml_platform_server.settings import AirflowSettings, JobSettings
 from ml_platform_server.store.database import Database
@@ -17,6 +17,10 @@ from ml_platform_server.store.jobs import JobRecords
 from tests.support.jobs import FakeClock, FakePipelines, FakeRegistry, FakeTracking
 
 AIRFLOW = AirflowSettings(training_pipeline="default_training")
+
+
+async def _any_policy(model_name: str, version: int, policy: FeaturePolicy) -> None:
+    """Every policy is fine."""
 
 
 @dataclass
@@ -29,19 +33,15 @@ class House:
     tracking: FakeTracking = field(default_factory=FakeTracking)
     registry: FakeRegistry = field(default_factory=FakeRegistry)
     generations_followed: list[int] = field(default_factory=list)
-    policy_refused: PlatformError | None = None
+    check_policy: PolicyCheck = _any_policy
 
     def __post_init__(self) -> None:
         self.job_records = JobRecords(database=self.database)
         self.records = DeploymentRecords(database=self.database)
         self.jobs = Jobs(records=self.job_records, pipelines=self.pipelines, tracking=self.tracking, clock=self.clock)
         parts: dict[str, Any] = {"records": self.records, "jobs": self.jobs, "registry": self.registry, "clock": self.clock}
-        self.deployments = Deployments(**parts, check_policy=self._check_policy, settings=AIRFLOW)
+        self.deployments = Deployments(**parts, check_policy=self.check_policy, settings=AIRFLOW)
         self.reconciler = Reconciler(**parts, settings=JobSettings(), on_activated=self._follow)
-
-    async def _check_policy(self, model_name: str, version: int, policy: FeaturePolicy) -> None:
-        if self.policy_refused:
-            raise self.policy_refused
 
     async def _follow(self) -> None:
         self.generations_followed.append(await self.records.generation())

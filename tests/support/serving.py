@@ -155,7 +155,7 @@ class FakeFeatures:
             raise error(errors_pb2.ERROR_REASON_FEATURE_VIEW_NOT_FOUND)
         if name not in self.views[view]:
             raise error(errors_pb2.ERROR_REASON_FEATURE_NOT_FOUND)
-        return PlannedFeature(view, name, features_pb2.VALUE_TYPE_DOUBLE)
+        return PlannedFeature(view, name, features_pb2.VALUE_TYPE_DOUBLE, tuple(self.keys[view]))
 
     async def read(self, plan: OnlinePlan, rows: Sequence[Mapping[str, object]]) -> list[list[Cell]]:
         self._check()
@@ -185,11 +185,23 @@ class FakeDeployments:
     changes: int = 0
     down: bool = False
 
-    def activate(self, name: str, version: int, environment: int = PRODUCTION, runtime: int = ONNX) -> str:
+    def activate(
+        self,
+        name: str,
+        version: int,
+        environment: int = PRODUCTION,
+        runtime: int = ONNX,
+        policy: deployments_pb2.FeaturePolicy | None = None,
+    ) -> str:
         """Put a version into an environment; gives the deployment's id."""
         self.changes += 1
         row = DeploymentRow(
-            deployment_id=f"dep-{self.changes}", model_name=name, version=version, environment=environment, runtime=runtime
+            deployment_id=f"dep-{self.changes}",
+            model_name=name,
+            version=version,
+            environment=environment,
+            runtime=runtime,
+            feature_policy=policy.SerializeToString() if policy else None,
         )
         self.rows[name, environment] = row
         return row.deployment_id

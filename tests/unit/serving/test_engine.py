@@ -6,12 +6,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.protobuf import json_format
 
 from ml_platform.v1 import models_pb2, predictions_pb2
-from ml_platform.v1.deployments_pb2 import Environment
+from ml_platform.v1.deployments_pb2 import MISSING_FEATURES_DEFAULT, Environment, FeaturePolicy
+from ml_platform.v1.features_pb2 import FEATURE_STATUS_DEFAULT
 from ml_platform_server.backends.bentoml.client import BentomlBackend
 from ml_platform_server.call import set_deadline
 from ml_platform_server.errors import PlatformError
@@ -100,6 +102,22 @@ async def _reason(house: House, engine: PredictionEngine, **options: object) -> 
     with pytest.raises(PlatformError) as caught:
         await house.ask(engine, **options)  # type: ignore[arg-type]
     return caught.value.reason_name
+
+
+async def test_two_deployments_of_a_version_have_policies_of_their_own(house: House, engine: PredictionEngine) -> None:
+    """An unknown entity gets production's default, which the reply names, while staging fails; the model is loaded once."""
+    policy = FeaturePolicy(missing=MISSING_FEATURES_DEFAULT, defaults=struct({"total": 100.0}))
+    house.deployments.activate("m", 1, PRODUCTION, policy=policy)
+    house.deployments.activate("m", 1, STAGING)
+    nobody: dict[str, Any] = {"amount": 1.0, "user_id": "nobody"}
+
+    response = await house.ask(engine, include_features=True, **nobody)
+
+    assert (response.prediction.number_value, list(response.degraded_features)) == (101.0, ["users:total"])
+    (feature,) = response.features
+    assert (feature.value.number_value, feature.status) == (100.0, FEATURE_STATUS_DEFAULT)
+    assert await _reason(house, engine, environment=STAGING, **nobody) == "FEATURE_MISSING"
+    assert (await engine.served("m", PRODUCTION)).model is (await engine.served("m", STAGING)).model
 
 
 async def test_reply_says_what_and_who(house: House, engine: PredictionEngine) -> None:

@@ -10,7 +10,7 @@ from ml_platform.v1 import errors_pb2, features_pb2, models_pb2
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.serving.columns import columns_of
 from ml_platform_server.serving.enrichment import Enrichment
-from ml_platform_server.serving.rows import Row, decode
+from ml_platform_server.serving.rows import Row, decoder
 from tests.support.serving import FakeFeatures, column, fields
 
 AMOUNT, TOTAL, AVERAGE, RISK = column("amount"), column("total"), column("average"), column("shops__risk")
@@ -45,7 +45,7 @@ class Path:
         self.enrichment = Enrichment(version=version, columns=self.columns, reader=store)
 
     async def run(self, *requests: Mapping[str, object]) -> tuple[list[Row], list[PlatformError | None]]:
-        rows = [decode(fields(**request), self.columns) for request in requests]
+        rows = [decoder(self.columns)(fields(**request)) for request in requests]
         return rows, await self.enrichment.enrich(rows)
 
 
@@ -141,9 +141,12 @@ async def test_a_key_whose_features_are_all_sent_is_not_needed() -> None:
     assert store.reads == [(["users:total", "users:average"], [{"user_id": "u1"}])]
 
 
-@pytest.mark.parametrize(("name", "sent"), [("total", "users__total"), ("users__total", "total")])
-async def test_both_names_of_a_feature_are_taken(name: str, sent: str) -> None:
-    """A column called like its feature may be sent as view__feature, and the other way round."""
+@pytest.mark.parametrize(
+    ("name", "sent"),
+    [("total", "users__total"), ("users__total", "total"), ("total", "users:total"), ("users__total", "users:total")],
+)
+async def test_every_name_of_a_feature_is_taken(name: str, sent: str) -> None:
+    """A column called like its feature may be sent as view__feature, the other way round, and as the feature's reference."""
     store = _store()
     path = Path(store, [AMOUNT, column(name)], refs=["users:total"])
 
@@ -180,6 +183,23 @@ async def test_everything_missing_is_named_at_once() -> None:
     assert error is not None
     assert [violation.field for violation in error.violations] == ["inputs.amount", "inputs.hour", "inputs.user_id"]
     assert error.message == "The inputs lack amount, hour, user_id (by which total would be looked up)."
+
+
+async def test_a_join_key_that_is_missing_names_only_what_it_looks_up() -> None:
+    """Of several join keys, the error tells of each that was not sent which columns it looks up, and of the others nothing."""
+    path = Path(_store(), [AMOUNT, TOTAL, AVERAGE, RISK], service="scoring")
+
+    _, (one, both) = await path.run({"user_id": "u1", "amount": 1.0}, {"amount": 1.0})
+
+    assert one is not None
+    assert both is not None
+    assert one.message == "The inputs lack shop_id (by which shops__risk would be looked up)."
+    assert one.remedy == "Send the join key, or shops__risk themselves."
+    assert [violation.description for violation in both.violations] == [
+        "the join key that looks up total, average",
+        "the join key that looks up shops__risk",
+    ]
+    assert both.remedy == "Send the join keys, or total, average, shops__risk themselves."
 
 
 async def test_a_null_join_key_is_none() -> None:
@@ -274,6 +294,6 @@ async def test_inputs_that_nothing_uses_are_told() -> None:
     path = Path(_store(), [AMOUNT, TOTAL], refs=["users:total"])
     await path.enrichment.prepare()
 
-    extras = path.enrichment.extras(fields(amount=1.0, ammount=2.0, user_id="u1", users__total=1.0))
+    extras = path.enrichment.extras(fields(amount=1.0, ammount=2.0, user_id="u1", users__total=1.0, **{"users:total": 1.0}))
 
     assert extras == ["ammount"]

@@ -15,6 +15,7 @@ from ml_platform_server.store.database import Database
 from ml_platform_server.store.deployments import DeploymentRecords
 from ml_platform_server.store.jobs import JobRecords
 from ml_platform_server.store.paging import Page
+from ml_platform_server.store.policies import policy_of, stored
 from ml_platform_server.store.tables import DeploymentRow, JobRow
 from tests.support.frame import opened_database
 
@@ -62,6 +63,21 @@ def row(number: int, environment: int = STAGING, version: int | None = None, mod
 async def activated(records: DeploymentRecords, made: DeploymentRow) -> None:
     await records.begin(made)
     assert await records.activate(made.deployment_id)
+
+
+async def test_a_deployment_keeps_its_feature_policy(records: DeploymentRecords) -> None:
+    """The policy comes back as it was kept, and a row from before there were policies has the usual one."""
+    policy = deployments_pb2.FeaturePolicy(missing=deployments_pb2.MISSING_FEATURES_FAIL)
+    kept, before = row(1), row(2, PRODUCTION)
+    kept.feature_policy = stored(policy)
+    for each in (kept, before):
+        await records.begin(each)
+    found = [await records.get("dep-1"), await records.get("dep-2")]
+    usual = deployments_pb2.STALE_FEATURES_USE
+    assert [(policy_of(each).missing, policy_of(each).stale) for each in found if each] == [
+        (deployments_pb2.MISSING_FEATURES_FAIL, usual),
+        (deployments_pb2.MISSING_FEATURES_NULL_OR_FAIL, usual),
+    ]
 
 
 async def test_of_several_servers_exactly_one_activates(tmp_path: Path, database: Database, records: DeploymentRecords) -> None:

@@ -1,0 +1,92 @@
+"""A policy that makes no sense for a model is refused before anything is deployed."""
+
+from __future__ import annotations
+
+import pytest
+
+from ml_platform.v1 import deployments_pb2 as pb
+from ml_platform_server.errors import PlatformError
+from ml_platform_server.serving.policy_check import PolicyChecker
+from tests.support.serving import FakeFeatures, FakeRegistry, column, struct
+
+DEFAULT = pb.MISSING_FEATURES_DEFAULT
+
+
+@pytest.fixture
+def features() -> FakeFeatures:
+    return FakeFeatures(views={"users": ("total", "seen")}, keys={"users": ("user_id",)})
+
+
+@pytest.fixture
+def registry() -> FakeRegistry:
+    made = FakeRegistry()
+    inputs = [column("amount"), column("total", "long"), column("seen", "datetime")]
+    made.add("m", 1, inputs, feature_refs=["users:total", "users:seen"])
+    made.add("m", 2, inputs)
+    return made
+
+
+async def check(
+    registry: FakeRegistry, features: FakeFeatures, missing: int = DEFAULT, version: int = 1, **defaults: object
+) -> list[tuple[str, str]]:
+    """What is wrong: the fields and the first words about each."""
+    policy = pb.FeaturePolicy(missing=missing, defaults=struct(defaults))  # type: ignore[arg-type]  # an enum's number
+    try:
+        await PolicyChecker(registry=registry, reader=features).check("m", version, policy)
+    except PlatformError as error:
+        if error.reason_name != "FEATURE_POLICY_INVALID":
+            raise
+        return [(each.field.removeprefix("feature_policy."), each.description) for each in error.violations]
+    return []
+
+
+async def test_defaults_of_features_are_taken(registry: FakeRegistry, features: FakeFeatures) -> None:
+    """Defaults that are of the columns' types, as JSON writes these, are fine."""
+    assert await check(registry, features, total=3, seen="2024-01-01T00:00:00Z") == []
+
+
+async def test_everything_wrong_is_told_at_once(registry: FakeRegistry, features: FakeFeatures) -> None:
+    """Defaults of no column, of a column that no feature supplies, of another type, and null."""
+    told = await check(registry, features, amount=1, height=2, total=0.5, seen=None)
+
+    assert told == [
+        ("defaults.amount", "is no feature that the version was trained on"),
+        ("defaults.height", "is no column of the model"),
+        ("defaults.seen", "must not be null; leave it out"),
+        ("defaults.total", "is no value of its column (long): expected a whole number, got one with a fraction"),
+    ]
+
+
+async def test_a_version_without_features_takes_no_defaults(registry: FakeRegistry, features: FakeFeatures) -> None:
+    """If nothing is looked up, nothing can be missing."""
+    assert await check(registry, features, version=2, total=3) == [
+        ("defaults.total", "is no feature that the version was trained on")
+    ]
+
+
+async def test_a_feature_store_that_is_down_keeps_nobody_from_deploying(registry: FakeRegistry, features: FakeFeatures) -> None:
+    """Then only the signature is looked at."""
+    features.down = True
+
+    assert await check(registry, features, amount=1) == []
+    assert [field for field, _ in await check(registry, features, height=1)] == ["defaults.height"]
+
+
+@pytest.mark.parametrize("missing", [0, pb.MISSING_FEATURES_FAIL, pb.MISSING_FEATURES_PROCEED])
+async def test_defaults_without_the_policy_to_use_them_are_refused(
+    registry: FakeRegistry, features: FakeFeatures, missing: int
+) -> None:
+    """Whoever gives defaults means them to be used."""
+    assert ("defaults", "are used with MISSING_FEATURES_DEFAULT only") in await check(registry, features, missing, total=1)
+
+
+async def test_the_policy_to_use_defaults_without_any_is_refused(registry: FakeRegistry, features: FakeFeatures) -> None:
+    """Whoever asks for defaults must give some."""
+    assert await check(registry, features) == [("defaults", "must not be empty with MISSING_FEATURES_DEFAULT")]
+
+
+async def test_no_policy_needs_no_look_at_the_model(registry: FakeRegistry, features: FakeFeatures) -> None:
+    """An absent policy is checked without asking anybody."""
+    registry.down = True
+
+    assert await check(registry, features, 0) == []
