@@ -18,6 +18,7 @@ from ml_platform.errors import invalid
 
 M = TypeVar("M", bound=Message)
 E = TypeVar("E")
+N = TypeVar("N", bound=int)
 
 # A Struct holds numbers as doubles; a larger integer would arrive as another one.
 _EXACT_INTEGERS = 2**53
@@ -42,6 +43,14 @@ def to_number(value: object, field: str) -> int:
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
         raise invalid(field, f"{value!r} is not a whole number from 1")
     return number
+
+
+def choice(name: str, choices: Mapping[str, N], field: str) -> N:
+    """What a name in any case stands for; `field` names it in errors."""
+    chosen = choices.get(name.strip().lower()) if isinstance(name, str) else None
+    if chosen is None:
+        raise invalid(field, f"{name!r} is not one of {', '.join(map(repr, choices))}")
+    return chosen
 
 
 def to_struct(values: Mapping[str, Any], field: str) -> Struct:

@@ -9,9 +9,10 @@ import pytest
 from google.protobuf.struct_pb2 import Struct, Value
 
 import ml_platform
-from ml_platform import MLPlatform, rpcs
+from ml_platform import InvalidArgument, MLPlatform, rpcs
 from ml_platform.v1 import deployments_pb2, experiments_pb2, features_pb2, jobs_pb2, models_pb2, platform_pb2, predictions_pb2
 from ml_platform.v1 import training_pb2 as training
+from ml_platform.values import to_struct
 from tests.support.fake_platform import FakePlatform
 
 FINISHED = experiments_pb2.RUN_STATUS_FINISHED
@@ -137,6 +138,23 @@ def test_deploy_model(platform: MLPlatform, fake: FakePlatform) -> None:
     deployment = platform.deploy_model(model_name="m", version=1, environment="Staging", reason="why")
     assert (deployment["status"], deployment.state, deployment.environment) == ("deployment_initiated", "in_progress", "staging")
     assert fake.seen[0].request.environment == deployments_pb2.ENVIRONMENT_STAGING
+
+
+def test_a_deployment_has_a_feature_policy(platform: MLPlatform, fake: FakePlatform) -> None:
+    """The policy is written in words; defaults alone mean that they are used, and nothing said is the usual policy."""
+    policy = deployments_pb2.FeaturePolicy(missing=deployments_pb2.MISSING_FEATURES_DEFAULT, defaults=to_struct({"total": 1}, ""))
+    started = deployments_pb2.Deployment(deployment_id="d1", state=GOING, feature_policy=policy)
+    fake.answer(rpcs.DEPLOY_MODEL, deployments_pb2.DeployModelResponse(deployment=started))
+    deployment = platform.deploy_model("m", 1, "staging", defaults={"total": 1})
+    platform.deploy_model("m", 1, "staging", on_missing="Fail", on_stale="as_missing")
+    platform.deploy_model("m", 1, "staging")
+    assert fake.seen[0].request.feature_policy == policy
+    assert deployment["feature_policy"].to_dict() == {"on_missing": "default", "on_stale": "use", "defaults": {"total": 1}}
+    asked = fake.seen[1].request.feature_policy
+    assert (asked.missing, asked.stale) == (deployments_pb2.MISSING_FEATURES_FAIL, deployments_pb2.STALE_FEATURES_AS_MISSING)
+    assert not fake.seen[2].request.HasField("feature_policy")
+    with pytest.raises(InvalidArgument, match="on_stale"):
+        platform.deploy_model("m", 1, "staging", on_stale="maybe")
 
 
 def test_a_deployment_is_waited_for(platform: MLPlatform, fake: FakePlatform, monkeypatch: pytest.MonkeyPatch) -> None:

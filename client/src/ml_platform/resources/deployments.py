@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
 
-from ml_platform.errors import invalid
 from ml_platform.records import Record
+from ml_platform.resources.policies import FeaturePolicy, read_policy
 from ml_platform.v1 import deployments_pb2
 from ml_platform.v1.deployments_pb2 import DeploymentState, Environment
-from ml_platform.values import when, word
-
-V = TypeVar("V", bound=int)
+from ml_platform.values import choice, when, word
 
 _ENVIRONMENTS: dict[str, Environment.ValueType] = {
     "staging": deployments_pb2.ENVIRONMENT_STAGING,
@@ -33,6 +29,7 @@ class Deployment(Record):
 
     `state` is "in_progress", "active", "failed" or "archived". `status` is the same, except that it is "deployment_initiated" in
     what `deploy_model` returns without waiting. `runtime` is "onnx" or "bentoml", or empty while that is not decided.
+    `feature_policy` tells what its predictions do about features that are missing or stale.
     """
 
     deployment_id: str
@@ -50,6 +47,7 @@ class Deployment(Record):
     activate_time: datetime | None
     end_time: datetime | None
     previous_deployment_id: str
+    feature_policy: FeaturePolicy
 
     @property
     def in_progress(self) -> bool:
@@ -59,12 +57,12 @@ class Deployment(Record):
 
 def to_environment(name: str) -> Environment.ValueType:
     """The environment of a name, in any case."""
-    return _choice(name, _ENVIRONMENTS, "environment")
+    return choice(name, _ENVIRONMENTS, "environment")
 
 
 def to_state(name: str) -> DeploymentState.ValueType:
     """The deployment state of a name, in any case."""
-    return _choice(name, _STATES, "state")
+    return choice(name, _STATES, "state")
 
 
 def read_deployment(message: deployments_pb2.Deployment, *, status: str = "") -> Deployment:
@@ -86,11 +84,5 @@ def read_deployment(message: deployments_pb2.Deployment, *, status: str = "") ->
         activate_time=when(message, "activate_time"),
         end_time=when(message, "end_time"),
         previous_deployment_id=message.previous_deployment_id,
+        feature_policy=read_policy(message.feature_policy),
     )
-
-
-def _choice(name: str, choices: Mapping[str, V], field: str) -> V:
-    chosen = choices.get(name.strip().lower()) if isinstance(name, str) else None
-    if chosen is None:
-        raise invalid(field, f"{name!r} is not one of {', '.join(map(repr, choices))}")
-    return chosen

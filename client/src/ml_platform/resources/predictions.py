@@ -17,7 +17,8 @@ class Prediction(Record):
 
     `prediction` is the model's first output: a label, a number, or a list. `probability` is None unless the model is a classifier
     that gives one: of the positive class if there are two classes, else of the predicted class. `outputs` holds every output by
-    name, and `features` every feature that was used, if they were asked for.
+    name, and `features` every feature that was used, if they were asked for. `degraded_features` names the features that were missing
+    or stale, as "view:feature", if the deployment's policy says to go on all the same.
     """
 
     prediction: Any
@@ -28,6 +29,7 @@ class Prediction(Record):
     deployment_id: str
     prediction_id: str
     features: tuple[FeatureValue, ...]
+    degraded_features: tuple[str, ...] = ()
 
 
 def read_prediction(message: predictions_pb2.PredictResponse) -> Prediction:
@@ -41,4 +43,5 @@ def read_prediction(message: predictions_pb2.PredictResponse) -> Prediction:
         deployment_id=message.deployment_id,
         prediction_id=message.prediction_id,
         features=read_values(message.features),
+        degraded_features=tuple(message.degraded_features),
     )

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from ml_platform import rpcs
 from ml_platform.errors import DeadlineExceeded, JobFailed
 from ml_platform.records import Listing
 from ml_platform.resources.deployments import Deployment, read_deployment, to_environment, to_state
+from ml_platform.resources.policies import to_policy
 from ml_platform.sync.caller import Caller
 from ml_platform.sync.wire import sleep
 from ml_platform.v1 import deployments_pb2 as pb
@@ -31,6 +34,9 @@ class Deployments:
         reason: str | None = None,
         wait: bool = False,
         *,
+        on_missing: str | None = None,
+        on_stale: str | None = None,
+        defaults: Mapping[str, Any] | None = None,
         timeout: float | None = None,
         request_id: str | None = None,
     ) -> Deployment:
@@ -42,6 +48,12 @@ class Deployments:
             environment: "staging" or "production".
             reason: why, for the history.
             wait: whether to wait until traffic has moved.
+            on_missing: what its predictions do when the feature store has no value: "null_or_fail" (null where the model takes null,
+                else an error; so it is if nothing is said), "fail", "default" (use the value in `defaults`), or "proceed" (null, and
+                name the feature in the prediction's `degraded_features`).
+            on_stale: what they do when a value is older than its view allows: "use" (so it is if nothing is said), "fail",
+                "as_missing", or "proceed" (use it, and name the feature).
+            defaults: the values for `on_missing="default"`, by the model's column.
             timeout: seconds to wait at most; None for as long as it takes.
             request_id: makes a repeat of this call harmless.
 
@@ -49,7 +61,7 @@ class Deployments:
             The deployment, with the status "deployment_initiated", or "active" if it was waited for.
 
         Raises:
-            InvalidArgument: there is no such environment.
+            InvalidArgument: there is no such environment, or a default is of no column that features supply or not of its type.
             NotFound: there is no such model or version.
             FailedPrecondition: another deployment is under way, or the model has no signature or no files.
             JobFailed: the version did not pass its checks (only with `wait`).
@@ -58,6 +70,7 @@ class Deployments:
             >>> deployment = platform.deploy_model("fraud", 2, "staging", reason="better recall", wait=True)
             >>> deployment.state
             'active'
+            >>> platform.deploy_model("fraud", 2, "production", defaults={"total_transactions": 0})
         """
         request = build(
             pb.DeployModelRequest,
@@ -65,6 +78,7 @@ class Deployments:
             version=to_number(version, "version"),
             environment=to_environment(environment),
             reason=reason,
+            feature_policy=to_policy(on_missing, on_stale, defaults),
             request_id=request_id,
         )
         started = self._caller.call(rpcs.DEPLOY_MODEL, request).deployment
