@@ -1,7 +1,8 @@
-"""The load generator: ghz, built once from an exact tag."""
+"""The load generators, built once: ghz from an exact tag, and the driver from its source beside this file."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -24,6 +25,19 @@ def ghz() -> Path:
         print(f"Building ghz {GHZ_VERSION}, a minute or two", file=sys.stderr, flush=True)
         folder.mkdir(parents=True, exist_ok=True)
         subprocess.run([_go(), "install", GHZ_MODULE], check=True, env={**os.environ, "GOBIN": str(folder), "CGO_ENABLED": "0"})
+    return found
+
+
+def driver() -> Path:
+    """Give the program of driver/, built anew whenever its source changes."""
+    source = ROOT / "benchmarks" / "driver"
+    files = sorted(path for path in source.iterdir() if path.suffix in (".go", ".mod", ".sum"))
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
+    found = TOOLS / "driver" / digest / "driver"
+    if not found.exists():
+        print("Building the driver, half a minute", file=sys.stderr, flush=True)
+        found.parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run([_go(), "build", "-o", str(found), "."], check=True, cwd=source, env={**os.environ, "CGO_ENABLED": "0"})
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 import psutil
@@ -12,22 +13,25 @@ import psutil
 from benchmarks import model, payloads
 from benchmarks.bench_stack import BenchStack
 from benchmarks.deployments import PRODUCTION
+from benchmarks.driver import Call
 from benchmarks.load import Target
 from deploy.local.config import HOST
 from ml_platform.v1 import predictions_pb2, predictions_pb2_grpc
 
 ANSWER_PATIENCE = 60.0
+PREDICT = "/ml_platform.v1.PredictionService/Predict"
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Both targets and the processes behind them."""
+    """Both, as ghz and as the driver call them, and the processes behind them."""
 
     echo: Target
-    predict: Target
+    echo_call: Call
     echo_server: list[psutil.Process]
+    predict: Target
+    predict_call: Call
     server: list[psutil.Process]
-    valkey: list[psutil.Process]
 
 
 def start(stack: BenchStack) -> Pair:
@@ -42,20 +46,25 @@ def start(stack: BenchStack) -> Pair:
     echo_host = start_echo(stack, str(reply))
     return Pair(
         echo=Target("echo", "echo", echo_host, sent),
-        predict=predict_target(stack, "predict", requests),
+        echo_call=Call("echo", echo_host, "/bench.Echo/Echo", sent),
         echo_server=stack.tree("echo"),
+        predict=predict_target(stack, "predict", requests),
+        predict_call=Call("predict", stack.target, PREDICT, sent, metadata(stack)),
         server=stack.tree("server"),
-        valkey=stack.tree("valkey"),
     )
 
 
 def predict_target(stack: BenchStack, name: str, requests: list[predictions_pb2.PredictRequest]) -> Target:
     """Calls of Predict with these requests."""
     folder = stack.state.folder("load")
-    metadata = payloads.write_metadata(folder / "metadata.json", {"authorization": f"Bearer {stack.api_key}"})
     descriptors = payloads.write_descriptors(folder / "platform.protoset", predictions_pb2.DESCRIPTOR)
-    options = ("--metadata-file", str(metadata), "--protoset", str(descriptors))
+    options = ("--metadata-file", str(metadata(stack)), "--protoset", str(descriptors))
     return Target(name, "predict", stack.target, payloads.write(folder / f"{name}.bin", requests), options)
+
+
+def metadata(stack: BenchStack) -> Path:
+    """The file with the key that every call brings."""
+    return payloads.write_metadata(stack.state.folder("load") / "metadata.json", {"authorization": f"Bearer {stack.api_key}"})
 
 
 def predict_requests(stack: BenchStack, name: str) -> list[predictions_pb2.PredictRequest]:
@@ -75,8 +84,8 @@ def first_answer(stack: BenchStack, request: predictions_pb2.PredictRequest) -> 
         stub = predictions_pb2_grpc.PredictionServiceStub(channel)
         while True:
             try:
-                metadata = (("authorization", f"Bearer {stack.api_key}"),)
-                return stub.Predict(request, metadata=metadata, timeout=ANSWER_PATIENCE)
+                key = (("authorization", f"Bearer {stack.api_key}"),)
+                return stub.Predict(request, metadata=key, timeout=ANSWER_PATIENCE)
             except grpc.RpcError:
                 if time.monotonic() > until:
                     raise
