@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from ml_platform.resources.jobs import Job, JobUpdate, Task
     from ml_platform.resources.models import Column, ModelVersion, RegisteredModel, Signature
     from ml_platform.resources.platform import BackendHealth, Health, Identity, Metrics
+    from ml_platform.resources.policies import FeaturePolicy
     from ml_platform.resources.predictions import Prediction
     from ml_platform.sync.client import MLPlatform
     from ml_platform.sync.jobs import TrainingJob
@@ -79,6 +80,7 @@ __all__ = [
     "Experiment",
     "FailedPrecondition",
     "Feature",
+    "FeaturePolicy",
     "FeatureValue",
     "FeatureVector",
     "FeatureView",
@@ -136,6 +138,7 @@ _HOMES = {
     "resources.jobs": ["Job", "JobUpdate", "Task"],
     "resources.models": ["Column", "ModelVersion", "RegisteredModel", "Signature"],
     "resources.platform": ["BackendHealth", "Health", "Identity", "Metrics"],
+    "resources.policies": ["FeaturePolicy"],
     "resources.predictions": ["Prediction"],
     "sync.client": ["MLPlatform"],
     "sync.jobs": ["TrainingJob"],

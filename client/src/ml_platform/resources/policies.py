@@ -29,9 +29,9 @@ _STALE: dict[str, StaleFeatures.ValueType] = {
 class FeaturePolicy(Record):
     """What a deployment's predictions do when the feature store has no value of a feature, or an old one.
 
-    `on_missing` is "null_or_fail" (null where the model takes null, else an error), "fail", "default" (the value in `defaults`), or
-    "proceed" (as "null_or_fail", but the prediction names the feature). `on_stale` is "use", "fail", "as_missing" or "proceed" (use
-    it, but name it).
+    `on_missing` is "null_or_fail" (null where the model takes null, else an error), "fail", "default" (the value in `defaults`),
+    or "proceed" (as "null_or_fail", but the prediction names the feature). `on_stale` is "use", "fail", "as_missing" or "proceed"
+    (use it, but name it).
     """
 
     on_missing: str

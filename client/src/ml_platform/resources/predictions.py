@@ -17,8 +17,8 @@ class Prediction(Record):
 
     `prediction` is the model's first output: a label, a number, or a list. `probability` is None unless the model is a classifier
     that gives one: of the positive class if there are two classes, else of the predicted class. `outputs` holds every output by
-    name, and `features` every feature that was used, if they were asked for. `degraded_features` names the features that were missing
-    or stale, as "view:feature", if the deployment's policy says to go on all the same.
+    name, and `features` every feature that was used, if they were asked for. `degraded_features` names the features that were
+    missing or stale, as "view:feature", if the deployment's policy says to go on all the same.
     """
 
     prediction: Any

@@ -48,9 +48,9 @@ class Deployments:
             environment: "staging" or "production".
             reason: why, for the history.
             wait: whether to wait until traffic has moved.
-            on_missing: what its predictions do when the feature store has no value: "null_or_fail" (null where the model takes null,
-                else an error; so it is if nothing is said), "fail", "default" (use the value in `defaults`), or "proceed" (null, and
-                name the feature in the prediction's `degraded_features`).
+            on_missing: what its predictions do when the feature store has no value: "null_or_fail" (null where the model takes
+                null, else an error; so it is if nothing is said), "fail", "default" (use the value in `defaults`), or "proceed"
+                (null, and name the feature in the prediction's `degraded_features`).
             on_stale: what they do when a value is older than its view allows: "use" (so it is if nothing is said), "fail",
                 "as_missing", or "proceed" (use it, and name the feature).
             defaults: the values for `on_missing="default"`, by the model's column.
