@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 
-from ml_platform_server.errors import PlatformError
-from ml_platform_server.grpc_server import GrpcServer
+from ml_platform_server.grpc_server import GrpcServer, StartError
+from ml_platform_server.observability.collectors import registry_of
+from ml_platform_server.observability.exposition import MetricsServer, pages_of
 from ml_platform_server.offers import PREDICTIONS, offered, parts_for
 from ml_platform_server.parts import Parts
 from ml_platform_server.settings import Settings
@@ -20,6 +23,17 @@ WARM_UP = 5.0
 _log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The place of a process that is one of several on the same port.
+
+    Attributes:
+        metrics_socket: where it tells its metrics, for somebody else to tell them together with the others'.
+    """
+
+    metrics_socket: Path
+
+
 class Server:
     """The running server.
 
@@ -27,10 +41,11 @@ class Server:
         port: where it listens.
     """
 
-    def __init__(self, *, grpc_server: GrpcServer, parts: Parts, drain: float) -> None:
+    def __init__(self, *, grpc_server: GrpcServer, parts: Parts, ready: asyncio.Event) -> None:
         self._grpc_server = grpc_server
         self._parts = parts
-        self._drain = drain
+        self._ready = ready
+        self._ready.set()
         self.port = grpc_server.port
 
     async def wait(self) -> None:
@@ -39,41 +54,44 @@ class Server:
 
     async def drain(self) -> None:
         """Say NOT_SERVING, send watchers away, let calls end, and stop."""
+        self._ready.clear()
         await self._parts.quieten()
-        await self._grpc_server.stop(self._drain)
+        await self._grpc_server.stop(self._parts.settings.server.drain)
 
 
 @asynccontextmanager
-async def build(settings: Settings, *, shares_port: bool = False) -> AsyncIterator[Server]:
+async def build(settings: Settings, *, place: Place | None = None) -> AsyncIterator[Server]:
     """Build the server from its settings and serve, until the block ends. Backends that are down keep nobody from serving.
 
     Args:
         settings: all of them.
-        shares_port: whether this process is one of several that listen on the same port.
+        place: this process's place among several that share the port, if it is one of them.
 
     Raises:
         StartError: the server cannot start as it is configured.
     """
     offers = offered(settings)
     parts = parts_for(settings, offers)
-    grpc_server = GrpcServer(settings=settings.server, shares_port=shares_port)
+    grpc_server = GrpcServer(settings=settings.server, shares_port=place is not None)
     async with AsyncExitStack() as stack:
-        if not shares_port:
+        if place is None:
             # First of all, so that a port that is taken is told before the vendors' libraries are loaded.
             await _take_port(stack, grpc_server)
         verify, calls = parts.keys.verify, parts.calls
         services = [(offer.service, offer.servicer(parts)) for offer in offers]
         _ = parts.prober
         await parts.open(stack)
+        ready = asyncio.Event()
+        await _tell_metrics(stack, parts, place, ready)
         if any(offer.name == PREDICTIONS for offer in offers):
-            await _warm_up(parts)
-        if shares_port:
+            await _warm_up(stack, parts)
+        if place is not None:
             # Last of all: from here on connections come to this process rather than to one that is ready for them.
             await _take_port(stack, grpc_server)
         # Closed before everything that its calls need.
         stack.push_async_callback(grpc_server.close)
         await grpc_server.serve(services, verify=verify, calls=calls, health_servicer=parts.health)
-        yield Server(grpc_server=grpc_server, parts=parts, drain=settings.server.drain)
+        yield Server(grpc_server=grpc_server, parts=parts, ready=ready)
 
 
 async def _take_port(stack: AsyncExitStack, grpc_server: GrpcServer) -> None:
@@ -81,10 +99,28 @@ async def _take_port(stack: AsyncExitStack, grpc_server: GrpcServer) -> None:
     await grpc_server.open()
 
 
-async def _warm_up(parts: Parts) -> None:
-    """Load what is deployed, as far as that is to be had in time; the rest is loaded later."""
+async def _tell_metrics(stack: AsyncExitStack, parts: Parts, place: Place | None, ready: asyncio.Event) -> None:
+    settings = parts.settings.server
+    if settings.metrics_port is None:
+        return
+    registry = registry_of(calls=parts.call_metrics, predictions=parts.prediction_metrics, backends=lambda: parts.prober.readings)
+    served = MetricsServer(page=pages_of(registry), ready=ready.is_set)
+    stack.push_async_callback(served.close)
     try:
-        async with asyncio.timeout(WARM_UP):
-            await parts.engine.refresh()
-    except (PlatformError, TimeoutError) as error:
-        _log.warning("served_before_models_are_loaded", error=str(error))
+        if place is not None:
+            await served.listen_unix(place.metrics_socket)
+        else:
+            await served.listen(settings.metrics_host, settings.metrics_port)
+    except OSError as error:
+        raise StartError(f"Port {settings.metrics_port} for the metrics cannot be had: {error.strerror}.") from None
+
+
+async def _warm_up(stack: AsyncExitStack, parts: Parts) -> None:
+    """Load what is deployed, as far as that is to be had in time; the rest goes on loading."""
+    loading = asyncio.create_task(parts.engine.refresh())
+    stack.callback(loading.cancel)
+    await asyncio.wait({loading}, timeout=WARM_UP)
+    if not loading.done():
+        _log.warning("served_before_models_are_loaded", after_seconds=WARM_UP)
+    elif loading.exception() is not None:  # The engine goes on trying.
+        _log.warning("served_before_models_are_loaded", error=str(loading.exception()))

@@ -27,6 +27,7 @@ from ml_platform_server.jobs.jobs import Jobs
 from ml_platform_server.jobs.materialization import Materialization
 from ml_platform_server.jobs.reconciler import Reconciler
 from ml_platform_server.jobs.training import Training
+from ml_platform_server.observability.recorders import CallMetrics, PredictionMetrics
 from ml_platform_server.services.health import Probed, Prober
 from ml_platform_server.serving.batches import Batches
 from ml_platform_server.serving.engine import PredictionEngine
@@ -268,12 +269,22 @@ class Parts:
             deadline=self.settings.server.default_deadline,
         )
 
-    # Health.
+    # Health and metrics.
 
     @cached_property
     def health(self) -> health.aio.HealthServicer:
         """The standard health service."""
         return health.aio.HealthServicer()
+
+    @cached_property
+    def call_metrics(self) -> CallMetrics:
+        """What is counted of calls."""
+        return CallMetrics()
+
+    @cached_property
+    def prediction_metrics(self) -> PredictionMetrics:
+        """What is counted of predictions."""
+        return PredictionMetrics()
 
     @cached_property
     def prober(self) -> Prober:

@@ -8,12 +8,13 @@ Only what `--help` needs is imported at the top; the rest takes seconds, so each
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from ml_platform_server.settings import Settings
 
@@ -30,15 +31,38 @@ app.add_typer(db, name="db")
 def serve(
     host: Annotated[str | None, typer.Option(help="Listen here instead of at ML_PLATFORM_SERVER__HOST.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Instead of ML_PLATFORM_SERVER__PORT; 0 for any.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, max=256, help="Processes that share the port; 1 by default.")] = None,
+    services: Annotated[
+        str | None, typer.Option(help="Offer only these, with commas between them: predictions,features; 'all' by default.")
+    ] = None,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; a second Ctrl-C ends at once."""
-    settings = _settings()
-    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    settings.server = settings.server.model_copy(update=given)
-    from ml_platform_server.cli.serving import exit_now, serve_until_stopped
+    settings = _settings(host=host, port=port, workers=workers, services=services)
+    from ml_platform_server.cli.signals import exit_now
 
     try:
-        _run(settings, serve_until_stopped(settings))
+        _run(settings, _serving(settings))
+    except typer.Exit as ended:
+        exit_now(ended.exit_code)
+    exit_now(0)
+
+
+@app.command(hidden=True)
+def worker(
+    channel: Annotated[int, typer.Option(help="The file descriptor to tell the supervisor through.")],
+    metrics_socket: Annotated[Path, typer.Option(help="Where to tell the metrics.")],
+) -> None:
+    """Be one of the processes of `serve --workers`, which starts it."""
+    settings = _settings()
+    from ml_platform_server.app import Place
+    from ml_platform_server.cli.serving import serve_until_stopped
+    from ml_platform_server.cli.signals import exit_now
+    from ml_platform_server.supervisor.lifeline import Lifeline
+
+    lifeline = Lifeline(channel, patience=settings.server.drain + 5.0)
+    place = Place(metrics_socket=metrics_socket)
+    try:
+        _run(settings, serve_until_stopped(settings, place=place, on_ready=lifeline.ready), tell=lifeline.failed)
     except typer.Exit as ended:
         exit_now(ended.exit_code)
     exit_now(0)
@@ -98,32 +122,49 @@ def config() -> None:
         typer.echo(line)
 
 
-def _settings() -> Settings:
-    from ml_platform_server.cli.configuration import SettingsError, read
+def _serving(settings: Settings) -> Coroutine[None, None, None]:
+    """One process serves by itself; several need one that looks after them."""
+    if settings.server.workers == 1:
+        from ml_platform_server.cli.serving import serve_until_stopped
+
+        return serve_until_stopped(settings)
+    from ml_platform_server.cli.supervising import supervise_until_stopped
+
+    return supervise_until_stopped(settings)
+
+
+def _settings(**options: object) -> Settings:
+    from ml_platform_server.cli.configuration import SettingsError, read, with_options
 
     try:
-        return read()
+        return with_options(read(), options)
     except SettingsError as error:
         raise _failed(str(error)) from None
 
 
-def _run(settings: Settings, work: Coroutine[None, None, None]) -> None:
+def _echo(text: str) -> None:
+    typer.echo(f"ml-platform-server: {text}", err=True)
+
+
+def _run(settings: Settings, work: Coroutine[None, None, None], *, tell: Callable[[str], None] = _echo) -> None:
     """Run a command's work; what the operator can put right ends it with a line and status 1."""
     from ml_platform_server import logs
     from ml_platform_server.errors import PlatformError
     from ml_platform_server.grpc_server import StartError
+    from ml_platform_server.supervisor.port import PortTakenError
+    from ml_platform_server.supervisor.supervisor import WorkersFailedError
 
     logs.configure(settings.log)
     try:
         asyncio.run(work)
-    except (StartError, ValueError) as error:
-        raise _failed(str(error)) from None
+    except (StartError, PortTakenError, WorkersFailedError, ValueError) as error:
+        raise _failed(str(error), tell) from None
     except PlatformError as error:
-        raise _failed(f"{error.message} {error.remedy}") from None
+        raise _failed(f"{error.message} {error.remedy}", tell) from None
     except asyncio.CancelledError:
         raise typer.Exit(130) from None
 
 
-def _failed(text: str) -> typer.Exit:
-    typer.echo(f"ml-platform-server: {text}", err=True)
+def _failed(text: str, tell: Callable[[str], None] = _echo) -> typer.Exit:
+    tell(text)
     return typer.Exit(1)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from ml_platform_server.settings import Settings
+from ml_platform_server.settings import ServerSettings, Settings
 
 _MASK = "********"
 _PASSWORD_IN_URL = re.compile(r"(://[^/@:]*):[^/@]*@")
@@ -26,8 +26,22 @@ def read() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        told = [f"{_variable(*map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
-        raise SettingsError("The configuration is not valid.\n  " + "\n  ".join(told)) from None
+        raise _not_valid([f"{_variable(*map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]) from None
+
+
+def with_options(settings: Settings, given: Mapping[str, object]) -> Settings:
+    """The settings with options of the command line in place of `server`'s; an option that is None was not given.
+
+    Raises:
+        SettingsError: a value is not valid.
+    """
+    options = {name: value for name, value in given.items() if value is not None}
+    try:
+        server = ServerSettings.model_validate({**settings.server.model_dump(), **options})
+    except ValidationError as error:
+        options_told = [f"--{str(problem['loc'][0]).replace('_', '-')}: {problem['msg']}" for problem in error.errors()]
+        raise _not_valid(options_told) from None
+    return settings.model_copy(update={"server": server})
 
 
 def lines(settings: Settings) -> Iterator[str]:
@@ -36,6 +50,10 @@ def lines(settings: Settings) -> Iterator[str]:
         values: BaseModel = getattr(settings, section)
         for name in type(values).model_fields:
             yield f"{_variable(section, name)}={_shown(getattr(values, name))}"
+
+
+def _not_valid(told: Sequence[str]) -> SettingsError:
+    return SettingsError("The configuration is not valid.\n  " + "\n  ".join(told))
 
 
 def _variable(*path: str) -> str:

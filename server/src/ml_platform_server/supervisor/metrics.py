@@ -1,0 +1,40 @@
+"""One page of metrics for all workers, each of which tells its own on a socket file."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from pathlib import Path
+
+from ml_platform_server.observability.exposition import Page, scrape
+from ml_platform_server.observability.merging import WorkerPages
+
+
+class WorkersMetrics:
+    """The socket files, in a folder of their own, and the page that is made of what is told there.
+
+    Args:
+        workers: how many.
+    """
+
+    def __init__(self, *, workers: int) -> None:
+        self._workers = workers
+        self._pages = WorkerPages()
+        self._turn = asyncio.Lock()
+        self._folder = Path(tempfile.mkdtemp(prefix="ml-platform-server-"))
+
+    def close(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def socket_of(self, number: int) -> Path:
+        """Where a worker is to tell its metrics."""
+        return self._folder / f"{number}.sock"
+
+    async def page(self, _accept: str) -> Page:
+        """Ask every worker, and tell it all together."""
+        async with self._turn:
+            answers = await asyncio.gather(*(scrape(self.socket_of(number)) for number in range(self._workers)))
+            pages = {number: page for number, page in enumerate(answers) if page is not None}
+            return Page(await asyncio.to_thread(self._pages.merged, pages))

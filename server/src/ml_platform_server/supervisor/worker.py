@@ -1,0 +1,89 @@
+"""One worker process as the supervisor sees it: started, heard of, ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import socket
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+Command = Callable[[int, int], Sequence[str]]
+"""Makes the command of a worker from its number and the file descriptor of its channel."""
+
+_LONGEST_NEWS = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """The first and only thing that a worker says: that it is ready, or why it cannot be."""
+
+    ready: bool
+    error: str = ""
+
+
+class Worker:
+    """A running worker. Its channel is a socket whose other end only the worker has: it closes when either of them is gone."""
+
+    def __init__(self, process: Process, channel: socket.socket) -> None:
+        self._process = process
+        self._channel = channel
+
+    @classmethod
+    async def start(cls, command: Command, number: int, env: Mapping[str, str] | None = None) -> Worker:
+        """Start a worker, in a session of its own: Ctrl-C in a terminal is for the supervisor alone."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *command(number, theirs.fileno()),
+                    stdin=DEVNULL,
+                    env=env,
+                    pass_fds=(theirs.fileno(),),
+                    start_new_session=True,
+                )
+            except BaseException:
+                ours.close()
+                raise
+        ours.settimeout(0.0)  # As asyncio wants it.
+        return cls(process, ours)
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
+    async def news(self) -> News:
+        """Wait until the worker says that it is ready, or why it cannot be, or ends without a word."""
+        line = b""
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(OSError):
+            while not line.endswith(b"\n") and len(line) < _LONGEST_NEWS:
+                part = await loop.sock_recv(self._channel, 4096)
+                if not part:
+                    break
+                line += part
+        with contextlib.suppress(ValueError, TypeError):
+            return News(**json.loads(line))
+        return News(ready=False)
+
+    async def wait(self) -> int:
+        """Wait until it has ended, and return its status: negative for the signal that ended it."""
+        status = await self._process.wait()
+        self._channel.close()
+        return status
+
+    def end(self) -> None:
+        """Have it answer the calls that it has, and end."""
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it now."""
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(number)
