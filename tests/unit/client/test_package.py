@@ -18,7 +18,7 @@ from ml_platform.rpcs import Rpc
 ROOT = Path(__file__).resolve().parents[3]
 PUBLIC = """
 Aborted AlreadyExists AsyncJobWatch AsyncMLPlatform AsyncTrainingJob BackendHealth Cancelled Code Column ConfigurationError
-DeadlineExceeded Deployment Entity Experiment FailedPrecondition Feature FeatureValue FeatureVector FeatureView FileSource
+DeadlineExceeded Deployment Entity Experiment FailedPrecondition Feature FeaturePolicy FeatureValue FeatureVector FeatureView FileSource
 Health Identity Internal InvalidArgument Job JobFailed JobUpdate JobWatch Listing MLPlatform MLPlatformError Materialization
 MetricPoint Metrics ModelVersion NotFound OnlineFeatures PermissionDenied Prediction PushResult RegisteredModel
 ResourceExhausted Run Signature Task TrainingJob Unauthenticated Unavailable Unimplemented Violation
