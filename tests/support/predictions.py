@@ -56,8 +56,8 @@ class House:
 
 
 @asynccontextmanager
-async def running(house: House) -> AsyncIterator[House]:
-    """Serve the house's predictions until the block ends."""
+async def opened(house: House) -> AsyncIterator[House]:
+    """Open the house's engine until the block ends."""
     bentoml = BentomlBackend(settings=BentomlSettings(url="http://127.0.0.1:9", timeout=0.5))
     house.engine = PredictionEngine(
         settings=ServingSettings(refresh_interval=0.02, model_cache=house.folder / "cache"),
@@ -66,12 +66,19 @@ async def running(house: House) -> AsyncIterator[House]:
         features=house.features,
         bentoml=bentoml,
     )
-    house.streams = PredictionStreams(predict=house.answer, in_flight=house.in_flight, deadline=house.deadline)
     try:
         async with house.engine:
-            service = PredictionService(engine=house.engine, batches=Batches(find=house.engine.served), streams=house.streams)
-            async with running_frame(house.folder, [(SERVICE, service)]) as house.frame:
-                house.stub = predictions_pb2_grpc.PredictionServiceStub(house.frame.channel)
-                yield house
+            yield house
     finally:
         await bentoml.close()
+
+
+@asynccontextmanager
+async def running(house: House) -> AsyncIterator[House]:
+    """Serve the house's predictions until the block ends."""
+    async with opened(house):
+        house.streams = PredictionStreams(predict=house.answer, in_flight=house.in_flight, deadline=house.deadline)
+        service = PredictionService(engine=house.engine, batches=Batches(find=house.engine.served), streams=house.streams)
+        async with running_frame(house.folder, [(SERVICE, service)]) as house.frame:
+            house.stub = predictions_pb2_grpc.PredictionServiceStub(house.frame.channel)
+            yield house

@@ -207,6 +207,7 @@ class ColumnValues(_message.Message):
     TEXTS_FIELD_NUMBER: _builtins.int
     BOOLEANS_FIELD_NUMBER: _builtins.int
     ANY_FIELD_NUMBER: _builtins.int
+    VECTORS_FIELD_NUMBER: _builtins.int
     NULLS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def doubles(self) -> Global___DoubleValues:
@@ -229,6 +230,10 @@ class ColumnValues(_message.Message):
         """Whatever JSON can say: lists for vectors, objects."""
 
     @_builtins.property
+    def vectors(self) -> Global___VectorValues:
+        """Vectors of numbers, all of one length."""
+
+    @_builtins.property
     def nulls(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The positions, from 0 and growing, whose value is null; what stands there among the values does not count."""
 
@@ -240,13 +245,14 @@ class ColumnValues(_message.Message):
         texts: Global___TextValues | None = ...,
         booleans: Global___BooleanValues | None = ...,
         any: _struct_pb2.ListValue | None = ...,
+        vectors: Global___VectorValues | None = ...,
         nulls: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["any", b"any", "booleans", b"booleans", "doubles", b"doubles", "integers", b"integers", "kind", b"kind", "texts", b"texts"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["any", b"any", "booleans", b"booleans", "doubles", b"doubles", "integers", b"integers", "kind", b"kind", "texts", b"texts", "vectors", b"vectors"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["any", b"any", "booleans", b"booleans", "doubles", b"doubles", "integers", b"integers", "kind", b"kind", "nulls", b"nulls", "texts", b"texts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["any", b"any", "booleans", b"booleans", "doubles", b"doubles", "integers", b"integers", "kind", b"kind", "nulls", b"nulls", "texts", b"texts", "vectors", b"vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["doubles", "integers", "texts", "booleans", "any"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["doubles", "integers", "texts", "booleans", "any", "vectors"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -349,6 +355,34 @@ class BooleanValues(_message.Message):
 Global___BooleanValues: _TypeAlias = BooleanValues  # noqa: Y015
 
 @_typing.final
+class VectorValues(_message.Message):
+    """VectorValues is a list of vectors of doubles."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    LENGTH_FIELD_NUMBER: _builtins.int
+    length: _builtins.int
+    """How many numbers each of them has."""
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The vectors, one after the other."""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.float] | None = ...,
+        length: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["length", b"length", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VectorValues: _TypeAlias = VectorValues  # noqa: Y015
+
+@_typing.final
 class BatchPredictResponse(_message.Message):
     """BatchPredictResponse holds the predictions of a batch and where they came from."""
 
@@ -362,6 +396,7 @@ class BatchPredictResponse(_message.Message):
     OUTPUTS_FIELD_NUMBER: _builtins.int
     PROBABILITIES_FIELD_NUMBER: _builtins.int
     ERRORS_FIELD_NUMBER: _builtins.int
+    DEGRADED_ROWS_FIELD_NUMBER: _builtins.int
     prediction_id: _builtins.str
     """The id of the whole batch, unique; also in the server's log. The id of a row is this, a hyphen and the row's position."""
     model_name: _builtins.str
@@ -376,15 +411,21 @@ class BatchPredictResponse(_message.Message):
 
     @_builtins.property
     def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___OutputColumn]:
-        """If the request had `columns`: the model's outputs, the prediction first, one value a row. The value of a row with an error is null."""
+        """If the request had `columns`: the model's outputs, the prediction first, one value a row. The value of a row with an error is null.
+        Empty if every row has an error. Where Predict says null for a number that is infinite or none, this says what it is.
+        """
 
     @_builtins.property
     def probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """If the request had `columns` and the model gives probabilities: one a row, as `probability` of Predict; 0 for a row with an error."""
+        """If the request had `columns` and the model gives probabilities: one a row, as `probability` of Predict; NaN for a row without one."""
 
     @_builtins.property
     def errors(self) -> _containers.RepeatedCompositeFieldContainer[Global___RowError]:
-        """If the request had `columns`: the errors of the rows that have one."""
+        """If the request had `columns`: the errors of the rows that have one, in the order of the rows."""
+
+    @_builtins.property
+    def degraded_rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___DegradedRow]:
+        """If the request had `columns`: the rows for which features were missing or old, and the deployment's policy says to go on all the same."""
 
     def __init__(
         self,
@@ -397,10 +438,11 @@ class BatchPredictResponse(_message.Message):
         outputs: _abc.Iterable[Global___OutputColumn] | None = ...,
         probabilities: _abc.Iterable[_builtins.float] | None = ...,
         errors: _abc.Iterable[Global___RowError] | None = ...,
+        degraded_rows: _abc.Iterable[Global___DegradedRow] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment_id", b"deployment_id", "errors", b"errors", "model_name", b"model_name", "model_version", b"model_version", "outputs", b"outputs", "prediction_id", b"prediction_id", "probabilities", b"probabilities", "results", b"results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["degraded_rows", b"degraded_rows", "deployment_id", b"deployment_id", "errors", b"errors", "model_name", b"model_name", "model_version", b"model_version", "outputs", b"outputs", "prediction_id", b"prediction_id", "probabilities", b"probabilities", "results", b"results"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -513,6 +555,34 @@ class OutputColumn(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OutputColumn: _TypeAlias = OutputColumn  # noqa: Y015
+
+@_typing.final
+class DegradedRow(_message.Message):
+    """DegradedRow tells the features of one row that were missing or old."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROW_FIELD_NUMBER: _builtins.int
+    DEGRADED_FEATURES_FIELD_NUMBER: _builtins.int
+    row: _builtins.int
+    """The row's position, from 0."""
+    @_builtins.property
+    def degraded_features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As `degraded_features` in PredictResponse."""
+
+    def __init__(
+        self,
+        *,
+        row: _builtins.int = ...,
+        degraded_features: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["degraded_features", b"degraded_features", "row", b"row"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DegradedRow: _TypeAlias = DegradedRow  # noqa: Y015
 
 @_typing.final
 class RowError(_message.Message):

@@ -3,38 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
 
 from google.protobuf import struct_pb2
-from google.rpc import status_pb2
 
 from ml_platform.v1.deployments_pb2 import Environment
 from ml_platform.v1.predictions_pb2 import BatchPredictRequest, BatchPredictResponse, RowPrediction, RowResult
 from ml_platform_server.call import Call
-from ml_platform_server.errors import PlatformError, invalid, to_status
+from ml_platform_server.errors import PlatformError, invalid
 from ml_platform_server.serving.answers import Answer
+from ml_platform_server.serving.batch_replies import RowErrors, head
+from ml_platform_server.serving.columnar import predict_columns
 from ml_platform_server.serving.replies import reply
 from ml_platform_server.serving.router import ServedVersion
 from ml_platform_server.serving.rows import Row
 
 # Rows that are answered together. More would hold up the other calls of this process; fewer would cost more reads and runs.
 SLICE = 256
-
-
-class RowErrors:
-    """Packs the errors of rows. Rows that share an error, because a backend was down for all of them, share the work too."""
-
-    def __init__(self, request_id: str) -> None:
-        self._request_id = request_id
-        self._packed: dict[int, tuple[PlatformError, status_pb2.Status]] = {}
-
-    def status(self, error: PlatformError) -> status_pb2.Status:
-        """The error as it would travel with a call."""
-        if id(error) not in self._packed:
-            # The error is kept with its status, so that no other error takes its id over.
-            self._packed[id(error)] = (error, to_status(error, self._request_id))
-        return self._packed[id(error)][1]
 
 
 Find = Callable[[str, Environment.ValueType], Awaitable[ServedVersion]]
@@ -58,13 +43,13 @@ class Batches:
         """
         _check(request)
         served = await self._find(request.model_name, request.environment)
-        response = await predict_rows(served, request, call.request_id)
+        answer = predict_rows if request.rows else predict_columns
+        response = await answer(served, request, call)
         call.facts.update(
             model=response.model_name,
             version=response.model_version,
             prediction_id=response.prediction_id,
-            rows=len(response.results),
-            row_errors=sum(result.HasField("error") for result in response.results),
+            row_errors=len(response.errors) + sum(result.HasField("error") for result in response.results),
         )
         return response
 
@@ -72,35 +57,25 @@ class Batches:
 def _check(request: BatchPredictRequest) -> None:
     if bool(request.rows) == bool(request.columns):
         raise invalid("rows", "either rows or columns must be sent, and not both")
-    if request.columns:
-        raise invalid("columns", "is not served yet; send rows")
+    if request.columns and request.include_features:
+        raise invalid("include_features", "is for rows only; columns are answered without them")
 
 
-async def predict_rows(served: ServedVersion, request: BatchPredictRequest, request_id: str) -> BatchPredictResponse:
+async def predict_rows(served: ServedVersion, request: BatchPredictRequest, call: Call) -> BatchPredictResponse:
     """Answer the rows of a batch, each with its prediction or its error.
 
     Raises:
         PlatformError: what kept the model itself from answering.
     """
     response = head(served)
-    errors = RowErrors(request_id)
+    errors = RowErrors(call.request_id)
+    call.facts["rows"] = len(request.rows)
     for start in range(0, len(request.rows), SLICE):
         rows, outcomes = await _outcomes(served, request.rows[start : start + SLICE])
         for row, outcome in zip(rows, outcomes, strict=True):
             response.results.append(_result(served, row, outcome, errors, include_features=request.include_features))
         await asyncio.sleep(0)  # the other calls of this process have waited for this slice
     return response
-
-
-def head(served: ServedVersion) -> BatchPredictResponse:
-    """The response so far: who answers."""
-    version = served.model.version
-    return BatchPredictResponse(
-        prediction_id=uuid.uuid4().hex,
-        model_name=version.model_name,
-        model_version=version.version,
-        deployment_id=served.deployment_id,
-    )
 
 
 async def _outcomes(
@@ -111,7 +86,7 @@ async def _outcomes(
     errors: dict[int, PlatformError] = {}
     for at, inputs in enumerate(part):
         try:
-            rows.append(served.model.decode(inputs.fields))
+            rows.append(served.decode(inputs.fields))
         except PlatformError as error:
             rows.append(None)
             errors[at] = error

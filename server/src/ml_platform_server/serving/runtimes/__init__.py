@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from ml_platform_server.serving.answers import Answer
+from ml_platform_server.serving.column_answers import ColumnAnswers
+from ml_platform_server.serving.column_values import Values
 
 Rows = Sequence[Sequence[object]]
 
@@ -22,5 +24,17 @@ class Runtime(Protocol):
 
         Raises:
             PlatformError: MODEL_FAILED and whatever its backend gives.
+        """
+        ...
+
+    async def predict_columns(self, columns: Sequence[Values], rows: int) -> ColumnAnswers:
+        """Answer N rows that come as columns.
+
+        Args:
+            columns: one column of N values per column of the model, in their order, as `column_conversion.convert` gives them.
+            rows: N.
+
+        Raises:
+            PlatformError: as `predict`.
         """
         ...

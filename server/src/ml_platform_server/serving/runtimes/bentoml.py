@@ -7,13 +7,16 @@ import math
 from collections.abc import Sequence
 from datetime import datetime
 
+import numpy as np
 import structlog
 
 from ml_platform.v1 import models_pb2
 from ml_platform_server.backends.bentoml.client import BentomlBackend
 from ml_platform_server.backends.bentoml.failures import senseless
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.serving.answers import Answer, answers, probability
+from ml_platform_server.serving.answers import Answer, answers, finite, probability
+from ml_platform_server.serving.column_answers import ColumnAnswers
+from ml_platform_server.serving.column_values import Values, as_values
 from ml_platform_server.serving.columns import Column
 
 _log = structlog.get_logger(__name__)
@@ -53,6 +56,33 @@ class BentomlRuntime:
             return answers(said.outputs)
         labels = next(iter(said.outputs.values()))
         return answers(said.outputs, [probability(label, row, said.classes) for label, row in zip(labels, given, strict=True)])
+
+    async def predict_columns(self, columns: Sequence[Values], rows: int) -> ColumnAnswers:
+        """Answer N rows that come as columns.
+
+        Raises:
+            PlatformError: as `predict`.
+        """
+        sent = {column.name: _json_column(values, column) for column, values in zip(self._columns, columns, strict=True)}
+        said = await self._backend.predict(self._model_name, self._version, sent)
+        if any(len(values) != rows for values in said.outputs.values()):
+            raise senseless()
+        outputs = {name: as_values(values) for name, values in said.outputs.items()}
+        given = said.outputs.get(PROBABILITY) if said.classes is not None else None
+        if given is None:
+            return ColumnAnswers(outputs)
+        labels = next(iter(said.outputs.values()))
+        told = [probability(label, row, said.classes) for label, row in zip(labels, given, strict=True)]
+        return ColumnAnswers(outputs, np.array([math.nan if each is None else each for each in told], np.float64))
+
+
+def _json_column(values: Values, column: Column) -> list[object]:
+    if isinstance(values, np.ndarray) and values.dtype.kind != "f":
+        values = values.tolist()
+    elif isinstance(values, np.ndarray):
+        values = [finite(value) for value in values.tolist()]
+    # A tensor's row is a list, were it of a single number.
+    return [[value] if column.shape and not isinstance(value, list) else _json(value) for value in values]
 
 
 def _json(value: object) -> object:

@@ -9,7 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ml_platform_server.serving.column_values import Values
 from ml_platform_server.serving.columns import Column
+from ml_platform_server.serving.runtimes.column_feeds import stacked, tensor
 
 Array = npt.NDArray[Any]
 Feeds = dict[str, Array]
@@ -51,6 +53,10 @@ class Feeder(Protocol):
 
     def feeds(self, rows: Rows) -> Feeds:
         """The tensors by name."""
+        ...
+
+    def column_feeds(self, columns: Sequence[Values], rows: int) -> Feeds:
+        """The tensors by name, from whole columns."""
         ...
 
     def nullable(self, column: int) -> bool:
@@ -115,6 +121,9 @@ class _Stacked:
             rows = [[value[0] if isinstance(value, list) else value for value in row] for row in rows]
         return {self._tensor.name: np.array(rows, self._tensor.dtype)}
 
+    def column_feeds(self, columns: Sequence[Values], rows: int) -> Feeds:
+        return {self._tensor.name: stacked(columns, self._tensor.dtype, rows)}
+
     def nullable(self, column: int) -> bool:  # noqa: ARG002  # one tensor holds them all
         return self._tensor.nullable
 
@@ -122,11 +131,14 @@ class _Stacked:
 class _PerColumn:
     def __init__(self, places: Sequence[tuple[GraphInput, int]], columns: Sequence[Column]) -> None:
         self._tensors = [(_Tensor.of(given), at) for given, at in places]
-        for tensor, at in self._tensors:
-            tensor.accept(columns[at])
+        for each, at in self._tensors:
+            each.accept(columns[at])
 
     def feeds(self, rows: Rows) -> Feeds:
         return {tensor.name: _shaped(tensor, [row[at] for row in rows]) for tensor, at in self._tensors}
+
+    def column_feeds(self, columns: Sequence[Values], rows: int) -> Feeds:  # noqa: ARG002  # columns know their lengths
+        return {each.name: tensor(columns[at], each.dtype, each.tail) for each, at in self._tensors}
 
     def nullable(self, column: int) -> bool:
         return all(tensor.nullable for tensor, at in self._tensors if at == column)

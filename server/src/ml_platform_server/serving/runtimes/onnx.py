@@ -14,6 +14,8 @@ from ml_platform.v1 import errors_pb2
 from ml_platform_server.backends.blocking import BlockingPool
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.serving.answers import Answer, answers
+from ml_platform_server.serving.column_answers import ColumnAnswers, joined
+from ml_platform_server.serving.column_values import Values
 from ml_platform_server.serving.columns import Column
 from ml_platform_server.serving.runtimes.feeds import Feeder, MisfitError, Rows, feeder
 from ml_platform_server.serving.runtimes.outputs import OutputReader
@@ -55,6 +57,30 @@ class OnnxRuntime:
         if len(rows) * self._row_seconds < INLINE_SECONDS:
             return self._predict(rows)
         return await self._pool.run(self._predict, rows)
+
+    async def predict_columns(self, columns: Sequence[Values], rows: int) -> ColumnAnswers:
+        """Answer N rows that come as columns, in the signature's order.
+
+        Raises:
+            PlatformError: as `predict`.
+        """
+        if rows * self._row_seconds < INLINE_SECONDS:
+            return self._predict_columns(columns, rows)
+        return await self._pool.run(self._predict_columns, columns, rows)
+
+    def _predict_columns(self, columns: Sequence[Values], rows: int) -> ColumnAnswers:
+        if self._one_at_a_time and rows > 1:
+            parts = [self._predict_columns([column[at : at + 1] for column in columns], 1) for at in range(rows)]
+            return joined(parts)
+        started = time.perf_counter()
+        try:
+            found = self._session.run(None, self._feeder.column_feeds(columns, rows))
+            answers = self._outputs.read_columns(found, rows)
+        except Exception as error:  # ONNX Runtime's errors and NumPy's have no common class
+            _log.warning("onnx_run_failed", error=repr(error)[:500], rows=rows)
+            raise failed("The model failed on these inputs.") from error
+        self._row_seconds += NEWEST * ((time.perf_counter() - started) / rows - self._row_seconds)
+        return answers
 
     def _predict(self, rows: Rows) -> list[Answer]:
         started = time.perf_counter()

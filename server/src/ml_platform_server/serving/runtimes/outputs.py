@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
 import numpy as np
 
 from ml_platform_server.serving.answers import finite, probability
+from ml_platform_server.serving.column_answers import ColumnAnswers, likeliest
+from ml_platform_server.serving.column_values import Values
 
 MATRIX = 2
 
@@ -35,6 +38,18 @@ class OutputReader:
         labels = outputs[self._names[0]]
         return outputs, [probability(label, given) for label, given in zip(labels, outputs[self._names[at]], strict=True)]
 
+    def read_columns(self, found: Sequence[object], rows: int) -> ColumnAnswers:
+        """The outputs by name as whole columns, and the rows' probabilities if the graph is a classifier that gives them."""
+        outputs = {name: _column(output, rows) for name, output in zip(self._names, found, strict=True)}
+        if self._probabilities is None:
+            return ColumnAnswers(outputs)
+        labels, given = outputs[self._names[0]], outputs[self._names[self._probabilities]]
+        if isinstance(given, np.ndarray):
+            return ColumnAnswers(outputs, likeliest(labels, given))
+        named = labels.tolist() if isinstance(labels, np.ndarray) else labels
+        told = [probability(label, each) for label, each in zip(named, given, strict=True)]
+        return ColumnAnswers(outputs, np.array([math.nan if each is None else each for each in told], np.float64))
+
 
 def _probabilities_at(outputs: Sequence[GraphOutput]) -> int | None:
     """The position of the class probabilities of a graph whose first output is a label."""
@@ -57,14 +72,24 @@ def _per_row(output: object, rows: int) -> list[object]:
 
 
 def _array_per_row(array: np.ndarray[Any, np.dtype[Any]], rows: int) -> list[object]:
+    array = _squeezed(array, rows)
+    plain = cast(list[object], array.tolist())
+    return plain if array.dtype.kind != "f" or np.isfinite(array).all() else [finite(value) for value in plain]
+
+
+def _squeezed(array: np.ndarray[Any, np.dtype[Any]], rows: int) -> np.ndarray[Any, np.dtype[Any]]:
     if array.ndim == 0 and rows == 1:
         array = array.reshape(1)
     if array.ndim == 0 or array.shape[0] != rows:
         raise ValueError(f"an output of shape {array.shape} for {rows} rows")
-    if array.ndim == MATRIX and array.shape[1] == 1:
-        array = array.reshape(rows)
-    plain = cast(list[object], array.tolist())
-    return plain if array.dtype.kind != "f" or np.isfinite(array).all() else [finite(value) for value in plain]
+    return array.reshape(rows) if array.ndim == MATRIX and array.shape[1] == 1 else array
+
+
+def _column(output: object, rows: int) -> Values:
+    """One value a row, as an array where it is numbers."""
+    if isinstance(output, np.ndarray) and output.dtype.kind in "fiub":
+        return _squeezed(output, rows)
+    return _per_row(output, rows)
 
 
 def _entry(item: object) -> object:

@@ -1,0 +1,81 @@
+"""What a model says of many rows, as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ml_platform_server.serving.answers import TOLERANCE
+from ml_platform_server.serving.column_values import Array, Values
+
+_MATRIX = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnAnswers:
+    """A model's outputs by name, the prediction first, and its probabilities, NaN where a row has none; None if it gives none."""
+
+    outputs: Mapping[str, Values]
+    probabilities: Array | None = None
+
+
+class Outputs:
+    """The outputs of a batch, put together from those of its parts."""
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+        self._parts: list[tuple[Array, ColumnAnswers]] = []
+
+    def add(self, rows: Array, answers: ColumnAnswers) -> None:
+        """Take the answers for the rows at these positions."""
+        self._parts.append((rows, answers))
+
+    def columns(self) -> dict[str, Values]:
+        """Every output by name, one value a row."""
+        names = self._parts[0][1].outputs if self._parts else ()
+        return {name: self._joined([(rows, answers.outputs[name]) for rows, answers in self._parts]) for name in names}
+
+    def probabilities(self) -> Array | None:
+        """One probability a row, or None if the model gives none."""
+        if not self._parts or any(answers.probabilities is None for _, answers in self._parts):
+            return None
+        found = np.full(self._rows, np.nan)
+        for rows, answers in self._parts:
+            found[rows] = answers.probabilities
+        return found
+
+    def _joined(self, parts: list[tuple[Array, Values]]) -> Values:
+        if len(parts) == 1 and len(parts[0][0]) == self._rows:
+            return parts[0][1]
+        arrays = [values for _, values in parts if isinstance(values, np.ndarray)]
+        if len(arrays) == len(parts) and len({(array.shape[1:], array.dtype) for array in arrays}) == 1:
+            whole: Array = np.zeros((self._rows, *arrays[0].shape[1:]), arrays[0].dtype)
+            for rows, values in parts:
+                whole[rows] = values
+            return whole
+        things: list[Any] = [None] * self._rows
+        for rows, values in parts:
+            for row, thing in zip(rows.tolist(), values.tolist() if isinstance(values, np.ndarray) else values, strict=True):
+                things[row] = thing
+        return things
+
+
+def likeliest(labels: Values, given: Array) -> Array:
+    """Each row's one probability, out of a row of them: what `answers.probability` does, for all rows at once."""
+    if given.ndim != _MATRIX or given.shape[1] < _MATRIX or (isinstance(labels, np.ndarray) and labels.ndim > 1):
+        return np.full(len(given), np.nan)
+    given = given.astype(np.float64, copy=False)
+    sensible = ((given >= 0) & (given <= 1)).all(axis=1) & (np.abs(given.sum(axis=1) - 1) <= TOLERANCE)
+    told = given[:, 1] if given.shape[1] == _MATRIX else given.max(axis=1)
+    return np.where(sensible, told, np.nan)
+
+
+def joined(parts: Sequence[ColumnAnswers]) -> ColumnAnswers:
+    """The answers for single rows, one after the other, as those of all of them."""
+    whole = Outputs(len(parts))
+    for row, answers in enumerate(parts):
+        whole.add(np.array([row]), answers)
+    return ColumnAnswers(whole.columns(), whole.probabilities())

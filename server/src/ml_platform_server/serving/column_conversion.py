@@ -1,0 +1,162 @@
+"""Turns whole columns of sent or stored values into a model's columns: what `Column.convert` does, to many values at once.
+
+Only what is usual is done at once. Every other value goes through `Column.convert` itself, so both ways agree, in what they
+refuse too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ml_platform_server.serving.column_values import Array, Sent, Values
+from ml_platform_server.serving.columns import LARGEST_FLOAT, Column, Unsuitable
+from ml_platform_server.values import EXACT
+
+NULL = "must not be null"
+
+
+@dataclass(slots=True)
+class Converted:
+    """A column in the model's type. `bad` says, by position, what is wrong; what `values` has there does not count."""
+
+    values: Values
+    bad: dict[int, str] = field(default_factory=dict)
+
+
+def convert(column: Column, sent: Sent) -> Converted:
+    """Turn a column into the type of a model's column. Nulls become NaN or None where the column takes them."""
+    converted = _arrays(column, sent) if isinstance(sent.values, np.ndarray) else None
+    if converted is None:
+        return _texts(column, sent) or _singly(column, sent)
+    if sent.nulls.size:
+        if column.required:
+            converted.bad.update(dict.fromkeys(sent.nulls.tolist(), NULL))
+        else:
+            converted.values = with_nulls(converted.values, sent.nulls.tolist())
+    return converted
+
+
+def with_nulls(values: Values, nulls: list[int]) -> Values:
+    """The same values with nulls at these positions."""
+    if isinstance(values, np.ndarray) and values.dtype.kind == "f":
+        values = values.copy()
+        values[nulls] = np.nan
+        return values
+    things: list[Any] = values.tolist() if isinstance(values, np.ndarray) else values
+    for at in nulls:
+        things[at] = None
+    return things
+
+
+def kind_of(column: Column) -> str:
+    """What the elements of a column are, in the words of MLflow's columns; "" if neither single values nor vectors."""
+    if not column.type.startswith("tensor("):
+        return column.type if column.type in _AT_ONCE or column.type == "string" else ""
+    if len(column.shape) > 1:
+        return ""
+    element = column.type.removeprefix("tensor(").removesuffix(")")
+    if element.startswith("float"):
+        return "float" if element == "float32" else "double"
+    if element.startswith(("int", "uint")):
+        return "long"
+    return "boolean" if element.startswith("bool") else "string"
+
+
+def _arrays(column: Column, sent: Sent) -> Converted | None:
+    """The conversion of numbers at once; None where it has to be done singly."""
+    array = sent.values
+    assert isinstance(array, np.ndarray)  # noqa: S101  # the caller looked
+    fits = column.shape in ((), (1,)) if array.ndim == 1 else column.shape in ((-1,), array.shape[1:])
+    at_once = _AT_ONCE.get(kind_of(column))
+    found = at_once(array) if at_once and fits else None
+    if found is None:
+        return None
+    values, good = found
+    converted = Converted(values)
+    if not good.all():
+        rows = good if good.ndim == 1 else good.all(axis=1)
+        absent = set(sent.nulls.tolist())
+        for at in np.flatnonzero(~rows).tolist():
+            if at not in absent:
+                converted.bad[at] = _refusal(column, array[at].tolist())
+    return converted
+
+
+def _refusal(column: Column, value: object) -> str:
+    try:
+        column.convert(value)
+    except Unsuitable as error:
+        return str(error)
+    raise AssertionError(f"{column.type} takes one by one what it refuses at once")
+
+
+def _texts(column: Column, sent: Sent) -> Converted | None:
+    if kind_of(column) != "string" or column.shape or sent.nulls.size or not all(type(text) is str for text in sent.values):
+        return None
+    return Converted(list(sent.values))
+
+
+def _singly(column: Column, sent: Sent) -> Converted:
+    converted = Converted([])
+    assert isinstance(converted.values, list)  # noqa: S101  # it was made here
+    for at, thing in enumerate(sent.plain()):
+        value = None
+        if thing is None:
+            if column.required:
+                converted.bad[at] = NULL
+        else:
+            try:
+                value = column.convert(thing)
+            except Unsuitable as error:
+                converted.bad[at] = str(error)
+        converted.values.append(value)
+    return converted
+
+
+# Each takes an array of doubles, whole numbers or truth values and gives the values and which of them are good; None if the kinds
+# do not go together at all.
+
+
+def _double(array: Array) -> tuple[Array, Array] | None:
+    return None if array.dtype.kind == "b" else (array.astype(np.float64, copy=False), _ALL_GOOD)
+
+
+def _float(array: Array) -> tuple[Array, Array] | None:
+    if array.dtype.kind == "b":
+        return None
+    values = array.astype(np.float64, copy=False)
+    return values, ~(np.abs(values) > LARGEST_FLOAT) | np.isinf(values)
+
+
+def _long(array: Array) -> tuple[Array, Array] | None:
+    return _whole(array, np.int64)
+
+
+def _integer(array: Array) -> tuple[Array, Array] | None:
+    return _whole(array, np.int32)
+
+
+def _whole(array: Array, dtype: type[np.signedinteger[Any]]) -> tuple[Array, Array] | None:
+    if array.dtype.kind == "b":
+        return None
+    good = _ALL_GOOD
+    if array.dtype.kind == "f":
+        good = (np.abs(array) <= EXACT) & (np.floor(array) == array)
+        array = np.where(good, array, 0).astype(np.int64)
+    if dtype is np.int32:
+        limits = np.iinfo(dtype)
+        good = good & (array >= limits.min) & (array <= limits.max)
+    return array, good
+
+
+def _boolean(array: Array) -> tuple[Array, Array] | None:
+    if array.dtype.kind == "b":
+        return array, _ALL_GOOD
+    return array == 1, (array == 0) | (array == 1)
+
+
+_ALL_GOOD: Array = np.ones(1, np.bool_)
+_AT_ONCE = {"double": _double, "float": _float, "long": _long, "integer": _integer, "boolean": _boolean}

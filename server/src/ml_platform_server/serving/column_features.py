@@ -1,0 +1,177 @@
+"""Completes columns: each entity among the join keys is looked up once, and its features go to all the rows that name it.
+
+What is usual is done for whole columns at once. An entity with anything unusual about it (a key that is null or of another type,
+a feature that is missing, old, or not of its column's type) goes through the enrichment of rows, so both ways agree in what they
+make of it, in their errors too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from google.protobuf import struct_pb2
+
+from ml_platform.v1 import deployments_pb2, features_pb2
+from ml_platform_server.backends.feast.online import Cell
+from ml_platform_server.errors import PlatformError
+from ml_platform_server.serving.bindings import Binding
+from ml_platform_server.serving.column_conversion import convert
+from ml_platform_server.serving.column_entities import Entities
+from ml_platform_server.serving.column_values import Sent, Values, gathered
+from ml_platform_server.serving.columns import Column
+from ml_platform_server.serving.policies import Policy
+from ml_platform_server.serving.rows import Row
+from ml_platform_server.values import to_value
+
+Read = Callable[[Binding, Sequence[Mapping[str, object]]], Awaitable[list[list[Cell]]]]
+Enrich = Callable[[Sequence[Row]], Awaitable[Sequence[PlatformError | None]]]
+
+
+@dataclass(slots=True)
+class Completed:
+    """What the feature store gave for a batch: the values by the column's position, and the rows that are to have errors."""
+
+    values: dict[int, Values]
+    errors: dict[int, PlatformError] = field(default_factory=dict)
+    degraded: dict[int, Sequence[str]] = field(default_factory=dict)
+
+
+class ColumnFeatures:
+    """The completion of batches for one model.
+
+    Args:
+        columns: the model's.
+        read: reads a binding's features for many entities.
+        enrich: completes rows one by one, and knows what is wrong with them.
+        policy: the deployment's.
+    """
+
+    def __init__(self, *, columns: Sequence[Column], read: Read, enrich: Enrich, policy: Policy) -> None:
+        self._columns = columns
+        self._read = read
+        self._enrich = enrich
+        self._policy = policy
+
+    async def complete(self, sent: Mapping[str, Sent], rows: int, missing: Sequence[int], binding: Binding | None) -> Completed:
+        """Find the columns that were not sent.
+
+        Args:
+            sent: the batch, or the part of it that is in hand, by the columns' names.
+            rows: how many rows it has.
+            missing: the positions of the model's columns that are not in it, under any name.
+            binding: which of them the feature store supplies; None if that is not known, or if it supplies none.
+        """
+        keys = [key for key in binding.plan.join_keys if key.name in sent] if binding else []
+        entities = Entities(keys, [sent[key.name] for key in keys], rows)
+        read: dict[int, Values] = {}
+        unusual: Sequence[int] = range(entities.count)
+        if binding and len(keys) == len(binding.plan.join_keys) and self._readable(missing, binding):
+            unusual, read = await self._features(binding, entities, missing)
+        if not unusual:
+            return Completed({column: entities.spread(read[column]) for column in missing})
+        return await self._singly(entities, missing, unusual, read)
+
+    def _readable(self, missing: Sequence[int], binding: Binding) -> bool:
+        """Whether a read of the feature store can complete a row at all."""
+        others = [column for column in missing if column not in binding.features]
+        return len(others) < len(missing) and not any(self._columns[column].required for column in others)
+
+    async def _features(
+        self, binding: Binding, entities: Entities, missing: Sequence[int]
+    ) -> tuple[Sequence[int], dict[int, Values]]:
+        """Read the features of the usual entities. Gives the positions of the others, and each column, one value an entity."""
+        unusual = entities.unusual()
+        if len(unusual) == entities.count:
+            return unusual, {}
+        usual = [at for at in range(entities.count) if at not in unusual] if unusual else range(entities.count)
+        try:
+            cells = await self._read(binding, entities.named(usual))
+        except PlatformError:
+            return range(entities.count), {}
+        found: dict[int, Values] = {}
+        for column in missing:
+            place = binding.features.get(column)
+            if place is None:
+                found[column] = [None] * entities.count
+                continue
+            values, doubtful = self._column(column, [row[place] for row in cells])
+            unusual.update(usual[at] for at in doubtful)
+            found[column] = values if len(usual) == entities.count else _placed(values, usual, entities.count)
+        return sorted(unusual), found
+
+    def _column(self, column: int, cells: Sequence[Cell]) -> tuple[Values, set[int]]:
+        """One column of what was read, and the positions of the cells for which that is not all there is to it."""
+        fitting = self._fitting(column)
+        statuses = [cell.status for cell in cells]
+        doubtful = set() if fitting.issuperset(statuses) else {at for at, one in enumerate(statuses) if one not in fitting}
+        converted = convert(self._columns[column], gathered([cell.value for cell in cells]))
+        doubtful.update(converted.bad)
+        return converted.values, doubtful
+
+    def _fitting(self, column: int) -> set[int]:
+        """The statuses under which the policy lets a column have what was read, or null, without further ado."""
+        policy = self._policy
+        fitting = {int(features_pb2.FEATURE_STATUS_PRESENT)}
+        if policy.stale == deployments_pb2.STALE_FEATURES_USE:
+            fitting.add(features_pb2.FEATURE_STATUS_OUTSIDE_MAX_AGE)
+        if policy.missing == deployments_pb2.MISSING_FEATURES_NULL_OR_FAIL and column not in policy.defaults:
+            fitting.update((features_pb2.FEATURE_STATUS_NOT_FOUND, features_pb2.FEATURE_STATUS_NULL_VALUE))
+        return fitting
+
+    async def _singly(
+        self, entities: Entities, missing: Sequence[int], unusual: Sequence[int], read: Mapping[int, Values]
+    ) -> Completed:
+        """Complete the entities with anything unusual as if each were a row."""
+        whole = {column: _listed(read.get(column), entities.count) for column in missing}
+        rows = [self._row(entity, missing) for entity in entities.named(unusual)]
+        errors: dict[int, PlatformError] = {}
+        degraded: dict[int, Sequence[str]] = {}
+        for at, row, error in zip(unusual, rows, await self._enrich(rows), strict=True):
+            if error is not None:
+                errors[at] = error
+            elif row.degraded:
+                degraded[at] = row.degraded
+            for column, values in whole.items():
+                values[at] = row.values[column] if error is None else None
+        return Completed(
+            {column: entities.spread(_typed(values, errors)) for column, values in whole.items()},
+            entities.spread_some(errors),
+            entities.spread_some(degraded),
+        )
+
+    def _row(self, entity: Mapping[str, object], missing: Sequence[int]) -> Row:
+        fields = {name: _value(value) for name, value in entity.items()}
+        return Row(fields, [None] * len(self._columns), list(missing), policy=self._policy)
+
+
+def _value(value: object) -> struct_pb2.Value:
+    """A key as a request would bring it, NaN and infinity too."""
+    return struct_pb2.Value(number_value=value) if isinstance(value, float) else to_value(value)
+
+
+def _typed(values: list[object], errors: Mapping[int, PlatformError]) -> Values:
+    """An entity's values as an array where they are numbers. What an entity with an error has does not count."""
+    sent = gathered(values)
+    if isinstance(sent.values, np.ndarray):
+        if sent.values.dtype.kind == "f":
+            sent.values[sent.nulls] = np.nan
+            return sent.values
+        if all(at in errors for at in sent.nulls.tolist()):
+            return sent.values
+    return values
+
+
+def _listed(values: Values | None, count: int) -> list[object]:
+    if values is None:
+        return [None] * count
+    return values.tolist() if isinstance(values, np.ndarray) else list(values)
+
+
+def _placed(values: Values, places: Sequence[int], count: int) -> list[object]:
+    """The values at their places among `count`, and None elsewhere."""
+    found: list[object] = [None] * count
+    for at, value in zip(places, _listed(values, len(places)), strict=True):
+        found[at] = value
+    return found
