@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import psutil
@@ -24,6 +24,10 @@ class Bench:
     def pair(self) -> Pair:
         """The echo and Predict."""
         return pair.start(self.stack)
+
+    def renew(self) -> None:
+        """See the server's processes anew, after it was started again."""
+        self.pair = replace(self.pair, server=self.stack.tree("server"))
 
     @property
     def valkey(self) -> list[psutil.Process]:

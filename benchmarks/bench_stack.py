@@ -83,10 +83,9 @@ class BenchStack:
         """Let a version answer in production, as a deployment that passed its checks would."""
         asyncio.run(deployments.activate_once(self.store_url, model, version, bentoml=bentoml))
 
-    def start(self, name: str) -> float:
+    def start(self, name: str, *, on: frozenset[int] = cores.SERVER) -> float:
         """Start the server or BentoML; gives the seconds until it was ready."""
         service = _described(self.layout)[name]
-        on = cores.SERVER if name == "server" else cores.LOAD
         return self.run(name, service.command, service.probe, environment=service.environment(), folder=service.folder, on=on)
 
     def run(

@@ -30,12 +30,15 @@ SAMPLE_ROWS = 1024
 
 @dataclass(frozen=True)
 class Facts:
-    """What was made. `rows` hold all that the model takes, `keys` the users they belong to; `sent` names what a caller sends."""
+    """What was made. `rows` hold all that the model takes, `keys` the users they belong to; `sent` names what a caller sends.
+
+    `columns` gives the kind of each thing that the model takes, as a letter of NumPy's.
+    """
 
     folder: str
     versions: dict[str, list[int]]
     sent: list[str]
-    columns: list[str]
+    columns: dict[str, str]
     keys: list[str]
     rows: list[dict[str, Any]]
 
@@ -78,7 +81,7 @@ def main(folder: Path) -> None:
         folder=str(folder),
         versions=versions,
         sent=sent,
-        columns=list(training.columns),
+        columns={str(name): kind.kind for name, kind in training.dtypes.items()},
         keys=list(keys.head(SAMPLE_ROWS)),
         rows=json.loads(sample.to_json(orient="records")),
     )

@@ -15,7 +15,12 @@ from deploy.local.state import write_private
 
 def write(path: Path, messages: Iterable[Message]) -> Path:
     """Write messages that ghz sends one after another, over and over."""
-    path.write_bytes(b"".join(_varint(len(content)) + content for content in (each.SerializeToString() for each in messages)))
+    return write_raw(path, [each.SerializeToString() for each in messages])
+
+
+def write_raw(path: Path, requests: Iterable[bytes]) -> Path:
+    """Write requests that are bytes already."""
+    path.write_bytes(b"".join(_varint(len(each)) + each for each in requests))
     return path
 
 

@@ -6,11 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.bench import Bench
-from benchmarks.parts import curve, goals, open_loop
+from benchmarks.parts import batch, bentoml, curve, goals, open_loop, swap, worker
 
 ALL: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "curve": curve.measure,
     "open_loop": open_loop.measure,
+    "batch": batch.measure,
+    "bentoml": bentoml.measure,
+    "swap": swap.measure,
+    "worker": worker.measure,
     "burst": goals.burst,
     "steady": goals.steady,
 }
