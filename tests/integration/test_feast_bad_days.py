@@ -35,13 +35,14 @@ class TestBadDays:
         await backend.open()
         views, online = FeatureViews(backend=backend), OnlineFeatures(backend=backend)
         name = (await views.register(user_view())).name
+        row = {"user_id": "a", "total": 9, "average": None}
         begun = time.monotonic()
-        for call in (backend.probe(), online.get(asked(["a"], [name])), views.push(pushed(name, {"user_id": "a"}))):
+        for call in (backend.probe(), online.get(asked(["a"], [name])), views.push(pushed(name, row))):
             with refused("BACKEND_UNAVAILABLE"):
                 await call
         assert time.monotonic() - begun < 5.0
         with running(valkey_command(port, tmp_path), log=tmp_path / "valkey.log", ready=lambda: accepts(port)):
-            await views.push(pushed(name, {"user_id": "a", "total": 9}))
+            await views.push(pushed(name, row))
             assert told(await online.get(asked(["a"], [f"{name}:total"]))) == [[(9.0, PRESENT)]]
             await backend.probe()
         await backend.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from google.protobuf import json_format
 
@@ -17,7 +19,12 @@ class TestPushingAndReading:
     async def test_pushed_values_are_read_with_their_status_and_time(self, views: FeatureViews, online: OnlineFeatures) -> None:
         """Fresh, empty, unknown and stale ones are told apart, in the order asked for."""
         name = (await views.register(user_view())).name
-        assert await views.push(pushed(name, {"user_id": "a", "total": 3, "average": 0.5}, {"user_id": "b", "total": None})) == 2
+        assert (
+            await views.push(
+                pushed(name, {"user_id": "a", "total": 3, "average": 0.5}, {"user_id": "b", "total": None, "average": None})
+            )
+            == 2
+        )
         assert await views.push(pushed(name, {"user_id": "c", "total": 1, "average": 2}, at="2024-01-01T00:00:00Z")) == 1
         response = await online.get(asked(["c", "b", "nobody", "a"], [f"{name}:average", f"{name}:total"]))
         assert told(response) == [
@@ -74,7 +81,7 @@ class TestPushingAndReading:
         """A number in JSON is a double; a key that is an integer is found all the same."""
         view = user_view(entities=[{"name": "numbered", "join_key": "user_number", "value_type": "VALUE_TYPE_INT64"}])
         await views.register(view)
-        await views.push(pushed(view.name, {"user_number": 7, "total": 1}))
+        await views.push(pushed(view.name, {"user_number": 7, "total": 1, "average": None}))
         response = await online.get(asked([{"user_number": key}, str(key).removesuffix(".0")], [f"{view.name}:total"]))
         assert told(response) == [[(1.0, PRESENT)], [(1.0, PRESENT)]]
         assert response.vectors[0].keys["user_number"] == 7
@@ -96,10 +103,33 @@ class TestPushingAndReading:
         """The rows before it are not written either."""
         name = (await views.register(user_view())).name
         with refused(reason) as error:
-            await views.push(pushed(name, {"user_id": "first", "total": 1}, row))
+            await views.push(pushed(name, {"user_id": "first", "total": 1, "average": 1}, row))
         if error.value.violations:
             assert error.value.violations[0].field.startswith("rows[1]")
         assert told(await online.get(asked(["first"], [f"{name}:total"]))) == [[(None, UNKNOWN)]]
+
+    async def test_a_row_that_leaves_features_out_is_refused(self, views: FeatureViews, online: OnlineFeatures) -> None:
+        """They would look missing; null says so where that is meant. The store keeps what it has."""
+        name = (await views.register(user_view())).name
+        whole = {"user_id": "a", "total": 1, "average": 0.5}
+        await views.push(pushed(name, whole))
+        with refused("INVALID_FIELDS") as error:
+            await views.push(pushed(name, whole, {"user_id": "a", "total": 2}, {"user_id": "a"}))
+        assert [(violation.field, violation.description) for violation in error.value.violations] == [
+            ("rows[1].values", "lacks average"),
+            ("rows[2].values", "lacks total, average"),
+        ]
+        assert told(await online.get(asked(["a"], [name]))) == [[(1.0, PRESENT), (0.5, PRESENT)]]
+
+    async def test_a_time_far_ahead_is_refused(self, views: FeatureViews) -> None:
+        """After it the store would drop every true value as older; clocks may differ by a day all the same."""
+        name = (await views.register(user_view())).name
+        row = {"user_id": "a", "total": 1, "average": 1}
+        soon, late = (datetime.now(UTC) + timedelta(hours=hours) for hours in (23, 25))
+        assert await views.push(pushed(name, row, at=soon.isoformat())) == 1
+        with refused("INVALID_FIELDS") as error:
+            await views.push(pushed(name, row, at=late.isoformat()))
+        assert error.value.violations[0].field == "rows[0].event_time"
 
     async def test_pushing_to_an_unknown_view_is_refused(self, views: FeatureViews) -> None:
         """By its name."""

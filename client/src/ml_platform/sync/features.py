@@ -175,14 +175,14 @@ class Features:
 
         Args:
             feature_view: the view to write to.
-            rows: one mapping, a list of mappings, or a DataFrame, with every join key and every feature by name. A feature left
-                out or missing (None, NaN) is written as missing.
+            rows: one mapping, a list of mappings, or a DataFrame, with every join key and every feature by name. None and NaN are
+                written as missing.
             timestamp_field: the name under which a row holds the time its values became true; a row without it is of now.
             request_id: makes a repeat of this call harmless.
 
         Raises:
             NotFound: there is no such view or feature.
-            InvalidArgument: a key is missing, or a value does not fit its type.
+            InvalidArgument: a key or a feature is left out, a value does not fit its type, or a time lies more than a day ahead.
 
         Example:
             >>> platform.push_features("user_features", {"user_id": "user_1", "total_transactions": 43})

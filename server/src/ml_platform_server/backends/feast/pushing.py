@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 
 from feast import FeatureStore, FeatureView
 from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 
-from ml_platform.v1 import features_pb2
+from ml_platform.v1 import errors_pb2, features_pb2
 from ml_platform_server.backends.feast import failures, keys, registering
 from ml_platform_server.backends.feast.keys import Column
 from ml_platform_server.backends.feast.types import to_feast
-from ml_platform_server.errors import invalid
+from ml_platform_server.errors import PlatformError, Violation, invalid
 from ml_platform_server.values import plain_fields
 
+# Clocks differ; a time further ahead is a mistake, after which the store would drop every true value as older.
+AHEAD = timedelta(days=1)
+# Nobody corrects more at once.
+MOST_VIOLATIONS = 50
 FeastRow = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
 
 
@@ -27,7 +31,7 @@ def push(store: FeatureStore, request: features_pb2.PushFeaturesRequest) -> int:
     float, and drop a row whose features are all missing.
 
     Raises:
-        PlatformError: FEATURE_VIEW_NOT_FOUND, FEATURE_NOT_FOUND, ENTITY_MISMATCH, FEATURE_VALUE_INVALID.
+        PlatformError: FEATURE_VIEW_NOT_FOUND, FEATURE_NOT_FOUND, ENTITY_MISMATCH, FEATURE_VALUE_INVALID, INVALID_FIELDS.
     """
     message = registering.find(store, request.feature_view)
     view = store.registry.get_any_feature_view(request.feature_view, store.project, allow_cache=True)
@@ -35,8 +39,34 @@ def push(store: FeatureStore, request: features_pb2.PushFeaturesRequest) -> int:
         raise invalid("feature_view", "this view is computed on demand, so it holds no values")
     now = datetime.now(UTC)
     rows = [_row(message, row, f"rows[{index}]", now) for index, row in enumerate(request.rows)]
+    _check_rows(message, request.rows, now)
     store.provider.online_write_batch(store.config, view, rows, None)
     return len(rows)
+
+
+def _check_rows(view: features_pb2.FeatureView, rows: Sequence[features_pb2.FeatureRow], now: datetime) -> None:
+    """Refuse rows that would make features look missing, or newer than anything that comes after them.
+
+    The store keeps one time for all features of a row, so what is left out cannot keep its value and its age.
+    """
+    names = [feature.name for feature in view.features]
+    latest = now + AHEAD
+    violations: list[Violation] = []
+    for index, row in enumerate(rows):
+        absent = [name for name in names if name not in row.values.fields]
+        if absent:
+            violations.append(Violation(f"rows[{index}].values", f"lacks {', '.join(absent)}"))
+        if row.event_time.ToDatetime(UTC) > latest:
+            violations.append(Violation(f"rows[{index}].event_time", "lies more than a day ahead"))
+        if len(violations) >= MOST_VIOLATIONS:
+            break
+    if violations:
+        raise PlatformError(
+            errors_pb2.ERROR_REASON_INVALID_FIELDS,
+            "; ".join(f"{violation.field} {violation.description}" for violation in violations[:3]) + ".",
+            remedy="Send every feature of the view in each row, null for one without a value, and times that have been.",
+            violations=violations,
+        )
 
 
 def _row(view: features_pb2.FeatureView, row: features_pb2.FeatureRow, where: str, now: datetime) -> FeastRow:
