@@ -13,6 +13,7 @@ import structlog
 from ml_platform_server.grpc_server import GrpcServer, StartError
 from ml_platform_server.observability.collectors import registry_of
 from ml_platform_server.observability.exposition import MetricsServer, pages_of
+from ml_platform_server.observability.tracing import Tracing, TracingError, from_settings
 from ml_platform_server.offers import PREDICTIONS, offered, parts_for
 from ml_platform_server.parts import Parts
 from ml_platform_server.settings import Settings
@@ -79,6 +80,7 @@ async def build(settings: Settings, *, place: Place | None = None) -> AsyncItera
             await _take_port(stack, grpc_server)
         verify, calls = parts.keys.verify, parts.calls
         services = [(offer.service, offer.servicer(parts)) for offer in offers]
+        tracing = _tracing(settings, stack)
         _ = parts.prober
         await parts.open(stack)
         ready = asyncio.Event()
@@ -90,8 +92,25 @@ async def build(settings: Settings, *, place: Place | None = None) -> AsyncItera
             await _take_port(stack, grpc_server)
         # Closed before everything that its calls need.
         stack.push_async_callback(grpc_server.close)
-        await grpc_server.serve(services, verify=verify, calls=calls, health_servicer=parts.health)
+        await grpc_server.serve(
+            services,
+            verify=verify,
+            calls=calls,
+            health_servicer=parts.health,
+            metrics=None if settings.server.metrics_port is None else parts.call_metrics,
+            tracing=tracing,
+        )
         yield Server(grpc_server=grpc_server, parts=parts, ready=ready)
+
+
+def _tracing(settings: Settings, stack: AsyncExitStack) -> Tracing | None:
+    try:
+        tracing = from_settings(settings.tracing)
+    except TracingError as error:
+        raise StartError(str(error)) from None
+    if tracing is not None:
+        stack.push_async_callback(tracing.close)
+    return tracing
 
 
 async def _take_port(stack: AsyncExitStack, grpc_server: GrpcServer) -> None:

@@ -17,9 +17,13 @@ from ml_platform_server.interceptors.chain import Chain
 from ml_platform_server.interceptors.deadline import Deadline
 from ml_platform_server.interceptors.errors import Errors
 from ml_platform_server.interceptors.idempotency import Idempotency
+from ml_platform_server.interceptors.metrics import Metrics
 from ml_platform_server.interceptors.request_id import RequestId
 from ml_platform_server.interceptors.shutdown import Shutdown
+from ml_platform_server.interceptors.tracing import Traces
 from ml_platform_server.interceptors.validation import Validation
+from ml_platform_server.observability.recorders import CallMetrics
+from ml_platform_server.observability.tracing import Tracing
 from ml_platform_server.reflection import ReflectedPool
 from ml_platform_server.services.registry import register, register_fallback
 from ml_platform_server.settings import ServerSettings
@@ -68,6 +72,8 @@ class GrpcServer:
         verify: Verify,
         calls: DoneCalls,
         health_servicer: health.aio.HealthServicer,
+        metrics: CallMetrics | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         """Begin to answer.
 
@@ -76,9 +82,12 @@ class GrpcServer:
             verify: finds out whose key it is.
             calls: keeps the answers to mutating calls.
             health_servicer: the standard health service, which somebody else keeps up to date.
+            metrics: counts the calls.
+            tracing: traces some of them.
         """
         self._idempotency = Idempotency(calls=calls)
-        told = (RequestId(), AccessLog(), Errors(), self._shutdown)
+        observers = [*([Metrics(metrics)] if metrics is not None else ()), *([Traces(tracing)] if tracing is not None else ())]
+        told = (RequestId(), *observers, AccessLog(), Errors(), self._shutdown)
         deadline = Deadline(default=self._settings.default_deadline)
         chain = Chain((*told, Auth(verify=verify), deadline, Validation(), self._idempotency))
         register(self._server, services, wrap=chain.wrap)

@@ -41,7 +41,7 @@ class Metrics:
         recorder = recorder_of(self._metrics, method)
         started, ended = recorder.started, recorder.ended
 
-        async def handle(request: object, call: Call) -> Message | None:
+        async def handle(request: object, call: Call) -> Message | bytes | None:
             started()
             start = time.perf_counter()
             code = "CANCELLED"

@@ -22,8 +22,8 @@ _TOLD = {
 class Traces:
     """Makes one span of each call that is to be traced, with the caller's as its parent.
 
-    It stands inside the access log, which tells the trace's id, and around everything that may fail. A call that is not traced
-    passes without a coroutine of this layer.
+    It stands around the access log, which tells the trace's id and leaves the code of a call that its caller left. A call that is
+    not traced passes without a coroutine of this layer.
     """
 
     def __init__(self, tracing: Tracing) -> None:
@@ -36,7 +36,7 @@ class Traces:
         service, _, bare = name.partition("/")
         attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": bare}
 
-        async def traced(request: object, call: Call) -> Message | None:
+        async def traced(request: object, call: Call) -> Message | bytes | None:
             trace = tracing.begin(name, _parent(call), {**attributes, "ml_platform.request_id": call.request_id})
             call.facts["trace_id"] = trace.trace_id
             current.set(trace)
@@ -48,7 +48,7 @@ class Traces:
             finally:
                 trace.ended(str(call.facts.get("code", code)), _attributes(call))
 
-        def handle(request: object, call: Call) -> Awaitable[Message | None]:
+        def handle(request: object, call: Call) -> Awaitable[Message | bytes | None]:
             return traced(request, call) if wanted(_parent(call)) else proceed(request, call)
 
         return handle

@@ -1,0 +1,29 @@
+"""The echo service behind a chain of the test's choice, and without the rest of the frame."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import grpc
+
+from ml_platform_server.interceptors.chain import Chain, Interceptor
+from ml_platform_server.interceptors.validation import Validation
+from ml_platform_server.services.registry import register, register_fallback
+from tests.support.echo import ECHO, EchoService
+
+
+@asynccontextmanager
+async def echo_behind(interceptors: Sequence[Interceptor], service: EchoService) -> AsyncIterator[grpc.aio.Channel]:
+    """Serve the echo service until the block ends; gives a channel to it."""
+    server = grpc.aio.server()
+    chain = Chain((*interceptors, Validation()))
+    register(server, [(ECHO, service)], wrap=chain.wrap)
+    register_fallback(server, wrap=chain.wrap)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield channel
+    finally:
+        await server.stop(grace=None)
