@@ -17,8 +17,9 @@ from ml_platform_server.errors import PlatformError
 
 # A backend that has not answered by then is not well, whatever else it does.
 PROBE_TIMEOUT = 4.0
-# Between two rounds while a backend is not well: callers wait for its return.
-SOON = 1.0
+# Seconds after the first round in which a backend is not well: at the start it often needs only a moment more. After each round like
+# it twice as long, up to the interval.
+SOON = 0.5
 
 _log = structlog.get_logger(__name__)
 
@@ -102,10 +103,12 @@ class Prober:
         return list(self._readings.values())
 
     async def _probe_forever(self) -> None:
+        soon = SOON / 2
         while True:
             readings = await self.check()
             all_well = all(reading.healthy for reading in readings)
-            await asyncio.sleep(self._interval if all_well else min(self._interval, SOON))
+            soon = SOON / 2 if all_well else min(2 * soon, self._interval)
+            await asyncio.sleep(self._interval if all_well else soon)
 
     async def _probe_all(self) -> None:
         # The round may have been started by a call; it must not inherit that call's deadline.
