@@ -35,12 +35,7 @@ class BlockingPool:
             PlatformError: OVERLOADED when too many calls wait; DEADLINE_EXCEEDED when the time is up.
         """
         if self._free <= 0:
-            raise PlatformError(
-                errors_pb2.ERROR_REASON_OVERLOADED,
-                f"Too many calls wait for {self._name}.",
-                remedy="Try again shortly, with fewer calls at once.",
-                retry_after=1.0,
-            )
+            raise too_many_wait(self._name)
         self._free -= 1
         future = self._executor.submit(function, *args, **kwargs)
         loop = asyncio.get_running_loop()
@@ -56,3 +51,13 @@ class BlockingPool:
     def close(self) -> None:
         """Let the threads end without waiting for what still runs."""
         self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+def too_many_wait(name: str) -> PlatformError:
+    """The error for a backend that has fallen too far behind."""
+    return PlatformError(
+        errors_pb2.ERROR_REASON_OVERLOADED,
+        f"Too many calls wait for {name}.",
+        remedy="Try again shortly, with fewer calls at once.",
+        retry_after=1.0,
+    )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
@@ -13,6 +14,7 @@ import structlog
 
 from ml_platform_server.backends.blocking import BlockingPool
 from ml_platform_server.backends.feast import failures
+from ml_platform_server.backends.feast.resp import Address, StoreClient
 from ml_platform_server.call import set_deadline
 from ml_platform_server.errors import PlatformError, backend_unavailable
 from ml_platform_server.settings import FeastSettings
@@ -42,6 +44,11 @@ class FeastBackend:
         self._refresher: asyncio.Task[None] | None = None
         self._refreshing = asyncio.Lock()
         self._refreshed = 0.0
+        self._registry_seen: bytes | None = None
+        self._followers: list[Callable[[], Awaitable[None]]] = []
+        self._direct: StoreClient | None = None
+        self.generation = 0
+        """Grows whenever the registry has changed."""
 
     async def open(self) -> None:
         """Begin to load the feature store and to keep its registry fresh, without waiting for either: Feast takes seconds."""
@@ -53,7 +60,26 @@ class FeastBackend:
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
+        if self._direct is not None:
+            self._direct.close()
         self._pool.close()
+
+    def follow(self, changed: Callable[[], Awaitable[None]]) -> None:
+        """Have something done whenever the registry has changed, before the refresh that noticed it is over."""
+        self._followers.append(changed)
+
+    def online_store(self, address: Address) -> StoreClient:
+        """The way past Feast to the online store."""
+        if self._direct is None or self._direct.address != address:
+            if self._direct is not None:
+                self._direct.close()
+            self._direct = StoreClient(address, timeout=self._settings.timeout)
+        return self._direct
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that one request to the online store may take."""
+        return self._settings.timeout
 
     async def probe(self) -> None:
         """Read from the registry and from the online store.
@@ -83,7 +109,12 @@ class FeastBackend:
             if self._refreshed > asked:
                 return
             begun = time.monotonic()
-            await self.call(_refresh)
+            seen = await self.call(_refresh)
+            if seen is None or seen != self._registry_seen:
+                self._registry_seen = seen
+                self.generation += 1
+                for changed in self._followers:
+                    await changed()
             self._refreshed = begun
 
     async def _keep_fresh(self) -> None:
@@ -127,12 +158,15 @@ def _load(settings: FeastSettings) -> FeatureStore:
         raise backend_unavailable("Feast") from error
 
 
-def _refresh(store: FeatureStore) -> None:
+def _refresh(store: FeatureStore) -> bytes | None:
+    """What tells one state of the registry from another; None if nothing does."""
     before = getattr(store.registry, "cached_registry_proto_created", None)
     store.refresh_registry()  # type: ignore[no-untyped-call]  # Feast's types have gaps
     after = getattr(store.registry, "cached_registry_proto_created", None)
     if before is not None and before == after:  # Feast keeps quiet about a registry that does not answer.
         raise backend_unavailable("Feast")
+    cached = getattr(store.registry, "cached_registry_proto", None)
+    return hashlib.blake2b(cached.SerializeToString(deterministic=True)).digest() if cached is not None else None
 
 
 def _probe(store: FeatureStore) -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from ml_platform.v1 import features_pb2
-from ml_platform_server.backends.feast import failures, keys
+from ml_platform_server.backends.feast import direct, failures, keys
 from ml_platform_server.backends.feast.client import FeastBackend
+from ml_platform_server.backends.feast.direct import Direct
+from ml_platform_server.backends.feast.layout import Layout
 from ml_platform_server.backends.feast.plans import Cell, JoinKey, OnlinePlan, PlannedFeature
 from ml_platform_server.backends.feast.views import looked_up
-from ml_platform_server.errors import invalid
+from ml_platform_server.call import remaining
+from ml_platform_server.errors import PlatformError, deadline_exceeded, invalid
 from ml_platform_server.values import plain_fields, to_struct, to_value
 
 if TYPE_CHECKING:
@@ -30,6 +36,8 @@ class OnlineFeatures:
 
     def __init__(self, *, backend: FeastBackend) -> None:
         self._backend = backend
+        self._kept: WeakSet[Direct] = WeakSet()
+        backend.follow(self._derive_again)
 
     async def plan(self, *, features: Sequence[str] = (), feature_service: str = "") -> OnlinePlan:
         """Resolve features, each as "view:feature" or "view" for all of a view, or those of a feature service.
@@ -38,9 +46,14 @@ class OnlineFeatures:
             PlatformError: FEATURE_VIEW_NOT_FOUND, FEATURE_NOT_FOUND, FEATURE_SERVICE_NOT_FOUND; INVALID_FIELDS unless
                 exactly one of the two is given.
         """
-        if bool(features) == bool(feature_service):
-            raise invalid("features", "give either features or a feature service")
-        return await looked_up(self._backend, lambda: self._backend.call(_plan, features, feature_service))
+        known = self._backend.generation
+        plan = await self._planned(features, feature_service)
+        kept = Direct(plan)
+        await self._derive(kept)
+        self._kept.add(kept)
+        if known != self._backend.generation:  # The registry changed meanwhile, and this plan was not among those kept.
+            await self._derive(kept)
+        return dataclasses.replace(plan, direct=kept)
 
     async def check(self, *, features: Sequence[str] = (), feature_service: str = "") -> None:
         """Make sure that whatever is named exists; nothing named is fine.
@@ -49,9 +62,9 @@ class OnlineFeatures:
             PlatformError: as `plan` does.
         """
         if feature_service:
-            await self.plan(feature_service=feature_service)
+            await self._planned((), feature_service)
         if features:
-            await self.plan(features=features)
+            await self._planned(features, "")
 
     async def read(self, plan: OnlinePlan, rows: Sequence[Row]) -> list[list[Cell]]:
         """Read the plan's features for each row; a row holds the plan's join keys as plain values, and may hold more.
@@ -60,8 +73,11 @@ class OnlineFeatures:
             One list of cells a row, aligned with the plan's features.
 
         Raises:
-            PlatformError: ENTITY_MISMATCH, FEATURE_VALUE_INVALID.
+            PlatformError: ENTITY_MISMATCH, FEATURE_VALUE_INVALID; FEATURE_NOT_FOUND if the features have changed since.
         """
+        layout = plan.direct.layout if plan.direct is not None else None
+        if layout is not None:
+            return await self._read_direct(layout, plan, rows)
         fitted = [keys.key_values(plan.join_keys, row, f"rows[{index}]") for index, row in enumerate(rows)]
         return await self._backend.call(_read, plan, fitted) if fitted else []
 
@@ -71,8 +87,37 @@ class OnlineFeatures:
         Raises:
             PlatformError: as `plan` and `read` do.
         """
-        plan = await self.plan(features=request.features, feature_service=request.feature_service)
+        plan = await self._planned(request.features, request.feature_service)
         return await self._backend.call(_answer, plan, request)
+
+    async def _planned(self, features: Sequence[str], feature_service: str) -> OnlinePlan:
+        """A plan that is read by Feast."""
+        if bool(features) == bool(feature_service):
+            raise invalid("features", "give either features or a feature service")
+        return await looked_up(self._backend, lambda: self._backend.call(_plan, features, feature_service))
+
+    async def _read_direct(self, layout: Layout, plan: OnlinePlan, rows: Sequence[Row]) -> list[list[Cell]]:
+        store, budget = self._backend.online_store(layout.address), remaining(math.inf)
+        seconds = min(budget, self._backend.timeout)
+        try:
+            return await direct.read(layout, plan.join_keys, rows, lambda commands, count: store.ask(commands, count, seconds))
+        except TimeoutError as error:
+            raise deadline_exceeded("The call to Feast") if budget <= seconds else failures.translate(error) from error
+        except PlatformError:
+            raise
+        except Exception as error:
+            raise failures.translate(error) from error
+
+    async def _derive_again(self) -> None:
+        """The registry has changed, and with it perhaps what the plans are to read."""
+        for kept in list(self._kept):
+            await self._derive(kept)
+
+    async def _derive(self, kept: Direct) -> None:
+        try:
+            kept.layout = await self._backend.call(_derive, kept.plan)
+        except PlatformError:
+            kept.layout = None  # Feast reads, until the registry changes again.
 
 
 def _row(plan: OnlinePlan, entity: features_pb2.EntityKey, where: str) -> dict[str, object]:
@@ -110,6 +155,12 @@ def _plan(store: FeatureStore, features: Sequence[str], feature_service: str) ->
     from ml_platform_server.backends.feast import planning  # noqa: PLC0415  # see above
 
     return planning.plan_service(store, feature_service) if feature_service else planning.plan_features(store, features)
+
+
+def _derive(store: FeatureStore, plan: OnlinePlan) -> Layout | None:
+    from ml_platform_server.backends.feast import deriving  # noqa: PLC0415  # see above
+
+    return deriving.derive(store, plan)
 
 
 def _answer(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ml_platform.v1.features_pb2 import FeatureStatus, ValueType
 from ml_platform_server.backends.feast.keys import Column
 
 if TYPE_CHECKING:
     from feast import FeatureService
+
+    from ml_platform_server.backends.feast.direct import Direct
 
 JoinKey = Column
 """A value that a read needs for each row: an entity's key, or an input of an on-demand feature view."""
@@ -43,16 +45,17 @@ class OnlinePlan:
         join_keys: what each row must bring.
         source: what Feast is asked for: its feature service, or a list of references.
         max_ages: seconds after which the values of a view are stale, by the view's name; views without are fresh for ever.
+        direct: the way past Feast, for a plan that is kept.
     """
 
     features: tuple[PlannedFeature, ...]
     join_keys: tuple[JoinKey, ...]
     source: FeatureService | list[str] = field(repr=False)
     max_ages: Mapping[str, float] = field(repr=False, default_factory=dict)
+    direct: Direct | None = field(repr=False, compare=False, default=None)
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(NamedTuple):
     """One value that was read: plain, or None; how it came about; and when it became true, in seconds since 1970."""
 
     value: object | None

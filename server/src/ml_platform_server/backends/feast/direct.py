@@ -1,0 +1,75 @@
+"""The way past Feast: a plan's features, read straight from Redis in Feast's layout, for as long as that is right."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, cast
+
+from ml_platform_server.backends.feast import keys
+from ml_platform_server.backends.feast.layout import HashRead, Layout, Unfit
+from ml_platform_server.backends.feast.plans import Cell, JoinKey, OnlinePlan
+
+if TYPE_CHECKING:
+    from ml_platform_server.backends.feast.layout import Answer
+
+Row = Mapping[str, object]
+Ask = Callable[[bytes, int], Awaitable[list[object]]]
+"""Sends commands, of which there are so many, and waits for the answers."""
+
+ROWS_AT_ONCE = 128
+"""More would keep the event loop from everybody else for over a millisecond."""
+
+
+class Direct:
+    """Whether a plan can be read straight from the store, and how.
+
+    The registry may change after a plan was made, so whoever keeps the registry fresh sets the layout anew, or to None; then only
+    Feast can read, or say what is gone.
+    """
+
+    __slots__ = ("__weakref__", "layout", "plan")
+
+    def __init__(self, plan: OnlinePlan) -> None:
+        self.plan = plan
+        self.layout: Layout | None = None
+
+
+async def read(layout: Layout, join_keys: Sequence[JoinKey], rows: Sequence[Row], ask: Ask) -> list[list[Cell]]:
+    """One list of cells a row, aligned with the plan's features.
+
+    Raises:
+        PlatformError: ENTITY_MISMATCH, FEATURE_VALUE_INVALID; and whatever `ask` raises.
+    """
+    found: list[list[Cell]] = []
+    for begin in range(0, len(rows), ROWS_AT_ONCE):
+        found += await _read(layout, join_keys, rows[begin : begin + ROWS_AT_ONCE], begin, ask)
+    return found
+
+
+async def _read(layout: Layout, join_keys: Sequence[JoinKey], rows: Sequence[Row], begin: int, ask: Ask) -> list[list[Cell]]:
+    named = [_names(read, join_keys, rows, begin) for read in layout.reads]
+    hashes = [dict.fromkeys(names) for names in named]  # Each once, in order.
+    commands = [read.command(name) for read, once in zip(layout.reads, hashes, strict=True) for name in once]
+    answers = iter(cast("list[Answer]", await ask(b"".join(commands), len(commands))))
+    now = time.time()
+    # By read and then by hash, as the answers come.
+    cells = [{name: read.cells(next(answers), now) for name in once} for read, once in zip(layout.reads, hashes, strict=True)]
+    if len(layout.reads) == 1 and layout.in_order and len(hashes[0]) == len(rows):
+        return list(cells[0].values())
+    return [
+        layout.aligned([cell for of_read, name in zip(cells, names, strict=True) for cell in of_read[name]])
+        for names in zip(*named, strict=True)
+    ]
+
+
+def _names(read: HashRead, join_keys: Sequence[JoinKey], rows: Sequence[Row], begin: int) -> list[bytes]:
+    """The name of each row's hash."""
+    names: list[bytes] = []
+    for at, row in enumerate(rows, begin):
+        try:
+            name = read.key(row)
+        except (Unfit, KeyError):  # Not in the key's type, or not there at all.
+            name = read.key(keys.key_values(join_keys, row, f"rows[{at}]"))
+        names.append(name)
+    return names

@@ -1,0 +1,148 @@
+"""Feast's layout in Redis, as a plan needs it: which hash each row's keys stand for, which fields to read, what they mean."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ml_platform.v1 import features_pb2
+from ml_platform.v1.features_pb2 import ValueType
+from ml_platform_server.backends.feast.decoding import READERS, Read, by_feast, moment
+from ml_platform_server.backends.feast.plans import Cell
+from ml_platform_server.backends.feast.resp import Address
+from ml_platform_server.values import EXACT
+
+Row = Mapping[str, object]
+Answer = Sequence[bytes | None]
+
+PRESENT = features_pb2.FEATURE_STATUS_PRESENT
+OUTSIDE_MAX_AGE = features_pb2.FEATURE_STATUS_OUTSIDE_MAX_AGE
+_length = struct.Struct("<I").pack
+_int32 = struct.Struct("<i").pack
+_int64 = struct.Struct("<q").pack
+_new = tuple.__new__
+
+
+class Unfit(Exception):  # noqa: N818  # not a failure
+    """A key's value is not of its type, so it must be fitted first."""
+
+
+def _text(value: object) -> bytes:
+    if type(value) is not str:
+        raise Unfit
+    raw = value.encode()
+    return _length(len(raw)) + raw
+
+
+def _bytes(value: object) -> bytes:
+    if type(value) is not bytes:
+        raise Unfit
+    return _length(len(value)) + value
+
+
+def _whole(pack: Callable[[int], bytes]) -> Callable[[object], bytes]:
+    def encoded(value: object) -> bytes:
+        if type(value) is float and value.is_integer() and abs(value) <= EXACT:
+            value = int(value)  # Numbers in JSON are floats.
+        if type(value) is not int:
+            raise Unfit
+        try:
+            return pack(value)
+        except struct.error:  # Too large: the fitting says so.
+            raise Unfit from None
+
+    return encoded
+
+
+ENCODERS: Mapping[ValueType.ValueType, Callable[[object], bytes]] = {
+    features_pb2.VALUE_TYPE_STRING: _text,
+    features_pb2.VALUE_TYPE_BYTES: _bytes,
+    features_pb2.VALUE_TYPE_INT32: _whole(_int32),
+    features_pb2.VALUE_TYPE_INT64: _whole(_int64),
+}
+"""How a value of a type stands in a key; text and bytes bring their length."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyTemplate:
+    """The bytes of a hash's name: a head, then for each key its value and what follows it.
+
+    `keys` gives, for each value in its order, the name of the plan's join key, the encoder, and the bytes behind the value.
+    """
+
+    head: bytes
+    keys: tuple[tuple[str, Callable[[object], bytes], bytes], ...]
+
+    def maker(self) -> Callable[[Row], bytes]:
+        """What makes the name for a row; it raises Unfit or KeyError for a row that must be fitted."""
+        head, keys = self.head, self.keys
+        if len(keys) == 1:
+            ((name, encode, tail),) = keys
+            return lambda row: head + encode(row[name]) + tail
+        return lambda row: head + b"".join([encode(row[name]) + behind for name, encode, behind in keys])
+
+
+@dataclass(frozen=True, slots=True)
+class ViewFields:
+    """Where a view's features stand among the fields that are read, from `start` to before `end`; at `end` is its event time."""
+
+    start: int
+    end: int
+    max_age: float | None
+
+
+class HashRead:
+    """One read of one hash: all the views that are kept under the same key."""
+
+    def __init__(self, template: KeyTemplate, fields: Sequence[bytes], views: Sequence[ViewFields], feast_s: Read) -> None:
+        self.key = template.maker()
+        self.fields = tuple(fields)
+        self._views = tuple((view.start, view.end, view.max_age) for view in views)
+        self._feast_s = feast_s
+        # A command but for the key: what comes before the key's length, and what comes behind the key.
+        self._before = b"*%d\r\n$5\r\nHMGET\r\n$" % (len(fields) + 2)
+        self._behind = b"\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(field), field) for field in fields)
+
+    def command(self, key: bytes) -> bytes:
+        """The command that reads the fields of one hash."""
+        return b"%b%d\r\n%b%b" % (self._before, len(key), key, self._behind)
+
+    def cells(self, answer: Answer, now: float) -> list[Cell]:
+        """The cells of the features of all the views, from the answer to such a command."""
+        cells: list[Cell] = []
+        reader, feast_s = READERS.get, self._feast_s
+        for start, end, max_age in self._views:
+            event_time = moment(answer[end])
+            stale = event_time is not None and event_time < (now - max_age if max_age else 0.0)
+            status = OUTSIDE_MAX_AGE if stale else PRESENT
+            for raw in answer[start:end]:
+                value = reader(raw[0], by_feast)(raw, feast_s) if raw else None
+                cells.append(_new(Cell, (value, status, event_time)) if value is not None else _missing(event_time))
+        return cells
+
+
+def _missing(event_time: float | None) -> Cell:
+    status = features_pb2.FEATURE_STATUS_NOT_FOUND if event_time is None else features_pb2.FEATURE_STATUS_NULL_VALUE
+    return Cell(None, status, event_time)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """All that a plan's features need to be read straight from Redis.
+
+    `order` gives, for each of the plan's features, its place among the cells of all the reads of a row.
+    """
+
+    address: Address
+    reads: tuple[HashRead, ...]
+    order: tuple[int, ...]
+
+    def aligned(self, cells: list[Cell]) -> list[Cell]:
+        """The cells of one row, as all its reads gave them, in the order of the plan's features."""
+        return [cells[place] for place in self.order]
+
+    @property
+    def in_order(self) -> bool:
+        """Whether the reads give the cells in the order of the plan's features."""
+        return self.order == tuple(range(len(self.order)))
