@@ -17,8 +17,8 @@ from ml_platform_server.errors import PlatformError
 
 # A backend that has not answered by then is not well, whatever else it does.
 PROBE_TIMEOUT = 4.0
-# Seconds after the first round in which a backend is not well: at the start it often needs only a moment more. After each round like
-# it twice as long, up to the interval.
+# Seconds after the first round in which a backend is not well: at the start it often needs only a moment more. After each round
+# like it twice as long, up to the interval.
 SOON = 0.5
 
 _log = structlog.get_logger(__name__)
