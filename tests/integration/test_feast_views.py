@@ -87,6 +87,7 @@ class TestRegistering:
             ({"source": {"path": "feature_store.yaml", "timestamp_field": "event_timestamp"}}, "source.path"),
             ({"source": {"path": "users.parquet", "timestamp_field": "when"}}, "source.path"),
             ({"features": [{"name": "ghost", "value_type": "VALUE_TYPE_INT64"}]}, "source.path"),
+            ({"features": [{"name": "total", "value_type": "VALUE_TYPE_STRING"}]}, "features[0].value_type"),
             ({"features": [{"name": "total", "value_type": "VALUE_TYPE_INT64"}] * 2}, "features"),
             ({"features": [{"name": "user_id", "value_type": "VALUE_TYPE_STRING"}]}, "features"),
             ({"features": [{"name": "event_timestamp", "value_type": "VALUE_TYPE_TIMESTAMP"}]}, "features"),

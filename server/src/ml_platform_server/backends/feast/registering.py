@@ -11,7 +11,7 @@ from feast import Entity, FeatureStore
 from pyarrow.dataset import dataset
 
 from ml_platform.v1 import features_pb2
-from ml_platform_server.backends.feast import definitions, failures
+from ml_platform_server.backends.feast import definitions, failures, file_types
 from ml_platform_server.backends.feast.types import value_type_named
 from ml_platform_server.errors import invalid
 
@@ -122,10 +122,11 @@ def _check_file(view: features_pb2.FeatureView) -> None:
     if not Path(path).exists():
         raise invalid("feature_view.source.path", f"there is no file {path}")
     try:
-        columns = set(dataset(path, format="parquet").schema.names)
+        schema = dataset(path, format="parquet").schema
     except (pa.ArrowException, OSError, ValueError):
         raise invalid("feature_view.source.path", f"{path} is not a Parquet file that can be read") from None
-    _check_columns(view, columns)
+    _check_columns(view, set(schema.names))
+    file_types.check_types(view, schema)
 
 
 def _check_columns(view: features_pb2.FeatureView, columns: set[str]) -> None:
