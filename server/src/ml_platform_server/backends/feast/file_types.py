@@ -1,7 +1,7 @@
 """Compares the types of a file's columns with the types that a feature view declares. Imports PyArrow: only for the pool.
 
-What is let pass is what Feast loads, as tried with Feast 0.67: it goes by the column's type, and fails in a job, hours later, where
-it cannot. Whole numbers may stand as floating-point ones, because pandas writes those where a value is missing.
+What is let pass is what Feast loads, as tried with Feast 0.67: it goes by the column's type, and fails in a job, hours later,
+where it cannot. Whole numbers may stand as floating-point ones, because pandas writes those where a value is missing.
 """
 
 from __future__ import annotations
