@@ -29,6 +29,13 @@ class Observed:
         self.client: EchoClient
         self.port = 0
 
+    async def counted(self, count: int) -> None:
+        """Wait until so many calls have ended: a caller may have its answer before that."""
+        for _ in range(500):
+            if sum(recorder.seconds.count for recorder in self.calls) >= count:
+                break
+            await asyncio.sleep(0.01)
+
     async def scrape(self) -> dict[tuple[str, ...], float]:
         """Every sample of calls by its name and the values of its labels."""
         async with httpx.AsyncClient() as client:
@@ -60,6 +67,7 @@ async def test_a_scrape_tells_exactly_what_was_called(observed, kind, grpc_type)
             await observed.client.call(kind, Echo(text=text), metadata=())
         except grpc.aio.AioRpcError:
             assert text == "raise"
+    await observed.counted(5)
     told = await observed.scrape()
     by_code = {key: value for key, value in told.items() if key[0] == "grpc_server_handled_total" and kind in key and value}
     assert by_code == {
@@ -80,6 +88,7 @@ async def test_a_call_that_runs_is_started_and_not_handled(observed):
     assert told["grpc_server_handled_total", "OK", "Unary", NAME, "unary"] == 0.0
     observed.service.go_on.set()
     await call
+    await observed.counted(1)
     assert (await observed.scrape())["grpc_server_handled_total", "OK", "Unary", NAME, "unary"] == 1.0
 
 
@@ -89,6 +98,7 @@ async def test_methods_that_do_not_exist_are_told_together(observed):
         method = observed.client.channel.unary_unary(f"/made.up.v{number}/Method")
         with pytest.raises(grpc.aio.AioRpcError):
             await method(b"")
+    await observed.counted(5)
     told = {key: value for key, value in (await observed.scrape()).items() if "unknown" in key and value}
     assert told["grpc_server_handled_total", "UNIMPLEMENTED", "unknown", "unknown", "bidi_stream"] == 5.0
     assert not [key for key in await observed.scrape() if "made.up" in str(key)]

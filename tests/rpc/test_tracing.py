@@ -20,12 +20,13 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind
 
 from ml_platform.v1 import errors_pb2
+from ml_platform_server.backends.blocking import BlockingPool
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.interceptors.access_log import AccessLog
 from ml_platform_server.interceptors.errors import Errors
 from ml_platform_server.interceptors.request_id import RequestId
 from ml_platform_server.interceptors.tracing import Traces
-from ml_platform_server.observability.tracing import CallTrace, Tracing, current, from_settings
+from ml_platform_server.observability.tracing import CallTrace, SharedTrace, Tracing, current, from_settings, together
 from ml_platform_server.settings import TracingSettings
 from tests.support.echo import KINDS, NAME, Echo, EchoClient, EchoService
 from tests.support.observed import echo_behind
@@ -47,8 +48,13 @@ class Traced:
         metadata = (("x-request-id", "mine"), *((("traceparent", traceparent),) if traceparent else ()))
         await self.client.call(kind, *(requests or (Echo(text="a"),)), metadata=metadata, **options)
 
-    def spans(self) -> list[ReadableSpan]:
-        self.tracing.flush()
+    async def spans(self, count: int = 1) -> list[ReadableSpan]:
+        """The spans that ended, as soon as they are so many: a caller may have its answer before the span has its end."""
+        for _ in range(500):
+            self.tracing.flush()
+            if len(self.exporter.get_finished_spans()) >= count:
+                break
+            await asyncio.sleep(0.01)
         return list(self.exporter.get_finished_spans())
 
 
@@ -71,7 +77,7 @@ async def traced(ratio: float) -> AsyncIterator[Traced]:
 async def test_a_call_is_one_span(traced, kind):
     """Every kind of call makes one span of the server's side, with what RPC spans have everywhere and the request id."""
     await traced.call(kind)
-    (span,) = traced.spans()
+    (span,) = await traced.spans()
     assert (span.name, span.kind, span.parent) == (f"{NAME}/{kind}", SpanKind.SERVER, None)
     assert dict(span.attributes) == {
         "rpc.system": "grpc",
@@ -87,7 +93,7 @@ async def test_a_call_is_one_span(traced, kind):
 async def test_a_call_goes_on_with_its_callers_trace(traced):
     """The caller's span is the parent of the server's."""
     await traced.call(traceparent=SAMPLED)
-    (span,) = traced.spans()
+    (span,) = await traced.spans()
     assert (f"{span.context.trace_id:032x}", f"{span.parent.span_id:016x}", span.parent.is_remote) == (TRACE, SPAN, True)
 
 
@@ -95,7 +101,7 @@ async def test_a_call_goes_on_with_its_callers_trace(traced):
 async def test_the_caller_decides_and_chance_where_it_does_not(traced, traceparent, count):
     """A caller's decision to trace or not is kept, whatever the ratio; without one the ratio decides."""
     await traced.call(traceparent=traceparent)
-    assert len(traced.spans()) == count
+    assert len(await traced.spans(count)) == count
 
 
 @pytest.mark.parametrize(
@@ -104,7 +110,7 @@ async def test_the_caller_decides_and_chance_where_it_does_not(traced, tracepare
 async def test_a_traceparent_that_makes_no_sense_is_as_none(traced, traceparent):
     """What is no traceparent starts a trace of its own."""
     await traced.call(traceparent=traceparent)
-    (span,) = traced.spans()
+    (span,) = await traced.spans()
     assert span.parent is None
 
 
@@ -122,7 +128,8 @@ async def test_a_call_that_fails_tells_its_code_and_reason(traced):
         with pytest.raises(grpc.aio.AioRpcError):
             await traced.call("Unary", Echo(text="raise"))
     told = [
-        (span.attributes["rpc.grpc.status_code"], span.attributes["error.type"], span.status.is_ok) for span in traced.spans()
+        (span.attributes["rpc.grpc.status_code"], span.attributes["error.type"], span.status.is_ok)
+        for span in await traced.spans(2)
     ]
     assert told == [(5, "MODEL_NOT_FOUND", True), (14, "BACKEND_UNAVAILABLE", False)]
 
@@ -133,8 +140,7 @@ async def test_a_caller_that_leaves_ends_the_span(traced):
     await asyncio.wait_for(traced.service.waiting.wait(), 5)
     call.cancel()
     await asyncio.wait_for(traced.service.left.wait(), 5)
-    await asyncio.sleep(0.1)
-    (span,) = traced.spans()
+    (span,) = await traced.spans()
     assert span.attributes["rpc.grpc.status_code"] == 1
 
 
@@ -147,7 +153,7 @@ async def test_the_log_tells_the_trace(traced):
 
 async def test_stages_of_a_call_are_its_children(traced):
     """What is told of a part of a call is a span below the call's, at the time that it happened."""
-    seen: list[CallTrace | None] = []
+    seen: list[CallTrace | SharedTrace | None] = []
 
     async def answer(request):
         trace = current.get()
@@ -159,7 +165,7 @@ async def test_stages_of_a_call_are_its_children(traced):
 
     traced.service._do = answer
     await traced.call()
-    child, parent = traced.spans()
+    child, parent = await traced.spans(2)
     assert (child.name, child.parent.span_id, child.attributes["rows"]) == ("feature read", parent.context.span_id, 3)
     assert parent.start_time <= child.start_time < child.end_time <= parent.end_time + 1_000_000
     assert 0.04e9 < child.end_time - child.start_time < 1e9
@@ -167,13 +173,30 @@ async def test_stages_of_a_call_are_its_children(traced):
     assert current.get() is None
 
 
+async def test_a_call_to_a_backend_is_a_stage(traced):
+    """What runs in a backend's pool of threads is told below the call that waits for it."""
+    pool = BlockingPool("MLflow", threads=1)
+
+    async def answer(request):
+        await pool.run(time.sleep, 0.01)
+        return request
+
+    traced.service._do = answer
+    await traced.call()
+    pool.close()
+    assert [span.name for span in await traced.spans(2)] == ["MLflow sleep", f"{NAME}/Unary"]
+
+
 async def test_calls_that_are_answered_together_are_linked(traced):
     """A stage that several calls share is told in each one's trace, with links to the others."""
     traces = [traced.tracing.begin(name, "", {}) for name in ("first", "second")]
+    shared = together([traces[0], None, traces[1]])
+    assert shared is not None
+    shared.stage("model run", 1.0, 2.0, {"batch.size": 2})
     for trace in traces:
-        trace.stage("model run", 1.0, 2.0, {"batch.size": 2}, shared=traces)
         trace.ended("OK", {})
-    stages = [span for span in traced.spans() if span.name == "model run"]
+    assert together([None, None]) is None
+    stages = [span for span in await traced.spans(4) if span.name == "model run"]
     assert [span.links[0].context.trace_id for span in reversed(stages)] == [span.context.trace_id for span in stages]
     assert [len(span.links) for span in stages] == [1, 1]
 

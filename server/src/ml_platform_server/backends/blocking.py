@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
@@ -10,6 +11,7 @@ from typing import ParamSpec, TypeVar
 from ml_platform.v1 import errors_pb2
 from ml_platform_server.call import remaining
 from ml_platform_server.errors import PlatformError, deadline_exceeded
+from ml_platform_server.observability.tracing import current
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,6 +39,7 @@ class BlockingPool:
         if self._free <= 0:
             raise too_many_wait(self._name)
         self._free -= 1
+        trace, start = current.get(), time.perf_counter()
         future = self._executor.submit(function, *args, **kwargs)
         loop = asyncio.get_running_loop()
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._release) if not loop.is_closed() else None)
@@ -44,6 +47,9 @@ class BlockingPool:
             return await asyncio.wait_for(asyncio.wrap_future(future), remaining(self._timeout))
         except TimeoutError:
             raise deadline_exceeded(f"The call to {self._name}") from None
+        finally:
+            if trace is not None:
+                trace.stage(f"{self._name} {getattr(function, '__name__', 'call')}", start, time.perf_counter())
 
     def _release(self) -> None:
         self._free += 1

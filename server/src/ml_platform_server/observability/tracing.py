@@ -11,7 +11,7 @@ import asyncio
 import random
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol
 
@@ -112,8 +112,29 @@ class CallTrace:
         return int(moment * 1e9) + self._wall
 
 
-# The trace of the call that the current task works for, for those whom no call is handed to: the backends.
-current: ContextVar[CallTrace | None] = ContextVar("trace", default=None)
+class SharedTrace:
+    """The traces of calls that are answered together: each is told all of it."""
+
+    __slots__ = ("_traces",)
+
+    def __init__(self, traces: Sequence[CallTrace]) -> None:
+        self._traces = traces
+
+    def stage(self, name: str, start: float, end: float, attributes: Mapping[str, Value] | None = None) -> None:
+        """Tell of a part of their work that has ended. See CallTrace."""
+        for trace in self._traces:
+            trace.stage(name, start, end, attributes, shared=self._traces)
+
+
+def together(traces: Iterable[CallTrace | SharedTrace | None]) -> SharedTrace | None:
+    """One trace for those of several calls that are traced; None if none is."""
+    traced = [trace for trace in traces if isinstance(trace, CallTrace)]
+    return SharedTrace(traced) if traced else None
+
+
+# The trace of what the current task works for; None for most calls. Whoever works for several calls in a task of its own sets it
+# to what `together` makes of theirs.
+current: ContextVar[CallTrace | SharedTrace | None] = ContextVar("trace", default=None)
 
 
 class Tracing:
