@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+from select import PIPE_BUF
 
 import pytest
 import structlog
@@ -67,3 +68,17 @@ def test_the_request_id_is_in_every_line_of_a_call(stream):
         logging.getLogger("theirs").warning("theirs")
     writer.flush()
     assert [line["request_id"] for line in lines(stream)] == ["r-1", "r-1"]
+
+
+def test_lines_of_several_processes_do_not_cut_each_other(stream):
+    """What is written at once stays whole in a pipe that several processes write to; only a longer line goes alone."""
+    written: list[str] = []
+    stream.write = written.append
+    writer = logs.configure(LogSettings(), stream)
+    for size in [100] * 200 + [10_000, 100]:
+        writer.msg("ä" * (size // 2))
+    writer.flush()
+    assert sum(text.count("\n") for text in written) == 202
+    assert all(text.endswith("\n") for text in written)
+    assert all(len(text.encode()) <= PIPE_BUF or text.count("\n") == 1 for text in written)
+    assert len(written) < 10

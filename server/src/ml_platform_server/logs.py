@@ -7,8 +7,9 @@ import logging
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from select import PIPE_BUF
 from typing import TextIO
 
 import orjson
@@ -42,11 +43,9 @@ class LineWriter:
     def flush(self) -> None:
         """Write every line taken so far."""
         with self._writing:
-            lines = []
-            while self._lines:
-                lines.append(self._lines.popleft())
-            if lines:
-                self._stream.write("\n".join(lines) + "\n")
+            lines = [self._lines.popleft() for _ in range(len(self._lines))]
+            for portion in _portions(lines):
+                self._stream.write(portion)
                 self._stream.flush()
 
     def _write_forever(self) -> None:
@@ -54,6 +53,21 @@ class LineWriter:
         while True:
             pause.wait(_INTERVAL)
             self.flush()
+
+
+def _portions(lines: Iterable[str]) -> Iterator[str]:
+    """Lines together, but no more than a pipe takes whole: several workers may write to one, and must not cut each other's."""
+    portion: list[str] = []
+    size = 0
+    for line in lines:
+        length = (len(line) if line.isascii() else len(line.encode())) + 1
+        if portion and size + length > PIPE_BUF:
+            yield "".join(portion)
+            portion, size = [], 0
+        portion.append(line + "\n")
+        size += length
+    if portion:
+        yield "".join(portion)
 
 
 _writers: list[LineWriter] = []
