@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
+from typing import Any, cast
 
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
@@ -18,9 +19,12 @@ from ml_platform_server.call import Call
 # Every call passes through functions of this one type, whatever its kind. The request is bytes (an async iterator of them, if the
 # client streams) until the validation has turned it into messages. The handler of a method that streams its responses writes them
 # itself and returns None; so an interceptor is written once for all four kinds.
-Handler = Callable[[Any, Call], Awaitable[Message | None]]
+Response = Message | bytes | None
+Handler = Callable[[Any, Call], Awaitable[Response]]
 
 
+# In place of a scope: anyone may call, with a key or without. Only for what says nothing but that the server is there.
+OPEN = cast("Scope.ValueType", -1)
 DATA_PLANE = frozenset({"ml_platform.v1.PredictionService", "inference.GRPCInferenceService"})
 
 
@@ -47,18 +51,22 @@ class Method:
     data_plane: bool = False
 
 
-def methods_of(service: ServiceDescriptor) -> list[Method]:
+def methods_of(service: ServiceDescriptor, scopes: Mapping[str, Scope.ValueType] = MappingProxyType({})) -> list[Method]:
     """Every method of a service.
+
+    Args:
+        service: the service.
+        scopes: the scopes of methods, by name, of a service whose own file cannot declare them.
 
     Raises:
         ContractError: a method declares no scope.
     """
-    return [_method(descriptor) for descriptor in service.methods]
+    return [_method(descriptor, scopes) for descriptor in service.methods]
 
 
-def _method(descriptor: MethodDescriptor) -> Method:
+def _method(descriptor: MethodDescriptor, scopes: Mapping[str, Scope.ValueType]) -> Method:
     options = descriptor.GetOptions()
-    scope = options.Extensions[auth_pb2.scope]
+    scope = scopes.get(descriptor.name, options.Extensions[auth_pb2.scope])
     if scope == auth_pb2.SCOPE_UNSPECIFIED:
         raise ContractError(f"{descriptor.full_name} declares no scope, so nobody may call it.")
     changes = options.idempotency_level != MethodOptions.NO_SIDE_EFFECTS

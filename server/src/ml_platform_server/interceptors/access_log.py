@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 
 import grpc
-from google.protobuf.message import Message
 
 from ml_platform_server import logs
 from ml_platform_server.call import Call
-from ml_platform_server.method import Handler, Method
+from ml_platform_server.method import Handler, Method, Response
 
 
 class AccessLog:
@@ -21,7 +20,7 @@ class AccessLog:
     def wrap(self, method: Method, proceed: Handler) -> Handler:
         """See Interceptor."""
 
-        async def handle(request: object, call: Call) -> Message | None:
+        async def handle(request: object, call: Call) -> Response:
             start = time.perf_counter()
             ended = False
             try:

@@ -6,13 +6,11 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 
-from google.protobuf.message import Message
-
 from ml_platform.v1 import auth_pb2, errors_pb2
 from ml_platform_server import scopes
 from ml_platform_server.call import Call, Principal
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.method import Handler, Method
+from ml_platform_server.method import OPEN, Handler, Method, Response
 
 # Turns a key into its principal; raises PlatformError (API_KEY_INVALID) for a key that is none.
 Verify = Callable[[str], Awaitable[Principal]]
@@ -37,10 +35,12 @@ class Auth:
     def wrap(self, method: Method, proceed: Handler) -> Handler:
         """See Interceptor."""
         verify, scope = self._verify, method.scope
+        if scope == OPEN:
+            return proceed
         anyone = scope == auth_pb2.SCOPE_AUTHENTICATED
         known = self._known
 
-        async def handle(request: object, call: Call) -> Message | None:
+        async def handle(request: object, call: Call) -> Response:
             entry = known.get(call.authorization)
             if entry is None or entry[0] <= time.time():
                 entry = self._remember(call.authorization, await verify(_key_in(call.authorization)))

@@ -6,11 +6,9 @@ import asyncio
 import math
 import time
 
-from google.protobuf.message import Message
-
 from ml_platform_server.call import Call, set_deadline
 from ml_platform_server.errors import deadline_exceeded
-from ml_platform_server.method import Handler, Method
+from ml_platform_server.method import Handler, Method, Response
 
 
 class Deadline:
@@ -27,7 +25,7 @@ class Deadline:
 
     def _kept_by_the_engine(self, proceed: Handler) -> Handler:
         # A timer for each call costs much; the engine has one for each batch.
-        async def handle(request: object, call: Call) -> Message | None:
+        async def handle(request: object, call: Call) -> Response:
             seconds = call.context.time_remaining()
             call.deadline = time.monotonic() + (self._default if seconds is None else seconds)
             set_deadline(call.deadline)
@@ -36,7 +34,7 @@ class Deadline:
         return handle
 
     def _unary(self, proceed: Handler) -> Handler:
-        async def handle(request: object, call: Call) -> Message | None:
+        async def handle(request: object, call: Call) -> Response:
             remaining = call.context.time_remaining()
             seconds = self._default if remaining is None else remaining
             call.deadline = time.monotonic() + seconds
@@ -52,7 +50,7 @@ class Deadline:
         return handle
 
     def _stream(self, proceed: Handler) -> Handler:
-        async def handle(request: object, call: Call) -> Message | None:
+        async def handle(request: object, call: Call) -> Response:
             # gRPC itself ends a stream at the caller's deadline. One without a deadline may go on: what it waits for has limits.
             remaining = call.context.time_remaining()
             call.deadline = math.inf if remaining is None else time.monotonic() + remaining

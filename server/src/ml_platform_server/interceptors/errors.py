@@ -7,13 +7,12 @@ from urllib.parse import quote
 
 import grpc
 import structlog
-from google.protobuf.message import Message
 
 from ml_platform.v1 import errors_pb2
 from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError, Violation, to_status
 from ml_platform_server.interceptors.request_id import HEADER
-from ml_platform_server.method import Handler, Method
+from ml_platform_server.method import Handler, Method, Response
 
 _DETAILS = "grpc-status-details-bin"
 # A client refuses trailing metadata of more than 8 KiB, and would then see no error of ours at all. The text travels twice.
@@ -30,7 +29,7 @@ class Errors:
     def wrap(self, method: Method, proceed: Handler) -> Handler:
         """See Interceptor."""
 
-        async def handle(request: object, call: Call) -> Message | None:
+        async def handle(request: object, call: Call) -> Response:
             try:
                 return await proceed(request, call)
             except PlatformError as error:

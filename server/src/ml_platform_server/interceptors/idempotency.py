@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from ml_platform.v1 import errors_pb2
 from ml_platform_server.call import Call, set_deadline
 from ml_platform_server.errors import PlatformError, deadline_exceeded
-from ml_platform_server.method import Handler, Method
+from ml_platform_server.method import Handler, Method, Response
 from ml_platform_server.store.done_calls import TAKEOVER, CallKey, DoneCalls, Ticket
 
 # A repeat waits this long for the first call at most, and leaves itself this much time to say that it waited in vain.
@@ -47,7 +47,7 @@ class Idempotency:
         if not method.mutating or method.client_streaming or method.server_streaming:
             return proceed
 
-        async def handle(request: Message, call: Call) -> Message | None:
+        async def handle(request: Message, call: Call) -> Response:
             request_id: str = getattr(request, _FIELD)
             if not request_id:
                 return await proceed(request, call)
@@ -88,7 +88,7 @@ class Idempotency:
         if not task.cancelled():
             task.exception()  # Its caller may have left; then nobody else asks, and asyncio would complain.
 
-    async def _work(self, ticket: Ticket, proceed: Handler, request: Message, call: Call) -> Message | None:
+    async def _work(self, ticket: Ticket, proceed: Handler, request: Message, call: Call) -> Response:
         set_deadline(time.monotonic() + self._longest)
         limit = asyncio.timeout(self._longest)
         try:

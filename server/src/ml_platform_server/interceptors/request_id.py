@@ -6,10 +6,8 @@ import itertools
 import re
 import secrets
 
-from google.protobuf.message import Message
-
 from ml_platform_server.call import Call, set_request_id
-from ml_platform_server.method import Handler, Method
+from ml_platform_server.method import Handler, Method, Response
 
 HEADER = "x-request-id"
 # Stands for two keys or more in one call: nobody can tell which of them was meant.
@@ -29,7 +27,7 @@ class RequestId:
         # One more header costs a prediction a tenth of its time, and its reply has an id of its own. Errors bring the request id.
         told = not method.data_plane
 
-        async def handle(request: object, call: Call) -> Message | None:
+        async def handle(request: object, call: Call) -> Response:
             for key, value in call.metadata:
                 if key == "authorization":
                     call.authorization = SEVERAL if call.authorization else str(value)

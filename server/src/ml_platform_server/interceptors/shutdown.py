@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from google.protobuf.message import Message
-
 from ml_platform.v1 import errors_pb2
 from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.method import Handler, Method
+from ml_platform_server.method import Handler, Method, Response
 
 
 class Shutdown:
@@ -25,7 +23,7 @@ class Shutdown:
     def wrap(self, method: Method, proceed: Handler) -> Handler:  # noqa: ARG002  # the same for every method
         """See Interceptor."""
 
-        async def handle(request: object, call: Call) -> Message | None:
+        async def handle(request: object, call: Call) -> Response:
             if self._cutting_off:
                 raise _shutting_down()
             task = asyncio.current_task()

@@ -10,7 +10,7 @@ from ml_platform.v1 import errors_pb2
 from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError, Violation
 from ml_platform_server.interceptors.rules import Check, Rules
-from ml_platform_server.method import Handler, Method
+from ml_platform_server.method import Handler, Method, Response
 
 
 class Validation:
@@ -30,7 +30,7 @@ class Validation:
         return self._unary(method, check, proceed)
 
     def _unary(self, method: Method, check: Check | None, proceed: Handler) -> Handler:
-        async def handle(request: bytes, call: Call) -> Message | None:
+        async def handle(request: bytes, call: Call) -> Response:
             return await proceed(_read(method, check, request), call)
 
         return handle
@@ -40,7 +40,7 @@ class Validation:
             async for request in requests:
                 yield _read(method, check, request)
 
-        async def handle(requests: AsyncIterator[bytes], call: Call) -> Message | None:
+        async def handle(requests: AsyncIterator[bytes], call: Call) -> Response:
             return await proceed(messages(requests), call)
 
         return handle

@@ -8,7 +8,6 @@ from ml_platform.v1.predictions_pb2 import (
     BatchPredictRequest,
     BatchPredictResponse,
     PredictRequest,
-    PredictResponse,
     StreamPredictRequest,
     StreamPredictResponse,
 )
@@ -26,9 +25,9 @@ class PredictionService:
         self._batches = batches
         self._streams = streams
 
-    async def Predict(self, request: PredictRequest, call: Call) -> PredictResponse:
+    async def Predict(self, request: PredictRequest, call: Call) -> bytes:
         """Predict one row."""
-        return await self._engine.predict(request, call.facts)
+        return await self._engine.predict_encoded(request, call.facts)
 
     async def BatchPredict(self, request: BatchPredictRequest, call: Call) -> BatchPredictResponse:
         """Predict many rows."""

@@ -18,7 +18,7 @@ from google.protobuf.message import Message
 from ml_platform.v1 import auth_pb2, errors_pb2
 from ml_platform_server.call import Call, Metadata
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.method import ContractError, Handler, Method, methods_of
+from ml_platform_server.method import ContractError, Handler, Method, Response, methods_of
 
 Wrap = Callable[[Method, Handler], Handler]
 
@@ -47,7 +47,7 @@ def register(server: grpc.aio.Server, services: Iterable[tuple[ServiceDescriptor
     found = {
         method.full_name: _rpc_handler(method, wrap(method, _handler(method, servicer)))
         for service, servicer in services
-        for method in methods_of(service)
+        for method in methods_of(service, getattr(servicer, "SCOPES", {}))
     }
     server.add_generic_rpc_handlers((_Dispatcher(found),))
 
@@ -74,9 +74,12 @@ def _handler(method: Method, servicer: object) -> Handler:
 
 
 def _replying(method: Method, function: Callable[..., Any]) -> Handler:
-    async def handle(request: object, call: Call) -> Message | None:
+    expected = (bytes, method.response_class)
+
+    async def handle(request: object, call: Call) -> Response:
         response = await function(request, call)
-        if not isinstance(response, method.response_class):
+        # Bytes are a message that its servicer has written itself, because building it costs too much.
+        if not isinstance(response, expected):
             raise TypeError(f"{method.full_name} answered with {type(response).__name__}")
         return response
 
@@ -97,7 +100,7 @@ def _rpc_handler(method: Method, handle: Handler) -> Found:
     """What makes the handler of one call of a method: what all its calls share is in the class, its metadata in the object."""
     name = method.full_name
 
-    async def serve(self: Any, request: object, context: grpc.aio.ServicerContext[Any, Any]) -> Message | None:  # noqa: ANN401
+    async def serve(self: Any, request: object, context: grpc.aio.ServicerContext[Any, Any]) -> Response:  # noqa: ANN401
         return await handle(request, Call(name, context, self.metadata))
 
     def keep(self: Any, metadata: Metadata) -> None:  # noqa: ANN401  # an object of the class made here
@@ -110,11 +113,15 @@ def _rpc_handler(method: Method, handle: Handler) -> Found:
         "response_streaming": method.server_streaming,
         # Requests stay bytes here, so that one that cannot be parsed becomes an error of ours.
         "request_deserializer": None,
-        "response_serializer": staticmethod(method.response_class.SerializeToString),
+        "response_serializer": staticmethod(_serialized),
         _KINDS[method.client_streaming, method.server_streaming]: serve,
     }
     found: Found = type("Handler", (grpc.RpcMethodHandler,), shared)
     return found
+
+
+def _serialized(response: Message | bytes) -> bytes:
+    return response if type(response) is bytes else response.SerializeToString()  # type: ignore[union-attr]  # not bytes
 
 
 class _Fallback(grpc.GenericRpcHandler):
@@ -137,7 +144,7 @@ class _Fallback(grpc.GenericRpcHandler):
 
 
 def _refuse(method: Method) -> Handler:
-    async def handle(request: object, call: Call) -> Message | None:  # noqa: ARG001  # nothing is read
+    async def handle(request: object, call: Call) -> Response:  # noqa: ARG001  # nothing is read
         raise PlatformError(
             errors_pb2.ERROR_REASON_UNIMPLEMENTED,
             f"There is no method {method.full_name[:200]}.",

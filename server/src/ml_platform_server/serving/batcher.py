@@ -1,7 +1,7 @@
 """Gathers concurrent requests for one model version into batches: one feature read and one model run for all of them.
 
-A lone caller is never made to wait for others. What has come is taken when the event loop has nothing else to do (event_loop.py): with
-one caller that is at once; under load it is when every call that has arrived has been read, so batches grow with the load by
+A lone caller is never made to wait for others. What has come is taken when the event loop has nothing else to do (event_loop.py):
+with one caller that is at once; under load it is when every call that has arrived has been read, so batches grow with the load by
 themselves. Answers that leave together also cost gRPC much less than answers that leave one by one, which pays for most of the
 work.
 """

@@ -13,7 +13,7 @@ from ml_platform_server.call import current_deadline
 from ml_platform_server.serving.bindings import FeatureReader
 from ml_platform_server.serving.loaded import ModelLoader
 from ml_platform_server.serving.model_cache import ModelCache, Registry
-from ml_platform_server.serving.replies import reply
+from ml_platform_server.serving.replies import encoded, new_prediction_id
 from ml_platform_server.serving.router import ActiveDeployments, Router, ServedVersion
 from ml_platform_server.settings import ServingSettings
 
@@ -80,7 +80,11 @@ class PredictionEngine:
     async def predict(
         self, request: predictions_pb2.PredictRequest, facts: MutableMapping[str, object]
     ) -> predictions_pb2.PredictResponse:
-        """Answer one request.
+        """Answer one request: `predict_encoded` as a message."""
+        return predictions_pb2.PredictResponse.FromString(await self.predict_encoded(request, facts))
+
+    async def predict_encoded(self, request: predictions_pb2.PredictRequest, facts: MutableMapping[str, object]) -> bytes:
+        """Answer one request, with a PredictResponse on the wire.
 
         Args:
             request: a valid request.
@@ -92,13 +96,11 @@ class PredictionEngine:
         served = self._router.ready(request.model_name, request.environment)
         if served is None:
             served = await self._router.find(request.model_name, request.environment)
-        facts["model"] = request.model_name
-        facts["version"] = served.model.version.version
+        model = served.model
+        facts["model"], facts["version"] = model.name, model.number
         row = served.decode(request.inputs.fields)
-        extras = served.model.enrichment.extras(row.fields)
-        if extras:
+        if row.others and (extras := model.enrichment.extras(row.others)):
             facts["unused_inputs"] = extras
-        answer = await served.model.answer_one(row, current_deadline())
-        response = reply(served, row, answer, include_features=request.include_features)
-        facts["prediction_id"] = response.prediction_id
-        return response
+        answer = await model.answer_one(row, current_deadline())
+        prediction_id = facts["prediction_id"] = new_prediction_id()
+        return encoded(served, row, answer, prediction_id, include_features=request.include_features)

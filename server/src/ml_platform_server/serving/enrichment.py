@@ -7,12 +7,11 @@ log.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import structlog
 
 from ml_platform.v1 import errors_pb2, models_pb2
-from ml_platform_server.backends.feast.online import Cell
 from ml_platform_server.backends.feast.online import Cell
 from ml_platform_server.errors import PlatformError, Violation
 from ml_platform_server.serving.bindings import Binding, FeatureReader, narrowed, resolve
@@ -89,15 +88,7 @@ class Enrichment:
             self._forget_if_gone([error])
             raise
 
-    async def read(self, binding: Binding, entities: Sequence[Mapping[str, object]]) -> list[list[Cell]]:
-        """Read a binding's features for many entities, each told by its join keys in their types.
-
-        Raises:
-            PlatformError: what the feature store gives.
-        """
-        return await self._reader.read(binding.plan, entities)
-
-    def extras(self, fields: Fields) -> list[str]:
+    def extras(self, fields: Iterable[str]) -> list[str]:
         """The inputs that nothing uses."""
         known = self._known
         unused = [name for name in fields if name not in known]

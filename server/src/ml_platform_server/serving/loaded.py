@@ -58,6 +58,8 @@ class LoadedModel:
         batching: Batching | None = None,
     ) -> None:
         self.version = version
+        # Read once: every read of a message's field makes a new object.
+        self.name, self.number = version.model_name, version.version
         self.columns = columns
         self.enrichment = enrichment
         self.runtime = runtime

@@ -2,33 +2,54 @@
 
 from __future__ import annotations
 
-import uuid
+import itertools
+import secrets
 from datetime import UTC, datetime
+from struct import Struct
 
 from ml_platform.v1 import features_pb2, predictions_pb2
+from ml_platform_server import wire
 from ml_platform_server.serving.answers import Answer
 from ml_platform_server.serving.router import ServedVersion
 from ml_platform_server.serving.rows import Row
-from ml_platform_server.values import to_struct, to_value
+from ml_platform_server.values import to_value
+
+# What makes the prediction ids of this process its own; the rest of an id is counted.
+_PROCESS = secrets.token_hex(8)
+_COUNT = itertools.count(1)
+_double = Struct("<cd").pack
+
+
+def new_prediction_id() -> str:
+    """An id that no other prediction has, 32 hexadecimal digits."""
+    return f"{_PROCESS}{next(_COUNT):016x}"
+
+
+def encoded(served: ServedVersion, row: Row, answer: Answer, prediction_id: str, *, include_features: bool) -> bytes:
+    """Say what the model answered, and who answered: a PredictResponse on the wire, its fields in the order of their numbers."""
+    said = b"".join(
+        (
+            wire.field(b"\x0a", prediction_id.encode()),
+            served.head,
+            wire.field(b"\x2a", wire.value(answer.prediction)),
+            b"" if answer.probability is None else _double(b"\x31", answer.probability),
+            wire.field(b"\x3a", wire.struct(answer.outputs)),
+        )
+    )
+    if not include_features and not row.degraded:
+        return said
+    features = features_of(served, row) if include_features else ()
+    # Messages on the wire may be put one behind the other: the fields of both count.
+    return said + predictions_pb2.PredictResponse(features=features, degraded_features=row.degraded).SerializeToString()
 
 
 def reply(served: ServedVersion, row: Row, answer: Answer, *, include_features: bool) -> predictions_pb2.PredictResponse:
-    """Say what the model answered, and who answered."""
-    version = served.model.version
-    return predictions_pb2.PredictResponse(
-        prediction_id=uuid.uuid4().hex,
-        model_name=version.model_name,
-        model_version=version.version,
-        deployment_id=served.deployment_id,
-        prediction=to_value(answer.prediction),
-        probability=answer.probability,
-        outputs=to_struct(answer.outputs),
-        features=_features(served, row) if include_features else (),
-        degraded_features=row.degraded,
-    )
+    """The same as a message."""
+    said = encoded(served, row, answer, new_prediction_id(), include_features=include_features)
+    return predictions_pb2.PredictResponse.FromString(said)
 
 
-def _features(served: ServedVersion, row: Row) -> list[features_pb2.FeatureValue]:
+def features_of(served: ServedVersion, row: Row) -> list[features_pb2.FeatureValue]:
     """Every feature that is a column of the model, in the order of the columns."""
     binding = served.model.enrichment.binding
     if binding is None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
 
-from ml_platform.v1 import errors_pb2
+from ml_platform.v1 import errors_pb2, predictions_pb2
 from ml_platform.v1.deployments_pb2 import Environment
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.serving.loaded import LoadedModel, ModelLoader
@@ -45,11 +45,22 @@ class ActiveDeployments(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ServedVersion:
-    """A deployment and the model that answers for it. Deployments of one version share the model, each has its own policy."""
+    """A deployment and the model that answers for it. Deployments of one version share the model, each has its own policy.
+
+    `head` is what all its replies have in common, a PredictResponse on the wire.
+    """
 
     deployment_id: str
     model: LoadedModel
     policy: Policy = USUAL
+    head: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        version = self.model.version
+        said = predictions_pb2.PredictResponse(
+            model_name=version.model_name, model_version=version.version, deployment_id=self.deployment_id
+        )
+        object.__setattr__(self, "head", said.SerializeToString())
 
     def decode(self, fields: Fields) -> Row:
         """Read one request's inputs. Raises INPUT_INVALID."""

@@ -22,14 +22,15 @@ class Row:
     """One row for a model.
 
     `values` holds one value per column, in the signature's order; None stands for a null and, before enrichment, for a column
-    that the caller did not send. `missing` lists the columns not sent, by position; `cells` holds what the feature store said of
-    them. `policy` says what to do about features that are missing or stale, and `degraded` names those that the row went on
-    without, as "view:feature".
+    that the caller did not send. `missing` lists the columns not sent, by position; `others` names the inputs that are no columns;
+    `cells` holds what the feature store said of the columns not sent. `policy` says what to do about features that are missing or
+    stale, and `degraded` names those that the row went on without, as "view:feature".
     """
 
     fields: Fields
     values: list[object]
     missing: list[int]
+    others: Sequence[str] = ()
     cells: dict[int, Cell] = field(default_factory=dict)
     policy: Policy = USUAL
     degraded: Sequence[str] = ()
@@ -45,21 +46,22 @@ def decoder(columns: Sequence[Column]) -> Callable[[Fields], Row]:
 
     def decode(fields: Fields) -> Row:
         values: list[object] = [None] * width
-        sent = set()
+        sent, others = set(), []
         violations: list[Violation] = []
         # Callers send less than the model takes, as features supply the rest: what was sent is walked, not what may have been.
-        for name, value in fields.items():
+        for name in fields:
             at = places.get(name)
             if at is None:
+                others.append(name)
                 continue
             sent.add(at)
             try:
-                values[at] = taken(columns[at], value)
+                values[at] = taken(columns[at], fields[name])
             except Unsuitable as error:
                 violations.append(Violation(f"inputs.{name}", str(error)))
         if violations:
             raise unsuitable(sorted(violations, key=lambda violation: places[violation.field.removeprefix("inputs.")]))
-        return Row(fields, values, [at for at in everything if at not in sent] if len(sent) < width else [])
+        return Row(fields, values, [at for at in everything if at not in sent] if len(sent) < width else [], others)
 
     return decode
 
