@@ -64,9 +64,9 @@ class FeastBackend:
             self._direct.close()
         self._pool.close()
 
-    def follow(self, changed: Callable[[], Awaitable[None]]) -> None:
-        """Have something done whenever the registry has changed, before the refresh that noticed it is over."""
-        self._followers.append(changed)
+    def follow(self, refreshed: Callable[[], Awaitable[None]]) -> None:
+        """Have something done at the end of every refresh: the refresh is over when it is done."""
+        self._followers.append(refreshed)
 
     def online_store(self, address: Address) -> StoreClient:
         """The way past Feast to the online store."""
@@ -113,9 +113,13 @@ class FeastBackend:
             if seen is None or seen != self._registry_seen:
                 self._registry_seen = seen
                 self.generation += 1
-                for changed in self._followers:
-                    await changed()
+            # Outside of the caller's context, and to its end: neither a deadline nor a caller that goes away may cut it short.
+            await asyncio.shield(asyncio.create_task(self._tell_followers(), context=contextvars.Context()))
             self._refreshed = begun
+
+    async def _tell_followers(self) -> None:
+        for refreshed in self._followers:
+            await refreshed()
 
     async def _keep_fresh(self) -> None:
         """Feast's own ways make some caller wait for the refresh, or never stop; so this refreshes, and Feast only caches."""

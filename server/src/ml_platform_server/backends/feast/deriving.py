@@ -18,6 +18,7 @@ from ml_platform_server.backends.feast.layout import ENCODERS, HashRead, KeyTemp
 from ml_platform_server.backends.feast.plans import OnlinePlan
 from ml_platform_server.backends.feast.resp import Address
 from ml_platform_server.backends.feast.types import from_feast, to_feast
+from ml_platform_server.errors import PlatformError
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +39,7 @@ def derive(store: FeatureStore, plan: OnlinePlan) -> Layout | None:
         from ml_platform_server.backends.feast import proving  # noqa: PLC0415  # needs Feast's Redis store, and it is there
 
         proving.prove(store, plan, layout)
-    except Unsupported as reason:
+    except (Unsupported, PlatformError) as reason:
         log.info("features_read_by_feast", reason=str(reason))
     except Exception as error:  # noqa: BLE001  # see below
         # Whatever it is, Feast's own read works as ever, or says what is wrong.

@@ -26,13 +26,18 @@ class Direct:
 
     The registry may change after a plan was made, so whoever keeps the registry fresh sets the layout anew, or to None; then only
     Feast can read, or say what is gone.
+
+    Args:
+        plan: what is to be read.
     """
 
-    __slots__ = ("__weakref__", "layout", "plan")
+    __slots__ = ("__weakref__", "generation", "layout", "plan")
 
     def __init__(self, plan: OnlinePlan) -> None:
         self.plan = plan
         self.layout: Layout | None = None
+        self.generation = -1
+        """The state of the registry that the layout was derived from."""
 
 
 async def read(layout: Layout, join_keys: Sequence[JoinKey], rows: Sequence[Row], ask: Ask) -> list[list[Cell]]:

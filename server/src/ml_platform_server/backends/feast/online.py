@@ -46,13 +46,10 @@ class OnlineFeatures:
             PlatformError: FEATURE_VIEW_NOT_FOUND, FEATURE_NOT_FOUND, FEATURE_SERVICE_NOT_FOUND; INVALID_FIELDS unless
                 exactly one of the two is given.
         """
-        known = self._backend.generation
         plan = await self._planned(features, feature_service)
         kept = Direct(plan)
-        await self._derive(kept)
         self._kept.add(kept)
-        if known != self._backend.generation:  # The registry changed meanwhile, and this plan was not among those kept.
-            await self._derive(kept)
+        await self._derive(kept)
         return dataclasses.replace(plan, direct=kept)
 
     async def check(self, *, features: Sequence[str] = (), feature_service: str = "") -> None:
@@ -109,15 +106,20 @@ class OnlineFeatures:
             raise failures.translate(error) from error
 
     async def _derive_again(self) -> None:
-        """The registry has changed, and with it perhaps what the plans are to read."""
+        """The registry may have changed, and with it what the plans are to read."""
         for kept in list(self._kept):
-            await self._derive(kept)
+            if kept.generation != self._backend.generation:
+                await self._derive(kept)
 
     async def _derive(self, kept: Direct) -> None:
+        generation = self._backend.generation
         try:
-            kept.layout = await self._backend.call(_derive, kept.plan)
+            layout = await self._backend.call(_derive, kept.plan)
         except PlatformError:
-            kept.layout = None  # Feast reads, until the registry changes again.
+            kept.layout = None  # Feast reads, until the next refresh.
+        else:
+            if generation >= kept.generation:  # A later one may have been quicker.
+                kept.layout, kept.generation = layout, generation
 
 
 def _row(plan: OnlinePlan, entity: features_pb2.EntityKey, where: str) -> dict[str, object]:
