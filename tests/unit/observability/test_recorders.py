@@ -162,6 +162,16 @@ def test_reasons_and_statuses_are_bounded():
     assert 'ml_platform_prediction_feature_values_total{model="m",status="other",version="1"} 400.0' in lines
 
 
+def test_names_are_told_without_the_enums_own():
+    """A status or a reason may be given in either form of its name, and is told in the short one."""
+    metrics = PredictionMetrics()
+    for name in ("PRESENT", "FEATURE_STATUS_PRESENT"):
+        metrics.for_model("m", 1).feature_status(name)
+    assert page_of(PredictionCollector(metrics)) == [
+        'ml_platform_prediction_feature_values_total{model="m",status="PRESENT",version="1"} 2.0'
+    ]
+
+
 def test_requests_without_a_version_are_told_without_a_model():
     """An error before a version was found shows no name that a caller made up."""
     metrics = PredictionMetrics()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 
 from prometheus_client import generate_latest
 from prometheus_client.core import Metric
@@ -23,7 +24,7 @@ class WorkerPages:
     """The pages of workers that come and go.
 
     A sum must not fall because a worker was replaced: whoever reads it would take that for a restart of everything and count anew
-    what is left. So what a worker had counted stays when it is gone, and a worker that does not answer is told as it last was.
+    what is left. So what a worker had counted stays when it is gone or does not answer; its state is told only while it answers.
     """
 
     def __init__(self) -> None:
@@ -38,12 +39,12 @@ class WorkerPages:
             if last is not None and _start_time(last) != _start_time(families):
                 self.replaced(worker)
             self._last[worker] = families
-        return _written([("", self._gone), *((str(worker), self._last[worker]) for worker in sorted(self._last))])
+        known = [(worker, families if worker in pages else _counts(families)) for worker, families in self._last.items()]
+        return _written([("", self._gone), *((str(worker), families) for worker, families in sorted(known, key=itemgetter(0)))])
 
     def replaced(self, worker: int) -> None:
         """Keep what a worker counted, and forget its state. Noticed by itself when the next one tells its page."""
-        counted = [family for family in self._last.pop(worker, ()) if family.type in _SUMMED]
-        self._gone = _Sum([("", self._gone), ("", counted)]).families()
+        self._gone = _Sum([("", self._gone), ("", _counts(self._last.pop(worker, ())))]).families()
 
 
 class _Sum:
@@ -86,6 +87,10 @@ def _written(workers: Iterable[tuple[str, Iterable[Metric]]]) -> bytes:
 def _families(page: bytes) -> Iterable[Metric]:
     families: Iterable[Metric] = text_string_to_metric_families(page.decode())
     return families
+
+
+def _counts(families: Iterable[Metric]) -> list[Metric]:
+    return [family for family in families if family.type in _SUMMED]
 
 
 def _start_time(families: Iterable[Metric]) -> float | None:

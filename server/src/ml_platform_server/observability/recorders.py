@@ -75,23 +75,31 @@ class Counter:
 
 
 class _Counters:
-    """Counters by a name, of which there are only so many."""
+    """Counters by a value of an enum, of which there are only so many; they are told without the enum's own name."""
 
-    __slots__ = ("_by_name", "_most")
+    __slots__ = ("_by_label", "_by_name", "_most", "_prefix")
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, prefix: str, most: int = MOST_REASONS) -> None:
         self._by_name: dict[str, Counter] = {}
+        self._by_label: dict[str, Counter] = {}
+        self._prefix = prefix
         self._most = most
 
     def add(self, name: str, n: int = 1) -> None:
-        counter = self._by_name.get(name)
-        if counter is None:
-            name = name if len(self._by_name) < self._most else OTHER
-            counter = self._by_name.setdefault(name, Counter())
-        counter.value += n
+        try:
+            self._by_name[name].value += n
+        except KeyError:
+            self._counter(name).value += n
 
     def items(self) -> list[tuple[str, int]]:
-        return [(name, counter.value) for name, counter in self._by_name.copy().items()]
+        return [(label, counter.value) for label, counter in self._by_label.copy().items()]
+
+    def _counter(self, name: str) -> Counter:
+        label = name.removeprefix(self._prefix)
+        if label not in self._by_label and len(self._by_label) >= self._most:
+            return self._by_label.setdefault(OTHER, Counter())
+        counter = self._by_name[name] = self._by_label.setdefault(label, Counter())
+        return counter
 
 
 class CallRecorder:
@@ -176,8 +184,8 @@ class ModelSeries:
         self.queue_wait = Histogram(STEP_SECONDS)
         self.feature_read = Histogram(STEP_SECONDS)
         self.model_run = Histogram(STEP_SECONDS)
-        self._statuses = _Counters(MOST_REASONS)
-        self._errors = _Counters(MOST_REASONS)
+        self._statuses = _Counters("FEATURE_STATUS_")
+        self._errors = _Counters("ERROR_REASON_")
 
     def feature_status(self, status_name: str, n: int = 1) -> None:
         """`n` feature values had this status, named as in the contract."""
