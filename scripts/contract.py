@@ -18,7 +18,10 @@ import google.api
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "protos"
+# Its stubs are the business of its own clients; the server reads its descriptor.
+OPEN_INFERENCE = PROTOS / "open_inference" / "grpc_service.proto"
 STUBS = ROOT / "client" / "src"
+DESCRIPTOR = ROOT / "server" / "src" / "ml_platform_server" / "open_inference" / "descriptor.binpb"
 GOOGLEAPIS = ROOT / "build" / "googleapis"
 GENERATOR = ROOT / ".tools" / "stubs"
 GENERATOR_PACKAGES = ["grpcio-tools==1.76.0", "protobuf==6.33.6", "mypy-protobuf==5.1.0", "setuptools<81"]
@@ -82,27 +85,29 @@ def provide_generator() -> Path:
     return python
 
 
-def generate(target: Path = STUBS) -> None:
-    """Generate the Python stubs into the client's source tree."""
+def generate(target: Path = STUBS, descriptor: Path = DESCRIPTOR) -> None:
+    """Generate the Python stubs into the client's source tree, and the server's descriptor of the Open Inference Protocol."""
     provide_googleapis()
     python = provide_generator()
-    files = sorted(PROTOS.rglob("*.proto"))
+    files = sorted(set(PROTOS.rglob("*.proto")) - {OPEN_INFERENCE})
     services = [path for path in files if "\nservice " in path.read_text()]
     protoc: list[str | Path] = [python, "-m", "grpc_tools.protoc", f"--proto_path={PROTOS}", f"--proto_path={GOOGLEAPIS}"]
     plugins = [f"--plugin=protoc-gen-{name}={GENERATOR / 'bin' / f'protoc-gen-{name}'}" for name in ("mypy", "mypy_grpc")]
     run(*protoc, *plugins, f"--python_out={target}", f"--mypy_out=quiet:{target}", *files)
     run(*protoc, *plugins, f"--grpc_python_out={target}", f"--mypy_grpc_out=quiet:{target}", *services)
+    run(*protoc, f"--descriptor_set_out={descriptor}", OPEN_INFERENCE)
 
 
 def drift() -> None:
     """Fail if the stubs that are checked in are not those that the contract generates."""
     with tempfile.TemporaryDirectory() as folder:
         fresh = Path(folder)
-        generate(fresh)
+        generate(fresh, fresh / DESCRIPTOR.name)
+        same = DESCRIPTOR.exists() and filecmp.cmp(fresh / DESCRIPTOR.name, DESCRIPTOR, shallow=False)
         wanted = {path.relative_to(fresh) for path in fresh.rglob("*_pb2*")}
         present = {path.relative_to(STUBS) for path in STUBS.rglob("*_pb2*") if path.suffix in {".py", ".pyi"}}
         stale = {path for path in wanted & present if not filecmp.cmp(fresh / path, STUBS / path, shallow=False)}
-    if drifted := sorted(stale | (wanted ^ present)):
+    if drifted := sorted(stale | (wanted ^ present)) + ([] if same else [DESCRIPTOR.relative_to(ROOT)]):
         sys.exit("The stubs are not what the contract generates; run `make generate`:\n  " + "\n  ".join(map(str, drifted)))
 
 

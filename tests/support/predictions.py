@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ml_platform.v1 import predictions_pb2, predictions_pb2_grpc
+from ml_platform_server import open_inference
 from ml_platform_server.backends.bentoml.client import BentomlBackend
+from ml_platform_server.services.open_inference import OpenInferenceService
 from ml_platform_server.services.predictions import PredictionService
 from ml_platform_server.serving.batches import Batches
 from ml_platform_server.serving.engine import PredictionEngine
@@ -79,6 +81,7 @@ async def running(house: House) -> AsyncIterator[House]:
     async with opened(house):
         house.streams = PredictionStreams(predict=house.answer, in_flight=house.in_flight, deadline=house.deadline)
         service = PredictionService(engine=house.engine, batches=Batches(find=house.engine.served), streams=house.streams)
-        async with running_frame(house.folder, [(SERVICE, service)]) as house.frame:
+        inference = OpenInferenceService(find=house.engine.served)
+        async with running_frame(house.folder, [(SERVICE, service), (open_inference.SERVICE, inference)]) as house.frame:
             house.stub = predictions_pb2_grpc.PredictionServiceStub(house.frame.channel)
             yield house

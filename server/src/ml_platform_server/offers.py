@@ -16,11 +16,13 @@ from ml_platform.v1 import (
     predictions_pb2,
     training_pb2,
 )
+from ml_platform_server import open_inference
 from ml_platform_server.parts import BACKENDS, Parts
 from ml_platform_server.services.deployments import DeploymentService
 from ml_platform_server.services.experiments import ExperimentService
 from ml_platform_server.services.features import FeatureService
 from ml_platform_server.services.models import ModelService
+from ml_platform_server.services.open_inference import OpenInferenceService
 from ml_platform_server.services.platform import PlatformService
 from ml_platform_server.services.predictions import PredictionService
 from ml_platform_server.services.training import TrainingService
@@ -86,6 +88,13 @@ OFFERS = (
         name=PREDICTIONS,
         service=predictions_pb2.DESCRIPTOR.services_by_name["PredictionService"],
         servicer=lambda parts: PredictionService(engine=parts.engine, batches=parts.batches, streams=parts.streams),
+        needs=("feast",),
+        asks=("mlflow", "bentoml"),
+    ),
+    Offer(
+        name=PREDICTIONS,
+        service=open_inference.SERVICE,
+        servicer=lambda parts: OpenInferenceService(find=parts.engine.served),
         needs=("feast",),
         asks=("mlflow", "bentoml"),
     ),

@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import onnx
 import pytest
 from google.protobuf import struct_pb2
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
-from ml_platform.v1 import models_pb2
 from ml_platform.v1.predictions_pb2 import (
     BatchPredictRequest,
     BatchPredictResponse,
@@ -33,8 +31,9 @@ from ml_platform_server.serving import columnar
 from ml_platform_server.serving.batches import Batches
 from ml_platform_server.serving.column_values import packed_doubles, received
 from ml_platform_server.values import plain, to_value
+from tests.support.inference import classifier_graph, deploy, echo_graph
 from tests.support.predictions import House, opened
-from tests.support.serving import PRODUCTION, column, save_onnx, struct
+from tests.support.serving import PRODUCTION, column, struct
 
 FLOAT, INT64, BOOL, STRING = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL, TensorProto.STRING
 
@@ -43,44 +42,6 @@ FLOAT, INT64, BOOL, STRING = TensorProto.FLOAT, TensorProto.INT64, TensorProto.B
 async def house(tmp_path: Path) -> AsyncIterator[House]:
     async with opened(House(tmp_path)) as made:
         yield made
-
-
-def echo_graph(types: Mapping[str, int]) -> onnx.ModelProto:
-    """A graph with one input of shape [N, 1] a column, which gives each of them back."""
-    nodes = [helper.make_node("Identity", [name], [f"{name}_out"]) for name in types]
-    inputs = [helper.make_tensor_value_info(name, kind, [None, 1]) for name, kind in types.items()]
-    outputs = [helper.make_tensor_value_info(f"{name}_out", kind, [None, 1]) for name, kind in types.items()]
-    graph = helper.make_graph(nodes, "echo", inputs, outputs)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
-
-
-def classifier_graph() -> onnx.ModelProto:
-    """A graph of two inputs side by side that gives a label and two probabilities."""
-    nodes = [
-        helper.make_node("Sigmoid", ["x"], ["s"]),
-        helper.make_node("ReduceMean", ["s"], ["p"], keepdims=1, axes=[1]),
-        helper.make_node("Sub", ["one", "p"], ["q"]),
-        helper.make_node("Concat", ["q", "p"], ["probabilities"], axis=1),
-        helper.make_node("ArgMax", ["probabilities"], ["label"], axis=1, keepdims=0),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "classifier",
-        [helper.make_tensor_value_info("x", FLOAT, [None, 2])],
-        [
-            helper.make_tensor_value_info("label", INT64, [None]),
-            helper.make_tensor_value_info("probabilities", FLOAT, [None, 2]),
-        ],
-        [helper.make_tensor("one", FLOAT, [1], [1.0])],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 12)], ir_version=8)
-
-
-def deploy(house: House, graph: onnx.ModelProto, inputs: Sequence[models_pb2.ColumnSpec], refs: Sequence[str] = ()) -> None:
-    """Deploy a model."""
-    files = save_onnx(house.folder / "model", graph)
-    house.registry.add("m", 1, inputs, files, feature_refs=refs)
-    house.deployments.activate("m", 1)
 
 
 async def ask(house: House, **forms: Any) -> BatchPredictResponse:

@@ -6,6 +6,7 @@ refuse too.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,8 +56,6 @@ def kind_of(column: Column) -> str:
     """What the elements of a column are, in the words of MLflow's columns; "" if neither single values nor vectors."""
     if not column.type.startswith("tensor("):
         return column.type if column.type in _AT_ONCE or column.type == "string" else ""
-    if len(column.shape) > 1:
-        return ""
     element = column.type.removeprefix("tensor(").removesuffix(")")
     if element.startswith("float"):
         return "float" if element == "float32" else "double"
@@ -69,7 +68,7 @@ def _arrays(column: Column, sent: Sent) -> Converted | None:
     """The conversion of numbers at once; None where it has to be done singly."""
     array = sent.values
     assert isinstance(array, np.ndarray)  # noqa: S101  # the caller looked
-    fits = column.shape in ((), (1,)) if array.ndim == 1 else column.shape in ((-1,), array.shape[1:])
+    fits = column.shape in ((), (1,)) if array.ndim == 1 else _same_shape(column.shape, array.shape[1:])
     at_once = _AT_ONCE.get(kind_of(column))
     found = at_once(array) if at_once and fits else None
     if found is None:
@@ -77,12 +76,16 @@ def _arrays(column: Column, sent: Sent) -> Converted | None:
     values, good = found
     converted = Converted(values)
     if not good.all():
-        rows = good if good.ndim == 1 else good.all(axis=1)
+        rows = good if good.ndim == 1 else good.reshape(len(good), -1).all(axis=1)
         absent = set(sent.nulls.tolist())
         for at in np.flatnonzero(~rows).tolist():
             if at not in absent:
                 converted.bad[at] = _refusal(column, array[at].tolist())
     return converted
+
+
+def _same_shape(wanted: Sequence[int], given: Sequence[int]) -> bool:
+    return len(wanted) == len(given) and all(want in (-1, size) for want, size in zip(wanted, given, strict=True))
 
 
 def _refusal(column: Column, value: object) -> str:
@@ -121,12 +124,16 @@ def _singly(column: Column, sent: Sent) -> Converted:
 
 
 def _double(array: Array) -> tuple[Array, Array] | None:
-    return None if array.dtype.kind == "b" else (array.astype(np.float64, copy=False), _ALL_GOOD)
+    if array.dtype.kind == "f":
+        return array, _ALL_GOOD
+    return None if array.dtype.kind == "b" else (array.astype(np.float64), _ALL_GOOD)
 
 
 def _float(array: Array) -> tuple[Array, Array] | None:
     if array.dtype.kind == "b":
         return None
+    if array.dtype.kind == "f" and array.dtype.itemsize <= _SINGLE:
+        return array, _ALL_GOOD
     values = array.astype(np.float64, copy=False)
     return values, ~(np.abs(values) > LARGEST_FLOAT) | np.isinf(values)
 
@@ -149,6 +156,8 @@ def _whole(array: Array, dtype: type[np.signedinteger[Any]]) -> tuple[Array, Arr
     if dtype is np.int32:
         limits = np.iinfo(dtype)
         good = good & (array >= limits.min) & (array <= limits.max)
+    elif array.dtype == np.uint64:
+        good = array <= np.iinfo(np.int64).max
     return array, good
 
 
@@ -158,5 +167,6 @@ def _boolean(array: Array) -> tuple[Array, Array] | None:
     return array == 1, (array == 0) | (array == 1)
 
 
+_SINGLE = 4
 _ALL_GOOD: Array = np.ones(1, np.bool_)
 _AT_ONCE = {"double": _double, "float": _float, "long": _long, "integer": _integer, "boolean": _boolean}

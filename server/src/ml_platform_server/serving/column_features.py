@@ -84,7 +84,7 @@ class ColumnFeatures:
         """Read the features of the usual entities. Gives the positions of the others, and each column, one value an entity."""
         unusual = entities.unusual()
         if len(unusual) == entities.count:
-            return unusual, {}
+            return range(entities.count), {}
         usual = [at for at in range(entities.count) if at not in unusual] if unusual else range(entities.count)
         try:
             cells = await self._read(binding, entities.named(usual))

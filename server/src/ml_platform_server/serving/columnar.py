@@ -122,7 +122,7 @@ async def complete(served: ServedVersion, sent: Mapping[str, Sent], rows: int) -
     missing = [at for at in range(len(model.columns)) if at not in places]
     degraded: Mapping[int, Sequence[str]] = {}
     if missing:
-        binding = await _binding(model)
+        binding = await binding_of(model)
         aliases = _aliases(binding, missing, sent)
         late = _taken(model, sent, aliases, taken)
         missing = [at for at in missing if at not in aliases]
@@ -151,7 +151,8 @@ def _taken(
     return {row: unsuitable(found) for row, found in violations.items()}
 
 
-async def _binding(model: LoadedModel) -> Binding | None:
+async def binding_of(model: LoadedModel) -> Binding | None:
+    """Which of a model's columns the feature store supplies; None if it supplies none, or does not answer."""
     if model.enrichment.binding is None:
         await model.enrichment.prepare()
     return model.enrichment.binding

@@ -12,8 +12,27 @@ from ml_platform_server.serving.column_values import Values
 Rows = Sequence[Sequence[object]]
 
 
+# An output's name, its type in the words of the signature or of ONNX, and its shape, -1 for the rows.
+Output = tuple[str, str, Sequence[int]]
+
+
 class Runtime(Protocol):
-    """One model version, ready to answer."""
+    """One model version, ready to answer.
+
+    Attributes:
+        platform: what executes it, in a word.
+        outputs: what it gives, the prediction first.
+        matrix: the name of the one input that holds all columns side by side, if there is one, else "".
+    """
+
+    @property
+    def platform(self) -> str: ...  # noqa: D102  # see above
+
+    @property
+    def outputs(self) -> Sequence[Output]: ...  # noqa: D102  # see above
+
+    @property
+    def matrix(self) -> str: ...  # noqa: D102  # see above
 
     async def predict(self, rows: Rows) -> list[Answer]:
         """Answer N rows.

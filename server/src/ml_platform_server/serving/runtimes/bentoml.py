@@ -18,6 +18,7 @@ from ml_platform_server.serving.answers import Answer, answers, finite, probabil
 from ml_platform_server.serving.column_answers import ColumnAnswers
 from ml_platform_server.serving.column_values import Values, as_values
 from ml_platform_server.serving.columns import Column
+from ml_platform_server.serving.runtimes import Output
 
 _log = structlog.get_logger(__name__)
 
@@ -32,6 +33,11 @@ class BentomlRuntime:
         self._version = version.version
         self._columns = columns
         self._backend = backend
+        self.platform = "bentoml"
+        self.matrix = ""
+        self.outputs: Sequence[Output] = [
+            (spec.name or f"output_{at}", spec.type, (-1, *spec.shape[1:])) for at, spec in enumerate(version.signature.outputs)
+        ]
 
     async def warm(self) -> None:
         """Have BentoML load the version. A failure is left to the first prediction, which tells it to somebody."""

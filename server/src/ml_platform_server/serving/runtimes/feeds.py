@@ -79,7 +79,7 @@ def feeder(inputs: Sequence[GraphInput], columns: Sequence[Column]) -> Feeder:
     if all(each.name in places for each in inputs):
         return _PerColumn([(each, places[each.name]) for each in inputs], columns)
     if len(inputs) == 1:
-        return _Stacked(inputs[0], columns)
+        return Stacked(inputs[0], columns)
     unknown = ", ".join(each.name for each in inputs if each.name not in places)
     raise MisfitError(f"its graph wants {unknown}, which the signature does not have")
 
@@ -106,7 +106,9 @@ class _Tensor:
         return np.dtype(self.dtype).kind == "f"
 
 
-class _Stacked:
+class Stacked:
+    """Feeds a graph that takes all columns side by side in one matrix."""
+
     def __init__(self, given: GraphInput, columns: Sequence[Column]) -> None:
         self._tensor = _Tensor.of(given)
         width = self._tensor.tail[0] if len(self._tensor.tail) == 1 else 0
@@ -117,14 +119,17 @@ class _Stacked:
         self._flat = any(column.shape for column in columns)
 
     def feeds(self, rows: Rows) -> Feeds:
+        """See Feeder."""
         if self._flat:
             rows = [[value[0] if isinstance(value, list) else value for value in row] for row in rows]
         return {self._tensor.name: np.array(rows, self._tensor.dtype)}
 
     def column_feeds(self, columns: Sequence[Values], rows: int) -> Feeds:
+        """See Feeder."""
         return {self._tensor.name: stacked(columns, self._tensor.dtype, rows)}
 
     def nullable(self, column: int) -> bool:  # noqa: ARG002  # one tensor holds them all
+        """See Feeder."""
         return self._tensor.nullable
 
 

@@ -17,8 +17,8 @@ from ml_platform_server.serving.answers import Answer, answers
 from ml_platform_server.serving.column_answers import ColumnAnswers, joined
 from ml_platform_server.serving.column_values import Values
 from ml_platform_server.serving.columns import Column
-from ml_platform_server.serving.runtimes.feeds import Feeder, MisfitError, Rows, feeder
-from ml_platform_server.serving.runtimes.outputs import OutputReader
+from ml_platform_server.serving.runtimes.feeds import Feeder, MisfitError, Rows, Stacked, feeder
+from ml_platform_server.serving.runtimes.outputs import OutputReader, described
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -37,8 +37,11 @@ class OnnxRuntime:
     def __init__(self, *, session: InferenceSession, columns: Sequence[Column], pool: BlockingPool) -> None:
         inputs = session.get_inputs()
         self._session = session
+        self.platform = "onnx"
         self._feeder: Feeder = feeder(inputs, columns)
+        self.matrix = inputs[0].name if isinstance(self._feeder, Stacked) else ""
         self._outputs = OutputReader(session.get_outputs())
+        self.outputs = [described(output) for output in session.get_outputs()]
         self._pool = pool
         # Some graphs were exported for exactly one row; they are run row by row.
         self._one_at_a_time = any(given.shape[:1] == [1] for given in inputs)

@@ -20,6 +20,15 @@ class GraphOutput(Protocol):
 
     name: str
     type: str
+    shape: list[object]
+
+
+def described(output: GraphOutput) -> tuple[str, str, list[int]]:
+    """An output's name, type and shape as the answers have it: a column of single values has one dimension."""
+    if not output.type.startswith("tensor("):
+        return output.name, output.type, [-1]
+    tail = [size if isinstance(size, int) else -1 for size in output.shape[1:]]
+    return output.name, output.type, [-1] if tail == [1] else [-1, *tail]
 
 
 class OutputReader:

@@ -1,0 +1,1 @@
+"""Predictions as the Open Inference Protocol asks for them: tensors in, tensors out."""

@@ -1,0 +1,156 @@
+"""Answers one inference of the Open Inference Protocol: no Python object is made for a single row."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+import numpy as np
+
+from ml_platform_server.errors import PlatformError, Violation, invalid
+from ml_platform_server.open_inference import Message, ModelInferResponse
+from ml_platform_server.serving.column_answers import Outputs
+from ml_platform_server.serving.column_values import Array, Sent, Values
+from ml_platform_server.serving.columnar import SLICE, binding_of, complete
+from ml_platform_server.serving.inference.tensors import Told, received
+from ml_platform_server.serving.replies import new_prediction_id
+from ml_platform_server.serving.router import ServedVersion
+
+MATRIX = "input"
+_NO_NULLS: Array = np.empty(0, np.int64)
+_DIMENSIONS = 2
+
+
+async def infer(served: ServedVersion, request: Message, facts: MutableMapping[str, object]) -> Message:
+    """Answer a request.
+
+    Args:
+        served: the version that answers.
+        request: a ModelInferRequest.
+        facts: receives what the access log tells of the call.
+
+    Raises:
+        PlatformError: as the contract says for ModelInfer.
+    """
+    tensors = received(request)
+    rows = _rows(tensors)
+    sent = await _columns(served, tensors)
+    answers = await _answers(served, sent, rows)
+    response = _response(served, request)
+    told = Told(response, raw=bool(request.raw_input_contents))
+    for name in _wanted(request, answers):
+        told.add(name, answers[name])
+    facts["model"], facts["version"] = request.model_name, served.model.version.version
+    facts["prediction_id"] = response.parameters["prediction_id"].string_param
+    facts["rows"] = rows
+    return response
+
+
+def _rows(tensors: Mapping[str, Array]) -> int:
+    rows = -1
+    for at, array in enumerate(tensors.values()):
+        rows = len(array) if rows < 0 else rows
+        if len(array) != rows:
+            raise invalid(f"inputs[{at}].shape", f"says {len(array)} rows, and the first input has {rows}")
+    if rows < 0:
+        raise invalid("inputs", "must not be empty")
+    return rows
+
+
+async def _columns(served: ServedVersion, tensors: Mapping[str, Array]) -> dict[str, Sent]:
+    model = served.model
+    names = [column.name for column in model.columns]
+    extras = await _unknown(served, tensors)
+    if extras:
+        matrix = _matrix(served, tensors)
+        if matrix is None:
+            raise invalid("inputs", f"the model does not know {', '.join(extras)}; it takes {', '.join(names)}")
+        return {name: Sent(matrix[:, at], _NO_NULLS) for at, name in enumerate(names)}
+    shapes = {column.name: column.shape for column in model.columns}
+    return {name: _column(name, array, shapes.get(name, ())) for name, array in tensors.items()}
+
+
+async def _unknown(served: ServedVersion, tensors: Mapping[str, Array]) -> list[str]:
+    """The inputs that are neither columns nor join keys, nor columns by another name."""
+    known = {column.name for column in served.model.columns}
+    extras = [name for name in tensors if name not in known]
+    if extras and (binding := await binding_of(served.model)) is not None:
+        names = binding.names()
+        return [name for name in extras if name not in names]
+    return extras
+
+
+def _matrix(served: ServedVersion, tensors: Mapping[str, Array]) -> Array | None:
+    """The one matrix that holds all columns side by side, if that is what was sent."""
+    name, array = next(iter(tensors.items()))
+    columns = served.model.columns
+    if len(tensors) > 1 or name not in (MATRIX, served.model.runtime.matrix) or array.dtype.kind not in "fiub":
+        return None
+    if any(column.shape for column in columns):
+        return None
+    if array.ndim != _DIMENSIONS or array.shape[1] != len(columns):
+        raise invalid("inputs[0].shape", f"must be [rows, {len(columns)}], the model's columns side by side")
+    return array
+
+
+def _column(name: str, array: Array, shape: tuple[int, ...]) -> Sent:
+    if array.ndim == _DIMENSIONS and array.shape[1] == 1 and len(shape) == 0:
+        array = array.reshape(-1)
+    if array.dtype.kind != "O":
+        return Sent(array, _NO_NULLS)
+    try:
+        return Sent(_decoded(array.tolist()), _NO_NULLS)
+    except UnicodeDecodeError:
+        raise invalid("inputs", f"{name} must hold text in UTF-8") from None
+
+
+def _decoded(things: list[Any]) -> list[Any]:
+    return [thing.decode() if type(thing) is bytes else _decoded(thing) for thing in things]
+
+
+async def _answers(served: ServedVersion, sent: Mapping[str, Sent], rows: int) -> Mapping[str, Values]:
+    """Every output by name. All rows at once, unless there is much to be looked up for them."""
+    whole = all(column.name in sent for column in served.model.columns)
+    step = rows if whole else SLICE
+    outputs = Outputs(rows)
+    for start in range(0, rows, step):
+        count = min(step, rows - start)
+        part = sent if count == rows else {name: column.part(start, start + count) for name, column in sent.items()}
+        inputs = await complete(served, part, count)
+        if inputs.errors:
+            row = min(inputs.errors)
+            raise _of_row(start + row, inputs.errors[row])
+        outputs.add(np.arange(start, start + count), await served.model.runtime.predict_columns(inputs.columns, count))
+        if count < rows:
+            await asyncio.sleep(0)  # the other calls of this process have waited for this slice
+    return outputs.columns()
+
+
+def _of_row(row: int, error: PlatformError) -> PlatformError:
+    """The same error, with the row that it is about."""
+    return PlatformError(
+        error.reason,
+        f"Row {row}: {error.message}",
+        remedy=error.remedy,
+        violations=[Violation(f"{each.field}[{row}]", each.description) for each in error.violations],
+        resource=error.resource,
+        retry_after=error.retry_after,
+        metadata={**error.metadata, "row": str(row)},
+    )
+
+
+def _wanted(request: Message, answers: Mapping[str, Values]) -> list[str]:
+    wanted = [output.name for output in request.outputs]
+    for at, name in enumerate(wanted):
+        if name not in answers:
+            raise invalid(f"outputs[{at}].name", f"the model has no such output; it gives {', '.join(answers)}")
+    return wanted or list(answers)
+
+
+def _response(served: ServedVersion, request: Message) -> Message:
+    version = served.model.version
+    response = ModelInferResponse(model_name=version.model_name, model_version=str(version.version), id=request.id)
+    response.parameters["deployment_id"].string_param = served.deployment_id
+    response.parameters["prediction_id"].string_param = new_prediction_id()
+    return response

@@ -1,0 +1,92 @@
+"""Which model an Open Inference client means, and what it takes and gives."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from ml_platform.v1 import deployments_pb2, errors_pb2
+from ml_platform.v1.deployments_pb2 import Environment
+from ml_platform_server.errors import PlatformError
+from ml_platform_server.open_inference import Message, ModelMetadataResponse
+from ml_platform_server.serving.columns import Column
+from ml_platform_server.serving.inference.datatypes import of_type
+from ml_platform_server.serving.router import ServedVersion
+
+Find = Callable[[str, Environment.ValueType], Awaitable[ServedVersion]]
+
+_ENVIRONMENTS = {
+    "": deployments_pb2.ENVIRONMENT_PRODUCTION,
+    "production": deployments_pb2.ENVIRONMENT_PRODUCTION,
+    "staging": deployments_pb2.ENVIRONMENT_STAGING,
+}
+_BOTH = (deployments_pb2.ENVIRONMENT_PRODUCTION, deployments_pb2.ENVIRONMENT_STAGING)
+
+
+async def meant(find: Find, name: str, version: str) -> ServedVersion:
+    """The version that answers.
+
+    Args:
+        find: gives the version that answers in an environment.
+        name: the registered model.
+        version: "production" or "", "staging", or the number of a version that is deployed.
+
+    Raises:
+        PlatformError: as the engine gives them; MODEL_NOT_DEPLOYED for a version that is deployed nowhere.
+    """
+    environment = _ENVIRONMENTS.get(version)
+    if environment is None:
+        return await _numbered(find, name, version)
+    try:
+        return await find(name, environment)
+    except PlatformError as error:
+        if version or error.reason != errors_pb2.ERROR_REASON_MODEL_NOT_DEPLOYED:
+            raise
+        error.remedy = f'{error.remedy} To ask what is deployed to staging, say "staging" for the model\'s version.'
+        raise
+
+
+async def _numbered(find: Find, name: str, version: str) -> ServedVersion:
+    deployed: list[str] = []
+    absent: PlatformError | None = None
+    for environment in _BOTH:
+        try:
+            served = await find(name, environment)
+        except PlatformError as error:
+            if error.reason != errors_pb2.ERROR_REASON_MODEL_NOT_DEPLOYED:
+                raise
+            absent = error
+            continue
+        deployed.append(str(served.model.version.version))
+        if deployed[-1] == version:
+            return served
+    if not deployed and absent is not None:
+        raise absent
+    raise PlatformError(
+        errors_pb2.ERROR_REASON_MODEL_NOT_DEPLOYED,
+        f"Version {version[:50]!r} of the model {name!r} is not deployed; deployed are {', '.join(deployed)}.",
+        remedy='Say "production" or "staging" for the version, the number of a deployed one, or nothing for production.',
+        resource=("model", name),
+    )
+
+
+def described(served: ServedVersion) -> Message:
+    """What a model takes and gives."""
+    model = served.model
+    response = ModelMetadataResponse(
+        name=model.version.model_name, versions=[str(model.version.version)], platform=model.runtime.platform
+    )
+    for column in model.columns:
+        response.inputs.add(name=column.name, datatype=of_type(column.type), shape=_shape(column))
+    for name, type_, shape in model.runtime.outputs:
+        response.outputs.add(name=name, datatype=of_type(type_), shape=shape)
+    response.properties["deployment_id"] = served.deployment_id
+    binding = model.enrichment.binding
+    if binding is not None and binding.features:
+        response.properties["features"] = ",".join(model.columns[at].name for at in sorted(binding.features))
+        response.properties["join_keys"] = ",".join(key.name for key in binding.plan.join_keys)
+    return response
+
+
+def _shape(column: Column) -> Sequence[int]:
+    # A column of a table is told as most servers tell it; its rows may come without the second dimension too.
+    return (-1, *(column.shape or (1,)))

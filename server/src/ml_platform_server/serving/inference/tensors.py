@@ -1,0 +1,143 @@
+"""Tensors between the Open Inference Protocol and NumPy. Raw ones are not copied on their way in."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Sequence
+
+import numpy as np
+
+from ml_platform_server.errors import PlatformError, invalid
+from ml_platform_server.open_inference import InferTensorContents, Message
+from ml_platform_server.serving.answers import finite
+from ml_platform_server.serving.column_values import Array, Values
+from ml_platform_server.serving.inference.datatypes import BYTES, DTYPES, FIELDS, of_array
+
+_LENGTH = struct.Struct("<I")
+
+
+def received(request: Message) -> dict[str, Array]:
+    """The inputs of a request by name. Those of BYTES are arrays of objects, which are bytes.
+
+    Raises:
+        PlatformError: INVALID_FIELDS for inputs that are not what they say they are.
+    """
+    raw = request.raw_input_contents
+    if raw and len(raw) != len(request.inputs):
+        raise invalid("raw_input_contents", f"has {len(raw)} entries for {len(request.inputs)} inputs; all are raw, or none is")
+    found: dict[str, Array] = {}
+    for at, tensor in enumerate(request.inputs):
+        where = f"inputs[{at}]"
+        if tensor.name in found:
+            raise invalid(f"{where}.name", "is the name of another input too")
+        found[tensor.name] = _received(tensor, raw[at] if raw else None, where)
+    return found
+
+
+def _received(tensor: Message, raw: bytes | None, where: str) -> Array:
+    shape, datatype = list(tensor.shape), tensor.datatype
+    if datatype != BYTES and datatype not in DTYPES:
+        raise invalid(f"{where}.datatype", f"must be one of {', '.join([*DTYPES, BYTES])}")
+    if not shape or min(shape) < 1:
+        raise invalid(f"{where}.shape", "must have dimensions of at least 1, the rows first")
+    count = math.prod(shape)
+    if raw is None:
+        elements = _typed(tensor.contents, datatype, where)
+    elif tensor.HasField("contents"):
+        raise invalid(f"{where}.contents", "must not be set beside raw_input_contents")
+    else:
+        elements = _raw(raw, datatype, count, where)
+    if len(elements) != count:
+        raise invalid(where, f"has {len(elements)} elements, and its shape {shape} says {count}")
+    return elements.reshape(shape)
+
+
+def _raw(raw: bytes, datatype: str, count: int, where: str) -> Array:
+    if datatype == BYTES:
+        return _strings(raw, where)
+    dtype = DTYPES[datatype]
+    if len(raw) != count * dtype.itemsize:
+        raise invalid(where, f"has {len(raw)} bytes, and its shape and datatype say {count * dtype.itemsize}")
+    return np.frombuffer(raw, dtype)
+
+
+def _strings(raw: bytes, where: str) -> Array:
+    found: list[bytes] = []
+    start, end = 0, len(raw)
+    while start < end:
+        if end - start < _LENGTH.size:
+            raise _cut_short(where)
+        start, length = start + _LENGTH.size, _LENGTH.unpack_from(raw, start)[0]
+        if length > end - start:
+            raise _cut_short(where)
+        found.append(raw[start : start + length])
+        start += length
+    return _objects(found)
+
+
+def _cut_short(where: str) -> PlatformError:
+    return invalid(where, "ends within an element: each BYTES element stands behind its length, 4 bytes little-endian")
+
+
+def _typed(contents: Message, datatype: str, where: str) -> Array:
+    field = FIELDS.get(datatype)
+    if field is None:
+        raise invalid(f"{where}.contents", f"cannot hold {datatype}; send it in raw_input_contents")
+    given = [each.name for each, _ in contents.ListFields()]
+    if given not in ([], [field]):
+        raise invalid(f"{where}.contents", f"must hold {datatype} in {field}, and nothing else")
+    values = getattr(contents, field)
+    if datatype == BYTES:
+        return _objects(list(values))
+    try:
+        return np.fromiter(values, DTYPES[datatype], len(values))
+    except OverflowError:
+        raise invalid(f"{where}.contents", f"has a number that {datatype} does not hold") from None
+
+
+def _objects(things: Sequence[object]) -> Array:
+    array = np.empty(len(things), np.object_)
+    array[:] = things
+    return array
+
+
+class Told:
+    """The outputs of a response, one by one.
+
+    Args:
+        response: the ModelInferResponse that they are added to.
+        raw: whether their elements go into its raw_output_contents.
+    """
+
+    def __init__(self, response: Message, *, raw: bool) -> None:
+        self._response = response
+        self._raw = raw
+
+    def add(self, name: str, values: Values) -> None:
+        """Tell an output."""
+        array = values if isinstance(values, np.ndarray) else None
+        datatype = of_array(array.dtype) if array is not None else None
+        tensor = self._response.outputs.add(name=name, datatype=datatype or BYTES)
+        if array is None or datatype is None:
+            self._add_bytes(tensor, values.tolist() if isinstance(values, np.ndarray) else values)
+            return
+        tensor.shape.extend(array.shape)
+        if self._raw or datatype not in FIELDS:
+            self._response.raw_output_contents.append(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+        else:
+            tensor.contents.CopyFrom(InferTensorContents(**{FIELDS[datatype]: array.reshape(-1).tolist()}))
+
+    def _add_bytes(self, tensor: Message, values: Sequence[object]) -> None:
+        elements = [_text(value).encode() for value in values]
+        tensor.shape.append(len(elements))
+        if self._raw:
+            self._response.raw_output_contents.append(b"".join(_LENGTH.pack(len(each)) + each for each in elements))
+        else:
+            tensor.contents.bytes_contents.extend(elements)
+
+
+def _text(value: object) -> str:
+    """What no tensor can hold is told as JSON: objects, lists of unlike things, nulls."""
+    return value if isinstance(value, str) else json.dumps(finite(value), default=str)
