@@ -1,0 +1,201 @@
+"""The client of Redis's protocol: whose answer is whose, whatever happens on the wire."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import hiredis
+import pytest
+
+from ml_platform_server.backends.feast.resp import Address, Refused, StoreClient, Unready, command
+
+Answering = Callable[[list[bytes], asyncio.StreamWriter], Awaitable[None]]
+GET = command(b"GET", b"%d")
+
+
+@asynccontextmanager
+async def asked(answering: Answering, *, silence: float = 5.0, password: str = "") -> AsyncIterator[StoreClient]:
+    """A client of a store that does with each command as a test says."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        commands = hiredis.Reader()
+        while data := await reader.read(65536):
+            commands.feed(data)
+            while (words := commands.gets()) is not False:
+                await answering(words, writer)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    client = StoreClient(Address("127.0.0.1", port, password=password), timeout=silence)
+    try:
+        yield client
+    finally:
+        client.close()
+        server.close()
+
+
+async def echo(words: list[bytes], writer: asyncio.StreamWriter) -> None:
+    """Answer with what was asked for."""
+    writer.write(b"$%d\r\n%b\r\n" % (len(words[-1]), words[-1]))
+
+
+def gets(*names: int) -> tuple[bytes, int]:
+    """Commands that ask for these, and how many they are."""
+    return b"".join(command(b"GET", b"%d" % name) for name in names), len(names)
+
+
+async def test_answers_go_to_whoever_asked() -> None:
+    """However many ask at once, and however many commands each sends."""
+    async with asked(echo) as client:
+        questions = [range(at * 10, at * 10 + at % 4 + 1) for at in range(200)]
+        answers = await asyncio.gather(*(client.ask(*gets(*names), 5.0) for names in questions))
+        assert answers == [[b"%d" % name for name in names] for names in questions]
+
+
+async def test_answers_may_come_in_pieces() -> None:
+    """Byte by byte, over the borders of answers."""
+
+    async def dribble(words: list[bytes], writer: asyncio.StreamWriter) -> None:
+        for byte in b"*2\r\n$-1\r\n$%d\r\n%b\r\n" % (len(words[-1]), words[-1]):
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(0)
+
+    async with asked(dribble) as client:
+        answers = await asyncio.gather(*(client.ask(*gets(at, at + 1), 5.0) for at in range(20)))
+        assert answers == [[[None, b"%d" % at], [None, b"%d" % (at + 1)]] for at in range(20)]
+
+
+async def test_whoever_gives_up_leaves_the_others_theirs() -> None:
+    """Answers that come too late, or for nobody, are thrown away; the connection stays."""
+    seen: set[asyncio.StreamWriter] = set()
+
+    async def slow(words: list[bytes], writer: asyncio.StreamWriter) -> None:
+        seen.add(writer)
+        await asyncio.sleep(0.05)
+        await echo(words, writer)
+
+    async with asked(slow) as client:
+        late = asyncio.create_task(client.ask(*gets(1, 2), 0.02))
+        gone = asyncio.create_task(client.ask(*gets(3), 5.0))
+        kept = asyncio.create_task(client.ask(*gets(4), 5.0))
+        await asyncio.sleep(0.01)
+        gone.cancel()
+        with pytest.raises(TimeoutError):
+            await late
+        assert await kept == [b"4"]
+        assert await client.ask(*gets(5), 5.0) == [b"5"]
+        assert len(seen) == 1
+
+
+async def test_an_answer_that_nobody_asked_for_ends_the_connection() -> None:
+    """No count can be trusted after it; the next question goes over a new one."""
+    extra = [b"+surprise\r\n"]
+
+    async def talkative(words: list[bytes], writer: asyncio.StreamWriter) -> None:
+        await echo(words, writer)
+        writer.write(extra.pop() if extra else b"")
+
+    async with asked(talkative) as client:
+        assert await client.ask(*gets(1), 5.0) == [b"1"]
+        await asyncio.sleep(0.02)
+        assert await client.ask(*gets(2), 5.0) == [b"2"]
+
+
+async def test_what_is_not_the_protocol_ends_the_connection() -> None:
+    """Somebody else listens there."""
+
+    async def web(_words: list[bytes], writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    async with asked(web) as client:
+        with pytest.raises(ConnectionError):
+            await client.ask(*gets(1), 5.0)
+
+
+async def test_a_question_that_broke_off_is_asked_once_more() -> None:
+    """On a new connection; and if that breaks too, it is told."""
+    broken = [1, 2, 3]
+
+    async def breaking(words: list[bytes], writer: asyncio.StreamWriter) -> None:
+        if words[-1] == b"7" and broken:
+            broken.pop()
+            writer.transport.abort()
+        else:
+            await echo(words, writer)
+
+    async with asked(breaking) as client:
+        assert await client.ask(*gets(1), 5.0) == [b"1"]
+        with pytest.raises(ConnectionError):
+            await client.ask(*gets(7), 5.0)
+        assert await client.ask(*gets(2), 5.0) == [b"2"]
+        assert await client.ask(*gets(7), 5.0) == [b"7"]
+
+
+async def test_a_silent_store_is_given_up_after_its_timeout() -> None:
+    """Even if hardly anybody who asks has the time to wait for that; whoever has is asked for on a new connection."""
+
+    async def silent(_words: list[bytes], _writer: asyncio.StreamWriter) -> None:
+        return None
+
+    async with asked(silent, silence=0.2) as client:
+        begun = time.monotonic()
+        patient = asyncio.create_task(client.ask(*gets(1), 5.0))
+        await asyncio.sleep(0.02)
+        first = client._connection
+        while time.monotonic() - begun < 0.25:
+            with pytest.raises(TimeoutError):
+                await client.ask(*gets(2), 0.02)
+        patient.cancel()
+        assert client._connection is not first
+
+
+@pytest.mark.parametrize(("text", "error"), [("LOADING data", Unready), ("NOAUTH no", Unready), ("WRONGTYPE no", Refused)])
+async def test_the_store_s_errors_are_raised(text: str, error: type[Exception]) -> None:
+    """Only for whoever asked; a store that is not ready yet is told apart from one that cannot do what was asked."""
+
+    async def refusing(words: list[bytes], writer: asyncio.StreamWriter) -> None:
+        if words[-1] == b"7":
+            writer.write(f"-{text}\r\n".encode())
+        else:
+            await echo(words, writer)
+
+    async with asked(refusing) as client:
+        good, bad = await asyncio.gather(client.ask(*gets(1, 2), 5.0), client.ask(*gets(6, 7), 5.0), return_exceptions=True)
+        assert good == [b"1", b"2"]
+        assert isinstance(bad, error)
+        assert await client.ask(*gets(3), 5.0) == [b"3"]
+
+
+async def test_a_first_caller_in_a_hurry_does_not_end_the_connecting() -> None:
+    """The password is sent first, and the others wait for the connection that the first began."""
+    heard: list[list[bytes]] = []
+
+    async def locked(words: list[bytes], writer: asyncio.StreamWriter) -> None:
+        heard.append(words)
+        if words[0] == b"AUTH":
+            await asyncio.sleep(0.1)
+        await echo(words, writer)
+
+    async with asked(locked, password="sesame") as client:
+        hurried = asyncio.create_task(client.ask(*gets(1), 0.02))
+        await asyncio.sleep(0)
+        assert await client.ask(*gets(2), 5.0) == [b"2"]
+        with pytest.raises(TimeoutError):
+            await hurried
+        assert heard == [[b"AUTH", b"sesame"], [b"GET", b"2"]]
+        assert "sesame" not in repr(client.address)
+
+
+async def test_nobody_there_is_told_at_once() -> None:
+    """A refused connection is no timeout."""
+    client = StoreClient(Address("127.0.0.1", 1), timeout=5.0)
+    with pytest.raises(ConnectionError):
+        await client.ask(*gets(1), 5.0)
+    unknown = StoreClient(Address("no-such-host.invalid", 1), timeout=5.0)
+    with pytest.raises(ConnectionError):
+        await unknown.ask(*gets(1), 5.0)
