@@ -53,6 +53,18 @@ class TestExperiments:
         with refused("EXPERIMENT_NOT_FOUND"):
             await experiments.get(name=name)
 
+    async def test_a_page_with_much_in_it_is_shorter(self, experiments: Experiments, mlflow_server: MlflowServer) -> None:
+        """Of experiments with half a megabyte of tags each, a page holds what fits into a reply, and the next goes on there."""
+        tags = {f"tag-{number}": "x" * 5000 for number in range(100)}
+        requests = [pb.CreateExperimentRequest(name=fresh_name(), tags=tags) for _ in range(8)]
+        made = [(await experiments.create(request)).experiment_id for request in requests]
+        first, token = await experiments.list(8)
+        second, _ = await experiments.list(2, token)
+        assert [len(first), len(second)] == [6, 2]
+        assert [one.experiment_id for one in [*first, *second]] == made[::-1]
+        for experiment_id in made:
+            mlflow_server.client().delete_experiment(experiment_id)
+
     @pytest.mark.parametrize("which", [{"experiment_id": "4711000"}, {"experiment_id": "no number"}, {"name": "nobody's"}])
     async def test_an_unknown_experiment_is_not_found(self, experiments: Experiments, which: dict[str, str]) -> None:
         """By whatever id, even one that MLflow calls invalid, and by name."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from google.protobuf.wrappers_pb2 import StringValue
 
-from ml_platform_server.backends.paging import key_of, page_length, token_after
+from ml_platform_server.backends.paging import LARGEST_BYTES, fitting, key_of, page_length, token_after
 from tests.support.refusals import refused
 
 
@@ -12,6 +13,19 @@ from tests.support.refusals import refused
 def test_pages_are_capped(asked: int, length: int) -> None:
     """Nothing asked for is a hundred; too much is a thousand."""
     assert page_length(asked) == length
+
+
+def test_a_page_holds_as_much_as_a_reply_can() -> None:
+    """Entries are counted until they are too many bytes; one that is too large by itself is a page of its own."""
+    small, large, huge = (StringValue(value="x" * size) for size in (10, LARGEST_BYTES // 2 - 100, LARGEST_BYTES + 1))
+    pages = ([], [small] * 5, [large] * 5, [huge, small], [small, huge])
+    assert [fitting(page) for page in pages] == [0, 5, 2, 1, 1]
+        0,
+        5,
+        2,
+        1,
+        1,
+    ]
 
 
 @pytest.mark.parametrize("key", ["a", "fraud_features", "ünïcode", "with/slash+plus"])

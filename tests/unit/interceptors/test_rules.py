@@ -69,6 +69,17 @@ def test_the_rules_of_every_message_compile(file):
         Rules().check_for(GetMessageClass(message))
 
 
+def test_tags_are_bounded_as_mlflow_bounds_them():
+    """Each key and each value has a longest length; the violation names the tag, by as much of its key as can be read."""
+    longest = {"k" * 250: "v" * 5000, "": ""}
+    assert violations(experiments_pb2.CreateExperimentRequest(name="n", tags=longest)) == []
+    found = violations(experiments_pb2.CreateExperimentRequest(name="n", tags={"team": "v" * 5001, "k" * 251: ""}))
+    assert sorted(found) == [
+        ("tags['" + "k" * 100 + "']", "has 251 characters; at most 250 are allowed"),
+        ("tags['team']", "has 5001 characters; at most 5000 are allowed"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("message", "expected"),
     [

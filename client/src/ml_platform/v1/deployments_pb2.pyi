@@ -114,7 +114,7 @@ class _MissingFeaturesEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Missi
     MISSING_FEATURES_FAIL: _MissingFeatures.ValueType  # 2
     """The prediction fails with FEATURE_MISSING."""
     MISSING_FEATURES_DEFAULT: _MissingFeatures.ValueType  # 3
-    """The policy's default is used, and the reply names the feature among `degraded_features`."""
+    """The policy's default is used, or null as above where it has none, and the reply names the feature among `degraded_features`."""
     MISSING_FEATURES_PROCEED: _MissingFeatures.ValueType  # 4
     """Null is used where the model takes null, and the reply names the feature among `degraded_features`; else the prediction fails."""
 
@@ -128,7 +128,7 @@ MISSING_FEATURES_NULL_OR_FAIL: MissingFeatures.ValueType  # 1
 MISSING_FEATURES_FAIL: MissingFeatures.ValueType  # 2
 """The prediction fails with FEATURE_MISSING."""
 MISSING_FEATURES_DEFAULT: MissingFeatures.ValueType  # 3
-"""The policy's default is used, and the reply names the feature among `degraded_features`."""
+"""The policy's default is used, or null as above where it has none, and the reply names the feature among `degraded_features`."""
 MISSING_FEATURES_PROCEED: MissingFeatures.ValueType  # 4
 """Null is used where the model takes null, and the reply names the feature among `degraded_features`; else the prediction fails."""
 Global___MissingFeatures: _TypeAlias = MissingFeatures  # noqa: Y015
@@ -267,7 +267,8 @@ class FeaturePolicy(_message.Message):
     @_builtins.property
     def defaults(self) -> _struct_pb2.Struct:
         """The values used in place of missing ones with MISSING_FEATURES_DEFAULT, by the model's column. Deploying checks that they are columns
-        which features supply, and of their types; a feature without a default here is null, or an error if its column is required.
+        which features supply, and of their types; a feature without a default here is null, or an error if its column is required. Only
+        MISSING_FEATURES_DEFAULT goes with defaults, and it does not go without.
         """
 
     def __init__(

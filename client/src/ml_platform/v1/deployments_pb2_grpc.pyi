@@ -44,7 +44,7 @@ class DeploymentServiceStub:
 
     Scope: deployments:write. Errors: NOT_FOUND (MODEL_NOT_FOUND, MODEL_VERSION_NOT_FOUND), FAILED_PRECONDITION (DEPLOYMENT_IN_PROGRESS,
     MODEL_WITHOUT_SIGNATURE, MODEL_ARTIFACT_MISSING), INVALID_ARGUMENT (FEATURE_POLICY_INVALID: a default that is of no column which
-    features supply, or not of its type).
+    features supply, or not of its type, or that the policy does not use).
     """
     GetDeployment: _grpc.UnaryUnaryMultiCallable[_deployments_pb2.GetDeploymentRequest, _deployments_pb2.GetDeploymentResponse]
     """GetDeployment returns one deployment.
@@ -73,7 +73,7 @@ class DeploymentServiceAsyncStub(DeploymentServiceStub):
 
     Scope: deployments:write. Errors: NOT_FOUND (MODEL_NOT_FOUND, MODEL_VERSION_NOT_FOUND), FAILED_PRECONDITION (DEPLOYMENT_IN_PROGRESS,
     MODEL_WITHOUT_SIGNATURE, MODEL_ARTIFACT_MISSING), INVALID_ARGUMENT (FEATURE_POLICY_INVALID: a default that is of no column which
-    features supply, or not of its type).
+    features supply, or not of its type, or that the policy does not use).
     """
     GetDeployment: _aio.UnaryUnaryMultiCallable[_deployments_pb2.GetDeploymentRequest, _deployments_pb2.GetDeploymentResponse]  # type: ignore[assignment]
     """GetDeployment returns one deployment.
@@ -105,7 +105,7 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Scope: deployments:write. Errors: NOT_FOUND (MODEL_NOT_FOUND, MODEL_VERSION_NOT_FOUND), FAILED_PRECONDITION (DEPLOYMENT_IN_PROGRESS,
         MODEL_WITHOUT_SIGNATURE, MODEL_ARTIFACT_MISSING), INVALID_ARGUMENT (FEATURE_POLICY_INVALID: a default that is of no column which
-        features supply, or not of its type).
+        features supply, or not of its type, or that the policy does not use).
         """
 
     @_abc_1.abstractmethod

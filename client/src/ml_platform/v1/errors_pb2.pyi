@@ -115,7 +115,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_FEATURE_STALE: _ErrorReason.ValueType  # 74
     """The value of a feature is older than its view allows, and the deployment's policy is to fail then. Code FAILED_PRECONDITION."""
     ERROR_REASON_FEATURE_POLICY_INVALID: _ErrorReason.ValueType  # 75
-    """A deployment's default is of no column which features supply, or not of its type. Code INVALID_ARGUMENT."""
+    """A deployment's default is of no column which features supply, not of its type, or not used. Code INVALID_ARGUMENT."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the `reason` of the google.rpc.ErrorInfo that every failed call carries, with domain "ml-platform". Names are stable;
@@ -215,5 +215,5 @@ ERROR_REASON_MODEL_FAILED: ErrorReason.ValueType  # 73
 ERROR_REASON_FEATURE_STALE: ErrorReason.ValueType  # 74
 """The value of a feature is older than its view allows, and the deployment's policy is to fail then. Code FAILED_PRECONDITION."""
 ERROR_REASON_FEATURE_POLICY_INVALID: ErrorReason.ValueType  # 75
-"""A deployment's default is of no column which features supply, or not of its type. Code INVALID_ARGUMENT."""
+"""A deployment's default is of no column which features supply, not of its type, or not used. Code INVALID_ARGUMENT."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

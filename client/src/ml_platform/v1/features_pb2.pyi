@@ -569,11 +569,13 @@ class FeatureRow(_message.Message):
     EVENT_TIME_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def values(self) -> _struct_pb2.Struct:
-        """Every join key and every feature of the view, by name. A feature left out is written as missing."""
+        """Every join key and every feature of the view, by name; null for a feature without a value. A row that leaves features out is refused:
+        the store keeps one time for all of them, so those left out could not keep their values and their age.
+        """
 
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp:
-        """When the values became true. Absent means now."""
+        """When the values became true, at most a day ahead. Absent means now."""
 
     def __init__(
         self,

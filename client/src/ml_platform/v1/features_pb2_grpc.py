@@ -119,7 +119,7 @@ class FeatureServiceServicer(object):
         """PushFeatures writes fresh values straight into the online store.
 
         Scope: features:write. Errors: NOT_FOUND (FEATURE_VIEW_NOT_FOUND, FEATURE_NOT_FOUND), INVALID_ARGUMENT (ENTITY_MISMATCH,
-        FEATURE_VALUE_INVALID).
+        FEATURE_VALUE_INVALID, INVALID_FIELDS: a row that leaves a feature out, or whose time lies more than a day ahead).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

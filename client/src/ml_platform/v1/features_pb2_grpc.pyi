@@ -63,7 +63,7 @@ class FeatureServiceStub:
     """PushFeatures writes fresh values straight into the online store.
 
     Scope: features:write. Errors: NOT_FOUND (FEATURE_VIEW_NOT_FOUND, FEATURE_NOT_FOUND), INVALID_ARGUMENT (ENTITY_MISMATCH,
-    FEATURE_VALUE_INVALID).
+    FEATURE_VALUE_INVALID, INVALID_FIELDS: a row that leaves a feature out, or whose time lies more than a day ahead).
     """
     GetOnlineFeatures: _grpc.UnaryUnaryMultiCallable[_features_pb2.GetOnlineFeaturesRequest, _features_pb2.GetOnlineFeaturesResponse]
     """GetOnlineFeatures reads features from the online store, with each value's status and event time. An entity that the store does not
@@ -108,7 +108,7 @@ class FeatureServiceAsyncStub(FeatureServiceStub):
     """PushFeatures writes fresh values straight into the online store.
 
     Scope: features:write. Errors: NOT_FOUND (FEATURE_VIEW_NOT_FOUND, FEATURE_NOT_FOUND), INVALID_ARGUMENT (ENTITY_MISMATCH,
-    FEATURE_VALUE_INVALID).
+    FEATURE_VALUE_INVALID, INVALID_FIELDS: a row that leaves a feature out, or whose time lies more than a day ahead).
     """
     GetOnlineFeatures: _aio.UnaryUnaryMultiCallable[_features_pb2.GetOnlineFeaturesRequest, _features_pb2.GetOnlineFeaturesResponse]  # type: ignore[assignment]
     """GetOnlineFeatures reads features from the online store, with each value's status and event time. An entity that the store does not
@@ -180,7 +180,7 @@ class FeatureServiceServicer(metaclass=_abc_1.ABCMeta):
         """PushFeatures writes fresh values straight into the online store.
 
         Scope: features:write. Errors: NOT_FOUND (FEATURE_VIEW_NOT_FOUND, FEATURE_NOT_FOUND), INVALID_ARGUMENT (ENTITY_MISMATCH,
-        FEATURE_VALUE_INVALID).
+        FEATURE_VALUE_INVALID, INVALID_FIELDS: a row that leaves a feature out, or whose time lies more than a day ahead).
         """
 
     @_abc_1.abstractmethod

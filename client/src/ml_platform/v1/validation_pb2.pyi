@@ -24,8 +24,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class FieldRules(_message.Message):
-    """FieldRules constrains one field. On a repeated field of strings, the string rules hold for each item. Rules of an optional field
-    that is not set are not checked, except `required`.
+    """FieldRules constrains one field. On a repeated field of strings, the string rules hold for each item, and on a map for each value.
+    Rules of an optional field that is not set are not checked, except `required`.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -37,6 +37,7 @@ class FieldRules(_message.Message):
     GTE_FIELD_NUMBER: _builtins.int
     LTE_FIELD_NUMBER: _builtins.int
     MAX_ITEMS_FIELD_NUMBER: _builtins.int
+    MAX_KEY_LEN_FIELD_NUMBER: _builtins.int
     required: _builtins.bool
     """The field must be set: a message present, a string or list not empty, an enum not its _UNSPECIFIED value."""
     max_len: _builtins.int
@@ -51,6 +52,8 @@ class FieldRules(_message.Message):
     """The largest number allowed."""
     max_items: _builtins.int
     """The most items that a list or map may hold. 0 means no limit."""
+    max_key_len: _builtins.int
+    """The longest key of a map, in Unicode code points. 0 means no limit."""
     def __init__(
         self,
         *,
@@ -61,10 +64,11 @@ class FieldRules(_message.Message):
         gte: _builtins.float | None = ...,
         lte: _builtins.float | None = ...,
         max_items: _builtins.int = ...,
+        max_key_len: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_gte", b"_gte", "_lte", b"_lte", "gte", b"gte", "lte", b"lte"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_gte", b"_gte", "_lte", b"_lte", "gte", b"gte", "lte", b"lte", "max_items", b"max_items", "max_len", b"max_len", "pattern", b"pattern", "pattern_hint", b"pattern_hint", "required", b"required"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_gte", b"_gte", "_lte", b"_lte", "gte", b"gte", "lte", b"lte", "max_items", b"max_items", "max_key_len", b"max_key_len", "max_len", b"max_len", "pattern", b"pattern", "pattern_hint", b"pattern_hint", "required", b"required"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__gte: _TypeAlias = _typing.Literal["gte"]  # noqa: Y015
     _WhichOneofArgType__gte: _TypeAlias = _typing.Literal["_gte", b"_gte"]  # noqa: Y015

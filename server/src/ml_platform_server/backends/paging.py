@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Iterable
+
+from google.protobuf.message import Message
 
 from ml_platform.v1 import errors_pb2
 from ml_platform_server.errors import PlatformError, Violation
 
 DEFAULT_PAGE = 100
 LARGEST_PAGE = 1000
+# Bytes of a page's entries. A reply of more than 4 MiB is refused by gRPC, on both sides.
+LARGEST_BYTES = 3 * 1024 * 1024
 
 
 def page_length(asked: int, *, default: int = DEFAULT_PAGE, largest: int = LARGEST_PAGE) -> int:
     """How many entries a page holds at most: 0 asks for the default, too many are capped."""
     return min(asked, largest) if asked > 0 else default
+
+
+def fitting(entries: Iterable[Message]) -> int:
+    """How many of the entries, from the first, fit into one reply; the first always counts as fitting."""
+    total = count = 0
+    for entry in entries:
+        total += entry.ByteSize()
+        if total > LARGEST_BYTES and count:
+            break
+        count += 1
+    return count
 
 
 def token_after(key: str) -> str:

@@ -85,7 +85,7 @@ class Rules:
     def _map(self, field: FieldDescriptor, rules: validation_pb2.FieldRules) -> list[Check]:
         assert field.message_type is not None  # noqa: S101  # a map is a list of entry messages
         entry = field.message_type.fields_by_name
-        key = compile_value(entry["key"], validation_pb2.FieldRules())
+        key = compile_value(entry["key"], validation_pb2.FieldRules(max_len=rules.max_key_len))
         value = self._value(entry["value"], rules)
         return [_entries(field.name, key, value)] if key or value else []
 

@@ -111,7 +111,7 @@ class Deployments:
             PlatformError: PAGE_TOKEN_INVALID.
         """
         rows, token = await self._records.list(page, model_name=model_name, environment=environment, state=state)
-        return [message_of(row) for row in rows], token
+        return page.shortened([message_of(row) for row in rows], token, rows, lambda row: (row.create_time, row.deployment_id))
 
     async def _deployable(self, model_name: str, version: int) -> ModelDetails:
         details = await self._registry.details(model_name, version, fresh=True)

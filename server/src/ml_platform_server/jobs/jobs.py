@@ -169,7 +169,7 @@ class Jobs:
             for job in (look.result() for look in done if not look.exception()):
                 job.ClearField("tasks")
                 jobs[job.job_id] = job
-        return list(jobs.values()), token
+        return page.shortened(list(jobs.values()), token, rows, lambda row: (row.create_time, row.job_id))
 
     async def _look(self, row: JobRow) -> Job:
         run = await self._pipelines.state(row.pipeline, row.job_id)

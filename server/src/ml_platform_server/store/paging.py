@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
+from google.protobuf.message import Message
 from sqlalchemy import ColumnElement, Select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute
 
-from ml_platform_server.backends.paging import page_length, page_token_invalid
+from ml_platform_server.backends.paging import fitting, page_length, page_token_invalid
 
 Statement = TypeVar("Statement", bound=Select[Any])
 Row = TypeVar("Row")
+Entry = TypeVar("Entry", bound=Message)
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,17 @@ class Page:
         """The rows of this page and the token of the next; `position` gives a row's (time, key)."""
         page = list(rows[: self.limit])
         return page, _encode(*position(page[-1])) if len(rows) > self.limit else ""
+
+    def shortened(
+        self,
+        entries: Sequence[Entry],
+        token: str,
+        rows: Sequence[Row],
+        position: Any,  # noqa: ANN401  # a function of a Row
+    ) -> tuple[list[Entry], str]:
+        """The entries made of this page's rows, as many as fit into one reply, and the token of the next page."""
+        count = fitting(entries)
+        return list(entries[:count]), token if count == len(entries) else _encode(*position(rows[count - 1]))
 
 
 def _before(

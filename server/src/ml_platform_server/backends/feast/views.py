@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ml_platform.v1 import errors_pb2, features_pb2
 from ml_platform_server.backends.feast.client import FeastBackend
-from ml_platform_server.backends.paging import key_of, page_length, token_after
+from ml_platform_server.backends.paging import fitting, key_of, page_length, token_after
 from ml_platform_server.errors import PlatformError
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ class FeatureViews:
         """
         after, length = key_of(page_token), page_length(page_size)
         views = [view for view in await self._backend.call(_find_all) if view.name > after]
-        page = views[:length]
-        return page, token_after(page[-1].name) if len(views) > length else ""
+        page = views[: min(length, fitting(views))]
+        return page, token_after(page[-1].name) if len(views) > len(page) else ""
 
     async def push(self, request: features_pb2.PushFeaturesRequest) -> int:
         """Write rows into the online store. A row that is older than what the store has is dropped by the store.

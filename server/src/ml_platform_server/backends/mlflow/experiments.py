@@ -91,10 +91,11 @@ class Experiments:
         """
         return await self._backend.call(
             lambda client: searches.told(
-                client.search_experiments(
-                    max_results=page_length(page_size), order_by=NEWEST_FIRST, page_token=searches.page_after(page_token)
+                lambda length: client.search_experiments(
+                    max_results=length, order_by=NEWEST_FIRST, page_token=searches.page_after(page_token)
                 ),
                 messages.experiment_message,
+                page_length(page_size),
             )
         )
 
@@ -111,7 +112,9 @@ class Experiments:
         if not request.page_token:
             await self.get(experiment_id=request.experiment_id)
         return await self._backend.call(
-            lambda client: searches.told(searches.runs(client, request), messages.run_message),
+            lambda client: searches.told(
+                lambda length: searches.runs(client, request, length), messages.run_message, page_length(request.page_size)
+            ),
             invalid=searches.filter_invalid(request),
         )
 
@@ -136,7 +139,9 @@ class Experiments:
         length = page_length(request.page_size, default=DEFAULT_POINTS, largest=MOST_POINTS)
         missing = run_not_found(request.run_id)
         points, token = await self._backend.call(
-            lambda client: searches.told(searches.metric_page(client, request, length), messages.point_message),
+            lambda client: searches.told(
+                lambda length: searches.metric_page(client, request, length), messages.point_message, length
+            ),
             missing=missing,
         )
         if not points and not request.page_token:

@@ -77,10 +77,11 @@ class Models:
         """
         return await self._backend.call(
             lambda client: searches.told(
-                client.search_registered_models(
-                    max_results=page_length(page_size), order_by=["name ASC"], page_token=searches.page_after(page_token)
+                lambda length: client.search_registered_models(
+                    max_results=length, order_by=["name ASC"], page_token=searches.page_after(page_token)
                 ),
                 versions.model_message,
+                page_length(page_size),
             )
         )
 
@@ -105,13 +106,14 @@ class Models:
         model = await self._model(model_name)
         return await self._backend.call(
             lambda client: searches.told(
-                client.search_model_versions(
+                lambda length: client.search_model_versions(
                     versions.of_model(model_name),
-                    max_results=page_length(page_size),
+                    max_results=length,
                     order_by=["version_number DESC"],
                     page_token=searches.page_after(page_token),
                 ),
                 lambda version: versions.version_message(version, versions.aliases_of(model, version)),
+                page_length(page_size),
             )
         )
 
@@ -158,6 +160,16 @@ class Models:
             lambda client: artifacts.fetch_folder(client, model_name, version, target),
             missing=artifacts.artifact_missing(model_name, version),
         )
+
+    async def download_graph(self, version: models_pb2.ModelVersion, target: Path) -> Path:
+        """Fetch the folder of the ONNX model that a version was converted to; as `download`.
+
+        Raises:
+            PlatformError: MODEL_ARTIFACT_MISSING.
+        """
+        missing = artifacts.artifact_missing(version.model_name, version.version)
+        uri = version.acceleration.model_uri
+        return await self._backend.download(lambda client: artifacts.fetch_graph(client, uri, target, missing), missing=missing)
 
     async def set_alias(self, model_name: str, alias: str, version: int) -> None:
         """Point an alias at a version.

@@ -8,9 +8,11 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from google.protobuf.message import Message
+
 from ml_platform.v1 import errors_pb2, experiments_pb2
 from ml_platform_server.backends.mlflow import messages
-from ml_platform_server.backends.paging import page_length, page_token_invalid
+from ml_platform_server.backends.paging import fitting, page_token_invalid
 from ml_platform_server.errors import PlatformError, Violation
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from mlflow.store.entities.paged_list import PagedList
 
 E = TypeVar("E")
-M = TypeVar("M")
+M = TypeVar("M", bound=Message)
 
 NEWEST_RUNS_FIRST = ["attributes.start_time DESC"]
 BIG_PAGE = 1000
@@ -53,9 +55,18 @@ def filter_invalid(request: experiments_pb2.ListRunsRequest) -> PlatformError:
     )
 
 
-def told(page: PagedList[E], message: Callable[[E], M]) -> tuple[list[M], str]:
-    """The messages of a page and the token of the next one. It belongs into the pool: a thousand runs take a while to convert."""
-    return [message(one) for one in page], page.token or ""
+def told(search: Callable[[int], PagedList[E]], message: Callable[[E], M], length: int) -> tuple[list[M], str]:
+    """The messages of a page and the token of the next one. It belongs into the pool: a thousand runs take a while to convert.
+
+    A page that is too large for one reply is searched for again with as many entries as fit, because only MLflow knows the token
+    of the page after those.
+    """
+    while True:
+        page = search(length)
+        messages = [message(one) for one in page]
+        length = fitting(messages)
+        if length == len(messages):
+            return messages, page.token or ""
 
 
 def page_after(token: str) -> str | None:
@@ -105,13 +116,13 @@ def runs_of_job(client: MlflowClient, job_id: str) -> list[Run]:
     )
 
 
-def runs(client: MlflowClient, request: experiments_pb2.ListRunsRequest) -> PagedList[Run]:
+def runs(client: MlflowClient, request: experiments_pb2.ListRunsRequest, length: int) -> PagedList[Run]:
     """A page of an experiment's runs."""
     return client.search_runs(
         [request.experiment_id],
         filter_string=request.filter,
         order_by=order(request.order_by),
-        max_results=page_length(request.page_size),
+        max_results=length,
         page_token=page_after(request.page_token),
     )
 
