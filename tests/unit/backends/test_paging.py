@@ -20,12 +20,6 @@ def test_a_page_holds_as_much_as_a_reply_can() -> None:
     small, large, huge = (StringValue(value="x" * size) for size in (10, LARGEST_BYTES // 2 - 100, LARGEST_BYTES + 1))
     pages = ([], [small] * 5, [large] * 5, [huge, small], [small, huge])
     assert [fitting(page) for page in pages] == [0, 5, 2, 1, 1]
-        0,
-        5,
-        2,
-        1,
-        1,
-    ]
 
 
 @pytest.mark.parametrize("key", ["a", "fraud_features", "ünïcode", "with/slash+plus"])
