@@ -46,6 +46,7 @@ $(INSTALLED): requirements.lock client/pyproject.toml server/pyproject.toml
 	echo "Installing what requirements.lock pins: about 1 GB, a few minutes the first time" >&2; \
 	$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock; \
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e client -e server; \
+	$(BIN)/python -m compileall -q client/src server/src; \
 	touch $@
 
 lock: ## pin everything anew, after a change of a pyproject.toml

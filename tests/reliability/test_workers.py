@@ -69,12 +69,23 @@ def test_both_workers_answer_on_one_port(two: ServerProcess, key: str):
     assert two.log.count("is ready on") == 1
 
 
-def test_one_scrape_tells_of_both_workers(two: ServerProcess, metrics_port: int):
-    """The supervisor's page has the state of each worker."""
+def test_one_scrape_tells_of_both_workers(two: ServerProcess, key: str, metrics_port: int):
+    """The supervisor's page has the state of each worker, and the sum of the calls of both."""
+    before = answered(scrape(metrics_port))
+    for _ in range(16):
+        with fresh_channel(two.port) as channel:
+            who_am_i(channel, key)
     page = scrape(metrics_port)
+    assert answered(page) == before + 16
     started = {float(seconds) for seconds in re.findall(r"^process_start_time_seconds\{.*\} (.+)$", page, re.MULTILINE)}
     assert len(started) == 2, page[:2000]
     assert {'worker="0"', 'worker="1"'} <= set(re.findall(r'worker="\d"', page))
+
+
+def answered(page: str) -> int:
+    """How often WhoAmI was answered, according to a page of metrics."""
+    (line,) = [line for line in page.splitlines() if 'grpc_method="WhoAmI"' in line and 'grpc_code="OK"' in line]
+    return round(float(line.split()[-1]))
 
 
 def scrape(port: int) -> str:
@@ -83,9 +94,10 @@ def scrape(port: int) -> str:
     return text
 
 
-def test_a_worker_that_is_killed_is_replaced(two: ServerProcess, key: str):
-    """Calls go on while a worker is missing, and there are two again soon."""
+def test_a_worker_that_is_killed_is_replaced(two: ServerProcess, key: str, metrics_port: int):
+    """Calls go on while a worker is missing, and there are two again soon; what it had counted is not forgotten."""
     before = two.workers
+    counted = answered(scrape(metrics_port))
     os.kill(before[0], signal.SIGKILL)
     for _ in range(5):
         with fresh_channel(two.port) as channel:
@@ -94,6 +106,7 @@ def test_a_worker_that_is_killed_is_replaced(two: ServerProcess, key: str):
     fresh = next(iter(set(two.workers) - set(before)))
     two.wait_until(lambda: any(c.status == psutil.CONN_LISTEN for c in psutil.Process(fresh).net_connections("tcp")))
     assert '"event": "worker_ended"' in two.log
+    assert answered(scrape(metrics_port)) == counted + 5
 
 
 def test_a_taken_port_is_noticed(tmp_path: Path):
@@ -127,13 +140,14 @@ def test_what_keeps_workers_from_starting_is_told_once(tmp_path: Path):
 
 
 def test_sigterm_drains_the_workers_of_some_services(tmp_path: Path):
-    """A server of one service offers that service alone, says so in a rich error, and ends in an orderly way with its workers."""
+    """A server that predicts offers nothing else, says so in a rich error, and ends in an orderly way with its workers."""
     with server_process(tmp_path, "--workers", "2", "--services", "predictions") as server:
         server.wait_until_ready()
         with fresh_channel(server.port) as channel:
             assert services(channel) == {
                 "grpc.health.v1.Health",
                 "grpc.reflection.v1alpha.ServerReflection",
+                "inference.GRPCInferenceService",
                 "ml_platform.v1.PredictionService",
             }
             with pytest.raises(grpc.RpcError) as caught:

@@ -20,6 +20,8 @@ from ml_platform_server.settings import Settings
 
 # How long the first answer may wait for the models that are deployed: a caller rather waits for a start than for its prediction.
 WARM_UP = 5.0
+# The same where others answer meanwhile.
+WARM_UP_OF_WORKER = 15.0
 
 _log = structlog.get_logger(__name__)
 
@@ -86,7 +88,7 @@ async def build(settings: Settings, *, place: Place | None = None) -> AsyncItera
         ready = asyncio.Event()
         await _tell_metrics(stack, parts, place, ready)
         if any(offer.name == PREDICTIONS for offer in offers):
-            await _warm_up(stack, parts)
+            await _warm_up(stack, parts, seconds=WARM_UP if place is None else WARM_UP_OF_WORKER)
         if place is not None:
             # Last of all: from here on connections come to this process rather than to one that is ready for them.
             await _take_port(stack, grpc_server)
@@ -134,12 +136,12 @@ async def _tell_metrics(stack: AsyncExitStack, parts: Parts, place: Place | None
         raise StartError(f"Port {settings.metrics_port} for the metrics cannot be had: {error.strerror}.") from None
 
 
-async def _warm_up(stack: AsyncExitStack, parts: Parts) -> None:
+async def _warm_up(stack: AsyncExitStack, parts: Parts, *, seconds: float) -> None:
     """Load what is deployed, as far as that is to be had in time; the rest goes on loading."""
     loading = asyncio.create_task(parts.engine.refresh())
     stack.callback(loading.cancel)
-    await asyncio.wait({loading}, timeout=WARM_UP)
+    await asyncio.wait({loading}, timeout=seconds)
     if not loading.done():
-        _log.warning("served_before_models_are_loaded", after_seconds=WARM_UP)
+        _log.warning("served_before_models_are_loaded", after_seconds=seconds)
     elif loading.exception() is not None:  # The engine goes on trying.
         _log.warning("served_before_models_are_loaded", error=str(loading.exception()))
