@@ -70,7 +70,7 @@ def _handler(method: Method, servicer: object) -> Handler:
     function = getattr(servicer, method.name, None)
     if not callable(function):
         raise ContractError(f"{type(servicer).__name__} lacks {method.full_name}.")
-    return _streaming(function) if method.server_streaming else _replying(method, function)
+    return _streaming(method, function) if method.server_streaming else _replying(method, function)
 
 
 def _replying(method: Method, function: Callable[..., Any]) -> Handler:
@@ -86,11 +86,13 @@ def _replying(method: Method, function: Callable[..., Any]) -> Handler:
     return handle
 
 
-def _streaming(function: Callable[..., AsyncGenerator[Message, None]]) -> Handler:
+def _streaming(method: Method, function: Callable[..., AsyncGenerator[Message, None]]) -> Handler:
     async def handle(request: object, call: Call) -> None:
         write = call.context.write
         async with aclosing(function(request, call)) as responses:
             async for response in responses:
+                if not isinstance(response, method.response_class):
+                    raise TypeError(f"{method.full_name} answered with {type(response).__name__}")
                 await write(response)
 
     return handle

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 # How far the sum of a row of probabilities may be from one.
 TOLERANCE = 1e-3
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A model's answer for one row.
 
     `prediction` is the first output; `probability` is that of the positive class if there are two, else of the predicted one. NaN

@@ -19,6 +19,7 @@ from ml_platform_server.serving.column_values import Values
 from ml_platform_server.serving.columns import Column
 from ml_platform_server.serving.runtimes.feeds import Feeder, MisfitError, Rows, Stacked, feeder
 from ml_platform_server.serving.runtimes.outputs import OutputReader, described
+from ml_platform_server.serving.runtimes.run_times import RunTimes
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -27,8 +28,6 @@ _log = structlog.get_logger(__name__)
 
 # What may run on the event loop itself: handing a shorter run to a thread costs more than it saves.
 INLINE_SECONDS = 0.001
-# The weight of the newest measurement in the running mean.
-NEWEST = 0.2
 
 
 class OnnxRuntime:
@@ -45,7 +44,7 @@ class OnnxRuntime:
         self._pool = pool
         # Some graphs were exported for exactly one row; they are run row by row.
         self._one_at_a_time = any(given.shape[:1] == [1] for given in inputs)
-        self._row_seconds = INLINE_SECONDS
+        self._times = RunTimes()
 
     def nullable(self, column: int) -> bool:
         """Whether the model can be given a null for a column."""
@@ -57,7 +56,7 @@ class OnnxRuntime:
         Raises:
             PlatformError: MODEL_FAILED when the graph fails on these rows; OVERLOADED and DEADLINE_EXCEEDED of the pool.
         """
-        if len(rows) * self._row_seconds < INLINE_SECONDS:
+        if self._times.expected(len(rows)) < INLINE_SECONDS:
             return self._predict(rows)
         return await self._pool.run(self._predict, rows)
 
@@ -67,7 +66,7 @@ class OnnxRuntime:
         Raises:
             PlatformError: as `predict`.
         """
-        if rows * self._row_seconds < INLINE_SECONDS:
+        if self._times.expected(rows) < INLINE_SECONDS:
             return self._predict_columns(columns, rows)
         return await self._pool.run(self._predict_columns, columns, rows)
 
@@ -75,26 +74,25 @@ class OnnxRuntime:
         if self._one_at_a_time and rows > 1:
             parts = [self._predict_columns([column[at : at + 1] for column in columns], 1) for at in range(rows)]
             return joined(parts)
-        started = time.perf_counter()
+        started = time.thread_time()
         try:
             found = self._session.run(None, self._feeder.column_feeds(columns, rows))
             answers = self._outputs.read_columns(found, rows)
         except Exception as error:  # ONNX Runtime's errors and NumPy's have no common class
             _log.warning("onnx_run_failed", error=repr(error)[:500], rows=rows)
             raise failed("The model failed on these inputs.") from error
-        self._row_seconds += NEWEST * ((time.perf_counter() - started) / rows - self._row_seconds)
+        self._times.took(rows, time.thread_time() - started)
         return answers
 
     def _predict(self, rows: Rows) -> list[Answer]:
-        started = time.perf_counter()
+        started = time.thread_time()
         try:
             found = [self._run([row]) for row in rows] if self._one_at_a_time else [self._run(rows)]
         except Exception as error:  # ONNX Runtime's errors and NumPy's have no common class
             _log.warning("onnx_run_failed", error=repr(error)[:500], rows=len(rows))
             raise failed("The model failed on these inputs.") from error
-        spent = (time.perf_counter() - started) / len(rows)
-        self._row_seconds += NEWEST * (spent - self._row_seconds)
-        return [answer for batch in found for answer in batch]
+        self._times.took(len(rows), time.thread_time() - started)
+        return found[0] if len(found) == 1 else [answer for batch in found for answer in batch]
 
     def _run(self, rows: Rows) -> list[Answer]:
         outputs, probabilities = self._outputs.read(self._session.run(None, self._feeder.feeds(rows)), len(rows))

@@ -44,8 +44,10 @@ class OutputReader:
         at = self._probabilities
         if at is None:
             return outputs, None
-        labels = outputs[self._names[0]]
-        return outputs, [probability(label, given) for label, given in zip(labels, outputs[self._names[at]], strict=True)]
+        labels, given = outputs[self._names[0]], found[at]
+        if isinstance(given, np.ndarray) and not isinstance(labels[0], list):
+            return outputs, _told(likeliest(labels, given))
+        return outputs, [probability(label, each) for label, each in zip(labels, outputs[self._names[at]], strict=True)]
 
     def read_columns(self, found: Sequence[object], rows: int) -> ColumnAnswers:
         """The outputs by name as whole columns, and the rows' probabilities if the graph is a classifier that gives them."""
@@ -58,6 +60,12 @@ class OutputReader:
         named = labels.tolist() if isinstance(labels, np.ndarray) else labels
         told = [probability(label, each) for label, each in zip(named, given, strict=True)]
         return ColumnAnswers(outputs, np.array([math.nan if each is None else each for each in told], np.float64))
+
+
+def _told(probabilities: np.ndarray[Any, np.dtype[Any]]) -> list[float | None]:
+    """NaN stands for a probability that is none."""
+    told: list[float | None] = probabilities.tolist()
+    return told if np.isfinite(probabilities).all() else [each if each == each else None for each in told]  # noqa: PLR0124
 
 
 def _probabilities_at(outputs: Sequence[GraphOutput]) -> int | None:
