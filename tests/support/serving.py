@@ -75,6 +75,7 @@ class FakeRegistry:
 
     versions: dict[tuple[str, int], models_pb2.ModelVersion] = field(default_factory=dict)
     files: dict[tuple[str, int], Path] = field(default_factory=dict)
+    graphs: dict[str, Path] = field(default_factory=dict)
     down: bool = False
     downloads: int = 0
 
@@ -121,6 +122,19 @@ class FakeRegistry:
         if (model_name, version) not in self.files:
             raise error(errors_pb2.ERROR_REASON_MODEL_ARTIFACT_MISSING)
         return self.files[model_name, version]
+
+    async def download_graph(self, version: models_pb2.ModelVersion, target: Path) -> Path:
+        self._check()
+        self.downloads += 1
+        if version.acceleration.model_uri not in self.graphs:
+            raise error(errors_pb2.ERROR_REASON_MODEL_ARTIFACT_MISSING)
+        return self.graphs[version.acceleration.model_uri]
+
+    def convert(self, name: str, version: int, uri: str, files: Path) -> None:
+        """Give a version a graph, as its deployment would."""
+        self.versions[name, version].acceleration.state = models_pb2.ACCELERATION_STATE_CONVERTED
+        self.versions[name, version].acceleration.model_uri = uri
+        self.graphs[uri] = files
 
     def _check(self) -> None:
         if self.down:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ml_platform.v1 import deployments_pb2, errors_pb2, jobs_pb2
+from ml_platform.v1 import deployments_pb2, errors_pb2, jobs_pb2, models_pb2
 from ml_platform.v1.deployments_pb2 import Deployment, DeploymentState, DeployModelRequest
 from ml_platform.v1.jobs_pb2 import Task
 from ml_platform_server.backends.airflow.errors import UnansweredError
@@ -177,15 +177,48 @@ async def test_what_the_registry_misses_is_not_deployed(house: House, call: Call
     ("flavors", "runtime"),
     [
         (("onnx", "python_function"), deployments_pb2.SERVING_RUNTIME_ONNX),
-        (("sklearn", "python_function"), deployments_pb2.SERVING_RUNTIME_BENTOML),
+        (("sklearn", "python_function"), deployments_pb2.SERVING_RUNTIME_UNSPECIFIED),
     ],
 )
-async def test_the_flavour_decides_the_runtime(
+async def test_the_runtime_of_an_onnx_model_is_known_from_the_start(
     house: House, call: Call, flavors: tuple[str, ...], runtime: deployments_pb2.ServingRuntime.ValueType
 ) -> None:
-    """ONNX runs in the platform's own process, everything else in BentoML's."""
+    """ONNX runs in the platform's own process; of everything else the checks find out whether it converts."""
     house.registry.flavors = flavors
     assert (await house.deployments.deploy(request(), call)).runtime == runtime
+
+
+@pytest.mark.parametrize(
+    ("flavors", "state", "runtime"),
+    [
+        (("onnx",), models_pb2.ACCELERATION_STATE_NATIVE, deployments_pb2.SERVING_RUNTIME_ONNX),
+        (("sklearn",), models_pb2.ACCELERATION_STATE_CONVERTED, deployments_pb2.SERVING_RUNTIME_ONNX),
+        (("sklearn",), models_pb2.ACCELERATION_STATE_DIFFERENT, deployments_pb2.SERVING_RUNTIME_BENTOML),
+        (("sklearn",), models_pb2.ACCELERATION_STATE_NOT_CONVERTIBLE, deployments_pb2.SERVING_RUNTIME_BENTOML),
+    ],
+)
+async def test_what_the_checks_found_decides_the_runtime(
+    house: House,
+    call: Call,
+    flavors: tuple[str, ...],
+    state: models_pb2.AccelerationState.ValueType,
+    runtime: deployments_pb2.ServingRuntime.ValueType,
+) -> None:
+    """A version that was converted runs in the platform's own process, one that was not in BentoML's."""
+    house.registry.flavors = flavors
+    house.registry.acceleration = models_pb2.Acceleration(state=state)
+    assert (await deployed(house, call, 1)).runtime == runtime
+
+
+async def test_traffic_does_not_wait_for_the_choice_of_a_runtime(house: House, call: Call) -> None:
+    """While MLflow is away nobody knows whether the version was converted; it is active all the same, and loading it tells."""
+    house.registry.flavors = ("sklearn",)
+    house.registry.down = backend_unavailable("MLflow")
+    deployment = await deployed(house, call, 1)
+    assert (deployment.state, deployment.runtime) == (
+        deployments_pb2.DEPLOYMENT_STATE_ACTIVE,
+        deployments_pb2.SERVING_RUNTIME_UNSPECIFIED,
+    )
 
 
 async def test_the_alias_is_mirrored_later_if_the_registry_is_down(house: House, call: Call) -> None:

@@ -95,6 +95,32 @@ async def test_number_given_again_is_another_version(tmp_path: Path, registry: F
     assert (found.files / "model.onnx").read_bytes() == (tmp_path / "new" / "model.onnx").read_bytes()
 
 
+async def test_the_graph_of_a_converted_version_is_kept(tmp_path: Path, registry: FakeRegistry) -> None:
+    """Of a version that was converted the graph is fetched, never its own files, and kept for when the registry is down."""
+    registry.add("pickled", 1, [column("a")], flavors=("sklearn", "python_function"))
+    registry.convert("pickled", 1, "models:/m-1", save_onnx(tmp_path / "graph", sum_graph(1)))
+    await _cache(tmp_path, registry).fetch("pickled", 1)
+    registry.down = True
+
+    found = await _cache(tmp_path, registry).fetch("pickled", 1)
+
+    assert (registry.downloads, (found.files / "model.onnx").is_file()) == (1, True)
+
+
+async def test_a_new_graph_replaces_the_old_one(tmp_path: Path, registry: FakeRegistry) -> None:
+    """A version that was converted again, or for the first time, is fetched again."""
+    registry.add("pickled", 1, [column("a")], flavors=("sklearn", "python_function"))
+    cache = _cache(tmp_path, registry)
+    before = await cache.fetch("pickled", 1)
+    without = before.files.exists()
+    for scale in (1.0, 2.0):
+        registry.convert("pickled", 1, f"models:/m-{scale}", save_onnx(tmp_path / f"graph-{scale}", sum_graph(1, scale=scale)))
+        found = await cache.fetch("pickled", 1)
+
+    assert (without, registry.downloads) == (False, 2)
+    assert (found.files / "model.onnx").read_bytes() == (tmp_path / "graph-2.0" / "model.onnx").read_bytes()
+
+
 async def test_files_are_left_out_where_nobody_needs_them(tmp_path: Path, registry: FakeRegistry) -> None:
     """A model that runs elsewhere is described here and not downloaded."""
     found = await _cache(tmp_path, registry).fetch("m", 1, files=False)

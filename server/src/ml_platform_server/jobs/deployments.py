@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 
 import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from ml_platform.v1 import deployments_pb2, errors_pb2, jobs_pb2
+from ml_platform.v1 import deployments_pb2, errors_pb2, jobs_pb2, models_pb2
 from ml_platform.v1.deployments_pb2 import Deployment, DeploymentState, DeployModelRequest, Environment, ServingRuntime
+from ml_platform.v1.models_pb2 import Acceleration
 from ml_platform_server.backends.mlflow.artifacts import ModelDetails
 from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError
@@ -71,7 +73,7 @@ class Deployments:
         details = await self._deployable(request.model_name, request.version)
         await self._check_policy(request.model_name, request.version, request.feature_policy)
         job, is_new = await self._jobs.record(self._check_of(request, deployment_id, principal, request_id))
-        row = self._row(request, deployment_id, job, runtime_of(details))
+        row = self._row(request, deployment_id, job, runtime_of(details.flavors))
         try:
             await self._records.begin(row)
         except PlatformError:
@@ -183,9 +185,16 @@ class Deployments:
         )
 
 
-def runtime_of(details: ModelDetails) -> ServingRuntime.ValueType:
-    """What executes a version: ONNX models run in this process, every other flavour in BentoML's."""
-    if "onnx" in details.flavors:
+def runtime_of(flavors: Collection[str], acceleration: Acceleration | None = None) -> ServingRuntime.ValueType:
+    """What executes a version: ONNX models run in this process, and so do those that were converted; every other in BentoML's.
+
+    Undecided before it was tried to convert the version, which its deployment does.
+    """
+    if "onnx" in flavors:
+        return deployments_pb2.SERVING_RUNTIME_ONNX
+    if acceleration is None:
+        return deployments_pb2.SERVING_RUNTIME_UNSPECIFIED
+    if acceleration.state == models_pb2.ACCELERATION_STATE_CONVERTED:
         return deployments_pb2.SERVING_RUNTIME_ONNX
     return deployments_pb2.SERVING_RUNTIME_BENTOML
 

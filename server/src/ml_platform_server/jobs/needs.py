@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from ml_platform.v1.deployments_pb2 import FeaturePolicy
 from ml_platform.v1.experiments_pb2 import Experiment, Run
 from ml_platform.v1.features_pb2 import FeatureView
+from ml_platform.v1.models_pb2 import ModelVersion
 from ml_platform_server.backends.airflow.pipelines import PipelineRun
 from ml_platform_server.backends.mlflow.artifacts import ModelDetails
 
@@ -40,6 +41,9 @@ class Registry(Protocol):
 
     async def details(self, model_name: str, version: int, *, fresh: bool = False) -> ModelDetails:
         """What a version's files tell of it; MODEL_NOT_FOUND, MODEL_VERSION_NOT_FOUND, MODEL_ARTIFACT_MISSING."""
+
+    async def get_version(self, model_name: str, version: int) -> ModelVersion:
+        """One version as the registry describes it; MODEL_NOT_FOUND, MODEL_VERSION_NOT_FOUND."""
 
     async def set_alias(self, model_name: str, alias: str, version: int) -> None:
         """Point an alias to a version."""

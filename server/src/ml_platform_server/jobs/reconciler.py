@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from ml_platform.v1 import deployments_pb2, errors_pb2, jobs_pb2
-from ml_platform.v1.deployments_pb2 import Environment
+from ml_platform.v1.deployments_pb2 import Environment, ServingRuntime
 from ml_platform.v1.jobs_pb2 import Job
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.jobs.clock import Clock
-from ml_platform_server.jobs.deployments import ENVIRONMENTS
+from ml_platform_server.jobs.deployments import ENVIRONMENTS, runtime_of
 from ml_platform_server.jobs.jobs import Jobs
 from ml_platform_server.jobs.needs import Registry
 from ml_platform_server.settings import JobSettings
@@ -91,13 +91,24 @@ class Reconciler:
             if await self._records.fail(row.deployment_id, job.message):
                 log.info("deployment_failed", deployment_id=row.deployment_id, model_name=row.model_name, why=job.message)
             return
-        if await self._records.activate(row.deployment_id):
+        if await self._records.activate(row.deployment_id, await self._runtime(row)):
             log.info("deployment_activated", deployment_id=row.deployment_id, model_name=row.model_name, version=row.version)
         try:
             async with asyncio.timeout(FOLLOW_UP_PATIENCE):
                 await asyncio.gather(self._on_activated(), self.mirror())
         except TimeoutError:
             log.warning("deployment_follow_up_late", deployment_id=row.deployment_id)
+
+    async def _runtime(self, row: DeploymentRow) -> ServingRuntime.ValueType:
+        """What is to execute the version, now that its checks know. Undecided while MLflow is away: serving it will find out."""
+        if row.runtime:
+            return ServingRuntime.ValueType(row.runtime)
+        try:
+            version = await self._registry.get_version(row.model_name, row.version)
+        except PlatformError as error:
+            log.warning("runtime_not_decided", deployment_id=row.deployment_id, error=error.message)
+            return deployments_pb2.SERVING_RUNTIME_UNSPECIFIED
+        return runtime_of(version.flavors, version.acceleration)
 
     async def mirror(self) -> None:
         """Point the registry's aliases to what is active, so that other tools see the same truth."""

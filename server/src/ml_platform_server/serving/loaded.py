@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from weakref import WeakValueDictionary
 
 import structlog
@@ -19,7 +19,7 @@ from ml_platform_server.serving.batcher import Batcher, Batching
 from ml_platform_server.serving.bindings import FeatureReader
 from ml_platform_server.serving.columns import Column, columns_of
 from ml_platform_server.serving.enrichment import Enrichment
-from ml_platform_server.serving.model_cache import CachedModel, ModelCache
+from ml_platform_server.serving.model_cache import CachedModel, ModelCache, has_graph, is_native
 from ml_platform_server.serving.rows import Fields, Row, decoder
 from ml_platform_server.serving.runtimes import Rows, Runtime
 from ml_platform_server.serving.runtimes.bentoml import BentomlRuntime
@@ -30,11 +30,8 @@ _log = structlog.get_logger(__name__)
 
 # How long a caller without a deadline waits for a model to be loaded.
 LOAD_SECONDS = 60.0
-# Whether a runtime needs the model's files on this machine. A deployment that names no runtime gets the one its flavours allow.
-NEEDS_FILES: Mapping[int, bool] = {
-    deployments_pb2.SERVING_RUNTIME_ONNX: True,
-    deployments_pb2.SERVING_RUNTIME_BENTOML: False,
-}
+# What says that the graph of a converted version cannot be had or used, so that BentoML has to serve the version itself.
+_GRAPH_FAULTS = (errors_pb2.ERROR_REASON_MODEL_ARTIFACT_MISSING, errors_pb2.ERROR_REASON_MODEL_FAILED)
 
 
 class LoadedModel:
@@ -160,12 +157,25 @@ class ModelLoader:
 
     async def _load(self, model_name: str, number: int, runtime: int) -> LoadedModel:
         set_deadline(None)  # of the call that happened to come first; the others, and the next ones, want the model too
-        files = NEEDS_FILES.get(runtime)
-        cached = await self._cache.fetch(model_name, number, files=files)
+        if runtime != deployments_pb2.SERVING_RUNTIME_BENTOML:
+            try:
+                return await self._served_by(model_name, number, runtime, graph=True)
+            except PlatformError as error:
+                # The door opens ONNX graphs and nothing else: the model itself stays with BentoML.
+                if error.reason not in _GRAPH_FAULTS or is_native(
+                    (await self._cache.fetch(model_name, number, files=False)).version
+                ):
+                    raise
+                _log.warning("graph_not_used", model=model_name, version=number, reason=error.reason_name, error=error.message)
+        return await self._served_by(model_name, number, runtime, graph=False)
+
+    async def _served_by(self, model_name: str, number: int, runtime: int, *, graph: bool) -> LoadedModel:
+        """The version, run by its graph if it has one and that is wanted, and else by BentoML."""
+        cached = await self._cache.fetch(model_name, number, files=graph)
         key = (model_name, number, runtime, cached.version.create_time.ToNanoseconds())
         loaded = self._loaded.get(key)
         if loaded is None:
-            onnx = files if files is not None else "onnx" in cached.version.flavors
+            onnx = graph and has_graph(cached.version)
             loaded = self._loaded[key] = await self._built(cached, onnx=onnx)
             _log.info("model_loaded", model=model_name, version=number, runtime="onnx" if onnx else "bentoml")
         return loaded

@@ -45,6 +45,10 @@ class Registry(Protocol):
         """The version's files, somewhere in `target`; MODEL_ARTIFACT_MISSING."""
         ...
 
+    async def download_graph(self, version: models_pb2.ModelVersion, target: Path) -> Path:
+        """The files of the ONNX model that the version was converted to; MODEL_ARTIFACT_MISSING."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class CachedModel:
@@ -61,13 +65,13 @@ class ModelCache:
         self._folder = folder
         self._registry = registry
 
-    async def fetch(self, model_name: str, number: int, *, files: bool | None = None) -> CachedModel:
+    async def fetch(self, model_name: str, number: int, *, files: bool = True) -> CachedModel:
         """Find a version, in the registry or, when that fails, on the disk.
 
         Args:
             model_name: the registered model.
             number: the version's number.
-            files: whether the version's files are needed here; None means that they are if the version is an ONNX model.
+            files: whether its ONNX graph is wanted, if it has one. No other files are ever fetched.
 
         Raises:
             PlatformError: MODEL_ARTIFACT_MISSING when version or files are gone; whatever the registry gives when it is down.
@@ -76,7 +80,7 @@ class ModelCache:
         kept = await asyncio.to_thread(_read, place)
         try:
             version = await self._described(model_name, number)
-            needed = files if files is not None else "onnx" in version.flavors
+            needed = files and has_graph(version)
             if kept is None or not _same(kept.version, version) or (needed and not kept.files.is_dir()):
                 await self._store(place, version, files=needed)
             return CachedModel(version, place / FILES)
@@ -107,10 +111,25 @@ class ModelCache:
             if files:
                 target = partial / "download"
                 await asyncio.to_thread(target.mkdir)
-                found = await self._registry.download(version.model_name, version.version, target)
+                found = await self._download(version, target)
             await asyncio.to_thread(_put, partial, found, version, place)
         finally:
             await asyncio.to_thread(shutil.rmtree, partial, ignore_errors=True)
+
+    async def _download(self, version: models_pb2.ModelVersion, target: Path) -> Path:
+        if is_native(version):
+            return await self._registry.download(version.model_name, version.version, target)
+        return await self._registry.download_graph(version, target)
+
+
+def is_native(version: models_pb2.ModelVersion) -> bool:
+    """Whether a version is an ONNX model itself."""
+    return "onnx" in version.flavors
+
+
+def has_graph(version: models_pb2.ModelVersion) -> bool:
+    """Whether there is an ONNX graph that answers for a version: its own, or the one that it was converted to."""
+    return is_native(version) or version.acceleration.state == models_pb2.ACCELERATION_STATE_CONVERTED
 
 
 def _put(partial: Path, found: Path | None, version: models_pb2.ModelVersion, place: Path) -> None:
@@ -139,14 +158,20 @@ def _read(place: Path) -> CachedModel | None:
     return CachedModel(version, place / FILES)
 
 
-def _complete(kept: CachedModel, *, files: bool | None) -> bool:
-    needed = files if files is not None else "onnx" in kept.version.flavors
-    return kept.files.is_dir() or not needed
+def _complete(kept: CachedModel, *, files: bool) -> bool:
+    return kept.files.is_dir() or not (files and has_graph(kept.version))
 
 
 def _same(one: models_pb2.ModelVersion, other: models_pb2.ModelVersion) -> bool:
-    """Whether two descriptions are of one version: numbers are given again when a registered model is deleted and made anew."""
-    return (one.run_id, one.create_time) == (other.run_id, other.create_time)
+    """Whether two descriptions are of one version: numbers are given again when a registered model is deleted and made anew.
+
+    A version that was converted, or converted again, needs other files than before.
+    """
+    return (one.run_id, one.create_time, one.acceleration.model_uri) == (
+        other.run_id,
+        other.create_time,
+        other.acceleration.model_uri,
+    )
 
 
 def _sweep(folder: Path) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ml_platform.v1 import deployments_pb2, errors_pb2, models_pb2
-from ml_platform.v1.deployments_pb2 import DeploymentState, Environment
+from ml_platform.v1.deployments_pb2 import DeploymentState, Environment, ServingRuntime
 from ml_platform.v1.models_pb2 import ModelStage
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.store.database import Database
@@ -100,8 +100,13 @@ class DeploymentRecords:
             query = select(DeploymentRow).where(DeploymentRow.state == _IN_PROGRESS).order_by(DeploymentRow.create_time)
             return (await session.scalars(query)).all()
 
-    async def activate(self, deployment_id: str) -> bool:
-        """Move traffic to a deployment and archive the one before it, in one transaction; False if it is not in progress."""
+    async def activate(
+        self, deployment_id: str, runtime: ServingRuntime.ValueType = deployments_pb2.SERVING_RUNTIME_UNSPECIFIED
+    ) -> bool:
+        """Move traffic to a deployment and archive the one before it, in one transaction; False if it is not in progress.
+
+        The runtime is what executes it; unspecified leaves what was decided when it began.
+        """
         now = datetime.now(UTC)
         async with self._database.session() as session:
             # The first statement writes, so that it takes the lock that keeps every other server out until the end.
@@ -114,7 +119,12 @@ class DeploymentRecords:
                 await session.execute(
                     _when(previous.deployment_id, _ACTIVE).values(state=_ARCHIVED, end_time=now, message=message)
                 )
-            change = {"state": _ACTIVE, "activate_time": now, "message": "Answers predictions."}
+            change = {
+                "state": _ACTIVE,
+                "activate_time": now,
+                "message": "Answers predictions.",
+                "runtime": runtime or row.runtime,
+            }
             previous_id = previous.deployment_id if previous else ""
             await session.execute(
                 _when(deployment_id, _IN_PROGRESS).values(**change, previous_deployment_id=previous_id, alias_mirrored=False)

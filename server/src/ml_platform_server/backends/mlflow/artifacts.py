@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mlflow.types.schema import ColSpec, TensorSpec
 
 METADATA_FILE = "MLmodel"
+LOGGED_MODEL = "models:/m-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +35,21 @@ def read_details(client: MlflowClient, name: str, version: int) -> ModelDetails:
 
 def fetch_folder(client: MlflowClient, name: str, version: int, target: Path) -> Path:
     """Fetch a version's whole folder into the target and return where it is."""
+    return _folder(client, _location(client, name, version), target, artifact_missing(name, version))
+
+
+def fetch_graph(client: MlflowClient, uri: str, target: Path, missing: PlatformError) -> Path:
+    """Fetch the whole folder of a model without a version (models:/m-...) into the target and return where it is."""
+    if not uri.startswith(LOGGED_MODEL):  # Tags can be edited by hand, and must not lead anywhere else.
+        raise missing
+    return _folder(client, uri, target, missing)
+
+
+def _folder(client: MlflowClient, uri: str, target: Path, missing: PlatformError) -> Path:
     target.mkdir(parents=True, exist_ok=True)
-    folder = _fetch(client, _location(client, name, version), target)
+    folder = _fetch(client, uri, target)
     if not (folder / METADATA_FILE).is_file():  # MLflow takes a folder that is gone for one without files.
-        raise artifact_missing(name, version)
+        raise missing
     return folder
 
 

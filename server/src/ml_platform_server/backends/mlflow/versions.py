@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from ml_platform.v1 import errors_pb2, models_pb2
-from ml_platform_server.backends.mlflow import failures, lineage, messages
+from ml_platform_server.backends.mlflow import acceleration, failures, lineage, messages
 from ml_platform_server.backends.mlflow.run_models import RunModel
 from ml_platform_server.backends.mlflow.searches import BIG_PAGE
 from ml_platform_server.errors import PlatformError
@@ -104,6 +104,7 @@ def version_message(version: ModelVersion, aliases: Iterable[str]) -> models_pb2
         feature_refs=known.feature_refs,
         aliases=aliases,
         tags=_users_tags(version.tags),
+        acceleration=acceleration.read(version.tags),
     )
 
 
