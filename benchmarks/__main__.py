@@ -83,7 +83,8 @@ def _page(arguments: argparse.Namespace) -> int:
 
 
 def _hold(arguments: argparse.Namespace) -> int:
-    with BenchStack(arguments.state):
+    with BenchStack(arguments.state) as stack:
+        stack.let_others_in()
         print("The backends run; benchmarks started meanwhile use them. Ctrl-C ends them.", file=sys.stderr)
         signal.pause()
     return 0

@@ -7,6 +7,7 @@ itself; everything else shares the others. What was trained and registered stays
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 import grpc
 import psutil
@@ -25,7 +26,7 @@ from benchmarks import cores, deployments
 from benchmarks.model import Facts
 from deploy.local import processes, services
 from deploy.local.config import HOST, ROOT, StackConfig, parse_ports
-from deploy.local.errors import NotRunningError
+from deploy.local.errors import NotRunningError, StackError
 from deploy.local.launch import Step
 from deploy.local.layout import Layout, Service
 from deploy.local.logs import blame
@@ -49,6 +50,7 @@ class BenchStack:
 
     def __enter__(self) -> Self:
         """Start the backends unless `python -m benchmarks hold` keeps them; train and register the models the first time."""
+        self._lock = self._taken()
         self._held = self._runs()
         try:
             if not self._held:
@@ -63,6 +65,10 @@ class BenchStack:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """End what was started."""
         self._end()
+
+    def let_others_in(self) -> None:
+        """Let other runs use these backends while this one keeps them."""
+        self._lock.close()
 
     @property
     def target(self) -> str:
@@ -123,6 +129,20 @@ class BenchStack:
         process = self._processes.get(name) or psutil.Process(self.state.read().services[name].pid)
         return [process, *process.children(recursive=True)]
 
+    def _taken(self) -> IO[str]:
+        """Keep other runs out: two at once would measure each other. Closing the file lets go of the lock.
+
+        Raises:
+            StackError: another run is at work.
+        """
+        file = (self.state.folder() / "benchmarks.lock").open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise StackError(f"Another run of the benchmarks is at work in {self.state.path}. Wait for it to end.") from None
+        return file
+
     def _runs(self) -> bool:
         try:
             return all(processes.is_alive(each) for each in self.state.read().services.values())
@@ -140,6 +160,7 @@ class BenchStack:
             self._local.down()
         for name in list(self._processes):
             self.stop(name)
+        self._lock.close()
 
     def _models(self) -> Facts:
         place = self.state.folder("model")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.bench import Bench
-from benchmarks.parts import batch, bentoml, curve, goals, open_loop, swap, worker
+from benchmarks.parts import batch, bentoml, curve, goals, open_loop, peers, swap, worker
 
 ALL: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "curve": curve.measure,
@@ -15,6 +15,7 @@ ALL: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "bentoml": bentoml.measure,
     "swap": swap.measure,
     "worker": worker.measure,
+    "peers": peers.measure,
     "burst": goals.burst,
     "steady": goals.steady,
 }
