@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ml_platform_server.serving.answers import TOLERANCE
+from ml_platform_server.serving.answers import TOLERANCE, probability
 from ml_platform_server.serving.column_values import Array, Values
 
 _MATRIX = 2
@@ -16,10 +16,13 @@ _MATRIX = 2
 
 @dataclass(frozen=True, slots=True)
 class ColumnAnswers:
-    """A model's outputs by name, the prediction first, and its probabilities, NaN where a row has none; None if it gives none."""
+    """A model's outputs by name, the prediction first.
+
+    `probabilities` finds one probability a row, NaN where a row has none, when somebody wants them; None if the model gives none.
+    """
 
     outputs: Mapping[str, Values]
-    probabilities: Array | None = None
+    probabilities: Callable[[], Array] | None = None
 
 
 class Outputs:
@@ -40,12 +43,12 @@ class Outputs:
 
     def probabilities(self) -> Array | None:
         """One probability a row, or None if the model gives none."""
-        if not self._parts or any(answers.probabilities is None for _, answers in self._parts):
-            return None
         found = np.full(self._rows, np.nan)
         for rows, answers in self._parts:
-            found[rows] = answers.probabilities
-        return found
+            if answers.probabilities is None:
+                return None
+            found[rows] = answers.probabilities()
+        return found if self._parts else None
 
     def _joined(self, parts: list[tuple[Array, Values]]) -> Values:
         if len(parts) == 1 and len(parts[0][0]) == self._rows:
@@ -73,9 +76,16 @@ def likeliest(labels: Values, given: Array) -> Array:
     return np.where(sensible, told, np.nan)
 
 
+def likeliest_of(labels: Sequence[object], given: Sequence[object], classes: Sequence[object] | None = None) -> Array:
+    """The same, row by row, of what is no matrix."""
+    told = [probability(label, each, classes) for label, each in zip(labels, given, strict=True)]
+    return np.array([np.nan if each is None else each for each in told], np.float64)
+
+
 def joined(parts: Sequence[ColumnAnswers]) -> ColumnAnswers:
     """The answers for single rows, one after the other, as those of all of them."""
     whole = Outputs(len(parts))
     for row, answers in enumerate(parts):
         whole.add(np.array([row]), answers)
-    return ColumnAnswers(whole.columns(), whole.probabilities())
+    found = whole.probabilities()
+    return ColumnAnswers(whole.columns(), None if found is None else lambda: found)

@@ -75,7 +75,7 @@ def _arrays(column: Column, sent: Sent) -> Converted | None:
         return None
     values, good = found
     converted = Converted(values)
-    if not good.all():
+    if good is not None and not good.all():
         rows = good if good.ndim == 1 else good.reshape(len(good), -1).all(axis=1)
         absent = set(sent.nulls.tolist())
         for at in np.flatnonzero(~rows).tolist():
@@ -119,54 +119,55 @@ def _singly(column: Column, sent: Sent) -> Converted:
     return converted
 
 
-# Each takes an array of doubles, whole numbers or truth values and gives the values and which of them are good; None if the kinds
-# do not go together at all.
+# Each takes an array of doubles, whole numbers or truth values and gives the values and which of them are good, None if all are;
+# or None if the kinds do not go together at all.
+Taken = tuple[Array, Array | None]
 
 
-def _double(array: Array) -> tuple[Array, Array] | None:
+def _double(array: Array) -> Taken | None:
     if array.dtype.kind == "f":
-        return array, _ALL_GOOD
-    return None if array.dtype.kind == "b" else (array.astype(np.float64), _ALL_GOOD)
+        return array, None
+    return None if array.dtype.kind == "b" else (array.astype(np.float64), None)
 
 
-def _float(array: Array) -> tuple[Array, Array] | None:
+def _float(array: Array) -> Taken | None:
     if array.dtype.kind == "b":
         return None
     if array.dtype.kind == "f" and array.dtype.itemsize <= _SINGLE:
-        return array, _ALL_GOOD
+        return array, None
     values = array.astype(np.float64, copy=False)
     return values, ~(np.abs(values) > LARGEST_FLOAT) | np.isinf(values)
 
 
-def _long(array: Array) -> tuple[Array, Array] | None:
+def _long(array: Array) -> Taken | None:
     return _whole(array, np.int64)
 
 
-def _integer(array: Array) -> tuple[Array, Array] | None:
+def _integer(array: Array) -> Taken | None:
     return _whole(array, np.int32)
 
 
-def _whole(array: Array, dtype: type[np.signedinteger[Any]]) -> tuple[Array, Array] | None:
+def _whole(array: Array, dtype: type[np.signedinteger[Any]]) -> Taken | None:
     if array.dtype.kind == "b":
         return None
-    good = _ALL_GOOD
+    good: Array | None = None
     if array.dtype.kind == "f":
         good = (np.abs(array) <= EXACT) & (np.floor(array) == array)
         array = np.where(good, array, 0).astype(np.int64)
     if dtype is np.int32:
         limits = np.iinfo(dtype)
-        good = good & (array >= limits.min) & (array <= limits.max)
+        within = (array >= limits.min) & (array <= limits.max)
+        good = within if good is None else good & within
     elif array.dtype == np.uint64:
         good = array <= np.iinfo(np.int64).max
     return array, good
 
 
-def _boolean(array: Array) -> tuple[Array, Array] | None:
+def _boolean(array: Array) -> Taken | None:
     if array.dtype.kind == "b":
-        return array, _ALL_GOOD
+        return array, None
     return array == 1, (array == 0) | (array == 1)
 
 
 _SINGLE = 4
-_ALL_GOOD: Array = np.ones(1, np.bool_)
 _AT_ONCE = {"double": _double, "float": _float, "long": _long, "integer": _integer, "boolean": _boolean}

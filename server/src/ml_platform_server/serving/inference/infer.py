@@ -10,7 +10,7 @@ import numpy as np
 
 from ml_platform_server.errors import PlatformError, Violation, invalid
 from ml_platform_server.open_inference import Message, ModelInferResponse
-from ml_platform_server.serving.column_answers import Outputs
+from ml_platform_server.serving.column_answers import ColumnAnswers, Outputs
 from ml_platform_server.serving.column_values import Array, Sent, Values
 from ml_platform_server.serving.columnar import SLICE, binding_of, complete
 from ml_platform_server.serving.inference.tensors import Told, received
@@ -111,20 +111,24 @@ def _decoded(things: list[Any]) -> list[Any]:
 
 async def _answers(served: ServedVersion, sent: Mapping[str, Sent], rows: int) -> Mapping[str, Values]:
     """Every output by name. All rows at once, unless there is much to be looked up for them."""
-    whole = all(column.name in sent for column in served.model.columns)
-    step = rows if whole else SLICE
+    if rows <= SLICE or all(column.name in sent for column in served.model.columns):
+        return (await _answered(served, sent, 0, rows)).outputs
     outputs = Outputs(rows)
-    for start in range(0, rows, step):
-        count = min(step, rows - start)
-        part = sent if count == rows else {name: column.part(start, start + count) for name, column in sent.items()}
-        inputs = await complete(served, part, count)
-        if inputs.errors:
-            row = min(inputs.errors)
-            raise _of_row(start + row, inputs.errors[row])
-        outputs.add(np.arange(start, start + count), await served.model.runtime.predict_columns(inputs.columns, count))
-        if count < rows:
-            await asyncio.sleep(0)  # the other calls of this process have waited for this slice
+    for start in range(0, rows, SLICE):
+        stop = min(start + SLICE, rows)
+        part = {name: column.part(start, stop) for name, column in sent.items()}
+        outputs.add(np.arange(start, stop), await _answered(served, part, start, stop - start))
+        await asyncio.sleep(0)  # the other calls of this process have waited for this slice
     return outputs.columns()
+
+
+async def _answered(served: ServedVersion, sent: Mapping[str, Sent], start: int, rows: int) -> ColumnAnswers:
+    """The answers for the rows from `start`."""
+    inputs = await complete(served, sent, rows)
+    if inputs.errors:
+        row = min(inputs.errors)
+        raise _of_row(start + row, inputs.errors[row])
+    return await served.model.runtime.predict_columns(inputs.columns, rows)
 
 
 def _of_row(row: int, error: PlatformError) -> PlatformError:

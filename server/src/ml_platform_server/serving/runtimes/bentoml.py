@@ -6,6 +6,7 @@ import base64
 import math
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 
 import numpy as np
 import structlog
@@ -15,7 +16,7 @@ from ml_platform_server.backends.bentoml.client import BentomlBackend
 from ml_platform_server.backends.bentoml.failures import senseless
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.serving.answers import Answer, answers, finite, probability
-from ml_platform_server.serving.column_answers import ColumnAnswers
+from ml_platform_server.serving.column_answers import ColumnAnswers, likeliest_of
 from ml_platform_server.serving.column_values import Values, as_values
 from ml_platform_server.serving.columns import Column
 from ml_platform_server.serving.runtimes import Output
@@ -78,8 +79,7 @@ class BentomlRuntime:
         if given is None:
             return ColumnAnswers(outputs)
         labels = next(iter(said.outputs.values()))
-        told = [probability(label, row, said.classes) for label, row in zip(labels, given, strict=True)]
-        return ColumnAnswers(outputs, np.array([math.nan if each is None else each for each in told], np.float64))
+        return ColumnAnswers(outputs, partial(likeliest_of, labels, given, said.classes))
 
 
 def _json_column(values: Values, column: Column) -> list[object]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Protocol, cast
 
 import numpy as np
 
 from ml_platform_server.serving.answers import finite, probability
-from ml_platform_server.serving.column_answers import ColumnAnswers, likeliest
+from ml_platform_server.serving.column_answers import ColumnAnswers, likeliest, likeliest_of
 from ml_platform_server.serving.column_values import Values
 
 MATRIX = 2
@@ -56,10 +56,9 @@ class OutputReader:
             return ColumnAnswers(outputs)
         labels, given = outputs[self._names[0]], outputs[self._names[self._probabilities]]
         if isinstance(given, np.ndarray):
-            return ColumnAnswers(outputs, likeliest(labels, given))
+            return ColumnAnswers(outputs, partial(likeliest, labels, given))
         named = labels.tolist() if isinstance(labels, np.ndarray) else labels
-        told = [probability(label, each) for label, each in zip(named, given, strict=True)]
-        return ColumnAnswers(outputs, np.array([math.nan if each is None else each for each in told], np.float64))
+        return ColumnAnswers(outputs, partial(likeliest_of, named, given))
 
 
 def _told(probabilities: np.ndarray[Any, np.dtype[Any]]) -> list[float | None]:
