@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ml_platform_server.backends.feast.client import FeastBackend
-from ml_platform_server.backends.feast.online import OnlineFeatures
+from ml_platform_server.backends.feast.online import OnlineFeatures, OnlinePlan
 from ml_platform_server.backends.feast.views import FeatureViews
 from ml_platform_server.settings import FeastSettings
 from tests.support.processes import accepts, free_port, running
@@ -132,3 +132,8 @@ def views_fixture(feast_backend: FeastBackend) -> FeatureViews:
 def online_fixture(feast_backend: FeastBackend) -> OnlineFeatures:
     """Online features in it."""
     return OnlineFeatures(backend=feast_backend)
+
+
+def is_direct(plan: OnlinePlan) -> bool:
+    """Whether a plan is read past Feast."""
+    return plan.direct is not None and plan.direct.layout is not None

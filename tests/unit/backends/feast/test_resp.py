@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
+import ipaddress
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import hiredis
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from ml_platform_server.backends.feast.resp import Address, Refused, StoreClient, Unready, command
 
@@ -17,7 +24,9 @@ GET = command(b"GET", b"%d")
 
 
 @asynccontextmanager
-async def asked(answering: Answering, *, silence: float = 5.0, password: str = "") -> AsyncIterator[StoreClient]:
+async def asked(
+    answering: Answering, *, silence: float = 5.0, password: str = "", tls: ssl.SSLContext | None = None, ca_file: str = ""
+) -> AsyncIterator[StoreClient]:
     """A client of a store that does with each command as a test says."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -28,9 +37,10 @@ async def asked(answering: Answering, *, silence: float = 5.0, password: str = "
                 await answering(words, writer)
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     port = server.sockets[0].getsockname()[1]
-    client = StoreClient(Address("127.0.0.1", port, password=password), timeout=silence)
+    address = Address("127.0.0.1", port, password=password, tls=tls is not None, ca_file=ca_file)
+    client = StoreClient(address, timeout=silence)
     try:
         yield client
     finally:
@@ -199,3 +209,33 @@ async def test_nobody_there_is_told_at_once() -> None:
     unknown = StoreClient(Address("no-such-host.invalid", 1), timeout=5.0)
     with pytest.raises(ConnectionError):
         await unknown.ask(*gets(1), 5.0)
+
+
+def certificate(folder: Path) -> tuple[str, ssl.SSLContext]:
+    """A certificate of this machine's, and what a server needs to use it."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), dt.datetime.now(dt.UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "store")])
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path, key_path = folder / "store.pem", folder / "key.pem"
+    path.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    plain = serialization.NoEncryption()
+    key_path.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(path, key_path)
+    return str(path), context
+
+
+async def test_a_store_behind_tls_is_asked_if_its_certificate_is_trusted(tmp_path: Path) -> None:
+    """And not if it is not."""
+    trusted, tls = certificate(tmp_path)
+    async with asked(echo, tls=tls, ca_file=trusted) as client:
+        assert await client.ask(*gets(1, 2), 5.0) == [b"1", b"2"]
+    async with asked(echo, tls=tls) as client:
+        with pytest.raises(ConnectionError):
+            await client.ask(*gets(1), 5.0)

@@ -42,6 +42,7 @@ class FeastBackend:
         self._store: FeatureStore | None = None
         self._loading: asyncio.Task[FeatureStore] | None = None
         self._refresher: asyncio.Task[None] | None = None
+        self._telling: asyncio.Task[None] | None = None
         self._refreshing = asyncio.Lock()
         self._refreshed = 0.0
         self._registry_seen: bytes | None = None
@@ -56,7 +57,7 @@ class FeastBackend:
 
     async def close(self) -> None:
         """Stop the refreshing and let the threads end."""
-        for task in (self._refresher, self._loading):
+        for task in (self._refresher, self._telling, self._loading):
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
@@ -114,7 +115,8 @@ class FeastBackend:
                 self._registry_seen = seen
                 self.generation += 1
             # Outside of the caller's context, and to its end: neither a deadline nor a caller that goes away may cut it short.
-            await asyncio.shield(asyncio.create_task(self._tell_followers(), context=contextvars.Context()))
+            self._telling = asyncio.create_task(self._tell_followers(), context=contextvars.Context())
+            await asyncio.shield(self._telling)
             self._refreshed = begun
 
     async def _tell_followers(self) -> None:

@@ -55,7 +55,7 @@ def _layout(store: FeatureStore, plan: OnlinePlan) -> Layout:
     on_demand, names, views = context[1], context[2], [view for view, _ in context[5]]
     if on_demand:
         raise Unsupported("features are computed on demand")
-    if any(type(view) is not FeatureView and not isinstance(view, FeatureView) for view in views):
+    if not all(isinstance(view, FeatureView) for view in views):
         raise Unsupported("not all views are plain feature views")
     by_keys: dict[tuple[tuple[str, str], ...], list[FeatureView]] = {}
     for view in views:
