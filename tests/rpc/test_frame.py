@@ -242,6 +242,8 @@ async def test_health_and_reflection_need_no_key(frame):
     """Load balancers and grpcurl may ask how the server is and what it offers without a key."""
     reply = await health_pb2_grpc.HealthStub(frame.channel).Check(health_pb2.HealthCheckRequest())
     assert reply.status == health_pb2.HealthCheckResponse.SERVING
+    listed = await health_pb2_grpc.HealthStub(frame.channel).List(health_pb2.HealthListRequest())
+    assert listed.statuses[""] == reply
     stub = reflection_pb2_grpc.ServerReflectionStub(frame.channel)
     call = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
     names = {service.name async for answer in call for service in answer.list_services_response.service}

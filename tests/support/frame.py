@@ -13,6 +13,7 @@ from grpc_health.v1 import health
 
 from ml_platform_server import scopes
 from ml_platform_server.grpc_server import GrpcServer
+from ml_platform_server.services.health import HealthServicer
 from ml_platform_server.settings import ServerSettings
 from ml_platform_server.store.database import Database
 from ml_platform_server.store.done_calls import DoneCalls
@@ -60,7 +61,7 @@ async def running_frame(
     """Serve the services given, until the block ends."""
     async with opened_database(folder) as database:
         keys, calls = ApiKeys(database=database, pepper="a pepper"), DoneCalls(database=database)
-        servicer = health_servicer or health.aio.HealthServicer()
+        servicer = health_servicer or HealthServicer()
         settings = ServerSettings(port=0, default_deadline=default_deadline)
         server = GrpcServer(settings=settings)
         await server.open()

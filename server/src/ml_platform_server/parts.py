@@ -28,7 +28,7 @@ from ml_platform_server.jobs.materialization import Materialization
 from ml_platform_server.jobs.reconciler import Reconciler
 from ml_platform_server.jobs.training import Training
 from ml_platform_server.observability.recorders import CallMetrics, PredictionMetrics
-from ml_platform_server.services.health import Probed, Prober
+from ml_platform_server.services.health import HealthServicer, Probed, Prober
 from ml_platform_server.serving.batches import Batches
 from ml_platform_server.serving.engine import PredictionEngine
 from ml_platform_server.serving.policy_check import PolicyChecker
@@ -274,7 +274,7 @@ class Parts:
     @cached_property
     def health(self) -> health.aio.HealthServicer:
         """The standard health service."""
-        return health.aio.HealthServicer()
+        return HealthServicer()
 
     @cached_property
     def call_metrics(self) -> CallMetrics:

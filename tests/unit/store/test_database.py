@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import subprocess
+import sys
 import threading
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect, text
+from sqlalchemy import inspect, text, update
 from sqlalchemy.exc import IntegrityError
 
 from ml_platform_server.errors import PlatformError
@@ -144,3 +146,46 @@ async def test_a_url_that_names_no_database_is_the_operators_mistake(url):
     with pytest.raises(ValueError, match="ML_PLATFORM_STORE__URL") as caught:
         await Database(url=url).open()
     assert "secret" not in str(caught.value)
+
+
+async def test_a_cancelled_transaction_ends_in_order(database, caplog):
+    """Whenever the cancellation comes, even twice, the transaction is done or undone, and no log tells of it."""
+    done = 0
+
+    async def count_up():
+        async with database.session() as session:
+            await session.execute(update(GenerationRow).values(value=GenerationRow.value + 1))
+
+    for turns in range(40):
+        task = asyncio.create_task(count_up())
+        for _ in range(turns):
+            await asyncio.sleep(0.0002)
+        task.cancel()
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        done += not task.cancelled()
+    assert done <= await generation(database) <= 40
+    assert [record.getMessage() for record in caplog.records] == []
+
+
+def test_a_path_that_cannot_be_opened_is_told_without_a_traceback(tmp_path):
+    """A process that stops because of it prints what it has to say and nothing else."""
+    script = f"""
+import asyncio
+from ml_platform_server.errors import PlatformError
+from ml_platform_server.store.database import Database
+
+async def main():
+    database = Database(url="sqlite+aiosqlite:///{tmp_path}/nowhere/store.db")
+    await database.open()
+    try:
+        await database.migrate()
+    except PlatformError as error:
+        print(error.reason_name)
+    await database.close()
+
+asyncio.run(main())
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert (ended.stdout.splitlines()[-1], ended.stderr) == ("BACKEND_UNAVAILABLE", "")

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import structlog
 from grpc_health.v1.health import aio as grpc_health
-from grpc_health.v1.health_pb2 import HealthCheckResponse
+from grpc_health.v1.health_pb2 import HealthCheckResponse, HealthListRequest, HealthListResponse
 
 from ml_platform_server.call import set_deadline
 from ml_platform_server.errors import PlatformError
@@ -22,6 +22,15 @@ PROBE_TIMEOUT = 4.0
 SOON = 0.5
 
 _log = structlog.get_logger(__name__)
+
+
+class HealthServicer(grpc_health.HealthServicer):  # type: ignore[misc]  # the library carries no types
+    """The standard health service, with the method that the library's own lacks."""
+
+    async def List(self, request: HealthListRequest, context: object) -> HealthListResponse:  # noqa: ARG002  # gRPC's signature
+        """Tell the status of every service."""
+        statuses = {service: HealthCheckResponse(status=status) for service, status in self._server_status.items()}
+        return HealthListResponse(statuses=statuses)
 
 
 class Probed(Protocol):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 
 import structlog
 from sqlalchemy import event, text
@@ -15,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from ml_platform.v1 import errors_pb2
 from ml_platform_server.errors import PlatformError
+from ml_platform_server.store.sessions import Session
 
 _log = structlog.get_logger(__name__)
 
@@ -38,7 +41,7 @@ class Database:
         except SQLAlchemyError as error:
             raise _unusable(error) from None
         self._engine: AsyncEngine | None = None
-        self._sessions: async_sessionmaker[AsyncSession] | None = None
+        self._sessions: async_sessionmaker[Session] | None = None
 
     async def open(self) -> None:
         """Make the connection pool. Connections are made when they are first needed.
@@ -52,7 +55,7 @@ class Database:
             raise _unusable(error) from None
         if self._is_sqlite:
             event.listen(self._engine.sync_engine, "connect", _configure_sqlite)
-        self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
+        self._sessions = async_sessionmaker(self._engine, class_=Session, expire_on_commit=False)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -65,12 +68,17 @@ class Database:
         from ml_platform_server.store.migrations.run import upgrade  # noqa: PLC0415
 
         with _translated():
+            if self._is_sqlite:
+                # A thread of aiosqlite's that cannot open its file prints a traceback when the process ends.
+                await asyncio.to_thread(_try_file, self._url.database or "")
             async with self.engine.begin() as connection:
                 await connection.run_sync(upgrade)
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:
         """A session in a transaction, which is committed at the end of the block and rolled back if the block raises.
+
+        A call that is cancelled meanwhile waits until the statement that it began is done, and then rolls back.
 
         Raises:
             PlatformError: BACKEND_UNAVAILABLE when the database does not answer.
@@ -79,8 +87,15 @@ class Database:
         if self._sessions is None:
             raise RuntimeError("The database is not open.")
         with _translated():
-            async with self._sessions() as session, session.begin():
+            session = self._sessions()
+            try:
                 yield session
+                await session.commit()
+            except BaseException:
+                await session.rollback()
+                raise
+            finally:
+                await session.close()
 
     async def probe(self) -> None:
         """Ask the database for something.
@@ -123,6 +138,17 @@ def _translated() -> Iterator[None]:
 
 def _unusable(error: Exception) -> ValueError:
     return ValueError(f"ML_PLATFORM_STORE__URL names no database that can be used here: {error}")
+
+
+def _try_file(path: str) -> None:
+    """Open SQLite's file, or raise OSError. What is no file of that name, a URI or memory, is left alone."""
+    if not path or path.startswith((":", "file:")):
+        return
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA schema_version")
+    except sqlite3.Error as error:
+        raise OSError(f"{path}: {error}") from None
 
 
 def _configure_sqlite(connection: DBAPIConnection, _record: object) -> None:
