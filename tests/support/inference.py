@@ -21,12 +21,20 @@ Array = npt.NDArray[Any]
 Tensor = tuple[str, str, Array]
 
 
-def echo_graph(types: Mapping[str, int]) -> onnx.ModelProto:
-    """A graph with one input of shape [N, 1] a column, which gives each of them back."""
+def echo_graph(types: Mapping[str, int], *, word: str = "") -> onnx.ModelProto:
+    """A graph with one input of shape [N, 1] a column, which gives each of them back, and a word for each row if there is one."""
     nodes = [helper.make_node("Identity", [name], [f"{name}_out"]) for name in types]
     inputs = [helper.make_tensor_value_info(name, kind, [None, 1]) for name, kind in types.items()]
     outputs = [helper.make_tensor_value_info(f"{name}_out", kind, [None, 1]) for name, kind in types.items()]
-    graph = helper.make_graph(nodes, "echo", inputs, outputs)
+    constants = []
+    if word:
+        nodes += [
+            helper.make_node("Shape", [next(iter(types))], ["size"]),
+            helper.make_node("Expand", ["word", "size"], ["word_out"]),
+        ]
+        outputs.append(helper.make_tensor_value_info("word_out", TensorProto.STRING, [None, 1]))
+        constants.append(helper.make_tensor("word", TensorProto.STRING, [1, 1], [word.encode()]))  # type: ignore[list-item]  # its stub knows no text
+    graph = helper.make_graph(nodes, "echo", inputs, outputs, constants)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
 
 
