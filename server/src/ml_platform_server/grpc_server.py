@@ -17,7 +17,6 @@ from ml_platform_server.interceptors.chain import Chain
 from ml_platform_server.interceptors.deadline import Deadline
 from ml_platform_server.interceptors.errors import Errors
 from ml_platform_server.interceptors.idempotency import Idempotency
-from ml_platform_server.interceptors.metrics import Metrics
 from ml_platform_server.interceptors.request_id import RequestId
 from ml_platform_server.interceptors.shutdown import Shutdown
 from ml_platform_server.interceptors.tracing import Traces
@@ -31,6 +30,8 @@ from ml_platform_server.store.done_calls import DoneCalls
 
 # What gRPC needs to send the last answers after the last call has ended.
 _LAST_WORDS = 0.5
+# How long callers who do not stop calling are refused one by one.
+_LAST_CALLERS = 1.0
 _log = structlog.get_logger(__name__)
 
 
@@ -86,8 +87,8 @@ class GrpcServer:
             tracing: traces some of them.
         """
         self._idempotency = Idempotency(calls=calls)
-        observers = [*([Metrics(metrics)] if metrics is not None else ()), *([Traces(tracing)] if tracing is not None else ())]
-        told = (RequestId(), *observers, AccessLog(), Errors(), self._shutdown)
+        traces = () if tracing is None else (Traces(tracing),)
+        told = (RequestId(), *traces, AccessLog(metrics), Errors(), self._shutdown)
         deadline = Deadline(default=self._settings.default_deadline)
         chain = Chain((*told, Auth(verify=verify), deadline, Validation(), self._idempotency))
         register(self._server, services, wrap=chain.wrap)
@@ -107,6 +108,7 @@ class GrpcServer:
 
     async def stop(self, grace: float) -> None:
         """Accept nothing new, let calls end for `grace` seconds, tell what is left that the server shuts down, and stop."""
+        await self._shutdown.turn_away(min(grace, _LAST_CALLERS))
         stopping = asyncio.create_task(self._server.stop(grace + 2 * _LAST_WORDS))
         try:
             async with asyncio.timeout(grace):

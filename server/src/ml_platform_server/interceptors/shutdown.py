@@ -10,6 +10,10 @@ from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.method import Handler, Method, Response
 
+# Turns of the event loop, a millisecond each or longer where it is busy, without a call: then nothing is left of what callers had
+# sent before they heard that they are to go.
+_QUIET_TURNS = 40
+
 
 class Shutdown:
     """Counts calls in, counts them out, and ends what is left with SHUTTING_DOWN."""
@@ -18,13 +22,16 @@ class Shutdown:
         self._running: set[asyncio.Task[Any]] = set()
         self._idle = asyncio.Event()
         self._awaited = False
+        self._refusing = False
+        self._refused = 0
         self._cutting_off = False
 
     def wrap(self, method: Method, proceed: Handler) -> Handler:  # noqa: ARG002  # the same for every method
         """See Interceptor."""
 
         async def handle(request: object, call: Call) -> Response:
-            if self._cutting_off:
+            if self._refusing:
+                self._refused += 1
                 raise _shutting_down()
             task = asyncio.current_task()
             assert task is not None  # noqa: S101  # a coroutine always runs in a task
@@ -43,6 +50,20 @@ class Shutdown:
 
         return handle
 
+    async def turn_away(self, at_most: float) -> None:
+        """Refuse what comes from now on, until nothing comes any more, but not for longer than so many seconds.
+
+        What gRPC has received and not handed over when it stops is cancelled by it; who is refused hears that he may call again.
+        """
+        self._refusing = True
+        loop = asyncio.get_running_loop()
+        end = loop.time() + at_most
+        before, quiet = self._refused, 0
+        while quiet < _QUIET_TURNS and loop.time() < end:
+            await asyncio.sleep(0.001)
+            quiet = quiet + 1 if self._refused == before else 0
+            before = self._refused
+
     async def wait_idle(self) -> None:
         """Wait until no call runs."""
         self._awaited = True
@@ -52,7 +73,7 @@ class Shutdown:
 
     def cut_off(self) -> None:
         """End every call that still runs, and refuse new ones."""
-        self._cutting_off = True
+        self._refusing = self._cutting_off = True
         for task in self._running:
             task.cancel()
 
