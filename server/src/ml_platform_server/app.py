@@ -99,7 +99,7 @@ async def build(settings: Settings, *, place: Place | None = None) -> AsyncItera
             verify=verify,
             calls=calls,
             health_servicer=parts.health,
-            metrics=None if settings.server.metrics_port is None else parts.call_metrics,
+            metrics=parts.call_metrics,
             tracing=tracing,
         )
         yield Server(grpc_server=grpc_server, parts=parts, ready=ready)
