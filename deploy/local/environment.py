@@ -25,7 +25,7 @@ QUIET = {
 def base(inherited: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Give what every process of the stack starts from: the caller's environment without settings of other installations."""
     kept = {name: value for name, value in inherited.items() if not name.startswith(FOREIGN)}
-    # Services start one another by name (`airflow standalone` does), so this environment's programs come first.
+    # Services start one another by name (Airflow does), so this environment's programs come first.
     path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)])
     return {**kept, **QUIET, "PATH": path, **_no_proxy(kept)}
 

@@ -1,13 +1,14 @@
-"""Airflow: the pipelines, run by `airflow standalone`, with DAGs from several folders."""
+"""Airflow: the pipelines, with DAGs from several folders. Its parts are one service; airflow_parts.py runs them."""
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from deploy.local import ports, probes
+from deploy.local import airflow_parts, probes
 from deploy.local.config import HOST
 from deploy.local.credentials import AIRFLOW_USER
 from deploy.local.layout import Layout, Service, program
@@ -21,7 +22,8 @@ def service(layout: Layout) -> Service:
     port = layout.addresses.ports["airflow"]
     return Service(
         name="airflow",
-        command=(program("airflow"), "standalone"),
+        # Without the script's folder on the path, whose modules have names that others may want.
+        command=(sys.executable, "-P", str(Path(airflow_parts.__file__)), program("airflow")),
         probe=lambda: probes.airflow(port),
         # Where paths in the feature store's configuration are relative to, for the tasks that read it.
         folder=layout.feature_store.parent,
@@ -33,7 +35,6 @@ def _settings(layout: Layout) -> dict[str, str]:
     home = layout.state.folder("airflow")
     passwords = home / "passwords.json"
     write_private(passwords, json.dumps({AIRFLOW_USER: layout.credentials.airflow_password}))
-    worker_logs, trigger_logs = ports.free_ports(2)
     url = layout.addresses.url("airflow")
     sections = {
         "CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
@@ -44,9 +45,6 @@ def _settings(layout: Layout) -> dict[str, str]:
         "API__HOST": HOST,
         "API__PORT": str(layout.addresses.ports["airflow"]),
         "API__BASE_URL": url,
-        # Fixed ports by default, which would keep two stacks from living side by side.
-        "LOGGING__WORKER_LOG_SERVER_PORT": str(worker_logs),
-        "LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_logs),
         # A busy machine answers a task's first request late, and a task that gets no answer counts as failed.
         "WORKERS__EXECUTION_API_TIMEOUT": "60",
         # Every watched job asks once a second; the log is for what matters.
