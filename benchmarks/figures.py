@@ -13,7 +13,12 @@ from benchmarks.measure import medians, of_target, ratio
 from deploy.local.config import ROOT
 
 TARGETS = ROOT / "benchmarks" / "targets.toml"
-Found = Mapping[str, Mapping[str, Any]]
+SERVERS = {
+    "kserve": "KServe gRPC",
+    "mlserver": "MLServer gRPC",
+    "mlflow": "mlflow models serve",
+    "bentoml": "BentoML called directly",
+}
 
 
 @dataclass(frozen=True)
@@ -74,9 +79,8 @@ def _open_loop(found: Mapping[str, Any]) -> Iterator[Figure]:
 def _peers(found: Mapping[str, Any]) -> Iterator[Figure]:
     for name, peer in found["peers"].items():
         if "runs" in peer:
-            yield Figure(
-                f"peer_{name}", f"Calls a second over {peer_title(name)}", ratio(peer["runs"], "rate", ours="predict", other=name)
-            )
+            value = ratio(peer["runs"], "rate", ours="predict", other=name)
+            yield Figure(f"peer_{name}", f"Calls a second over {peer_title(name)}", value)
 
 
 def _batch(found: Mapping[str, Any]) -> Iterator[Figure]:
@@ -95,14 +99,10 @@ def _bentoml(found: Mapping[str, Any]) -> Iterator[Figure]:
 
 def _swap(found: Mapping[str, Any]) -> Iterator[Figure]:
     moved = of_target(found["runs"], "swapping")
-    yield Figure(
-        "swap_failed",
-        f"Failed calls during {sum(each['swaps'] for each in moved)} swaps of versions",
-        sum(each["failed"] for each in moved),
-    )
-    yield Figure(
-        "swap_p99", "p99 with a swap a second over p99 without", ratio(found["runs"], "p99", ours="swapping", other="still")
-    )
+    swaps, failed = (sum(each[name] for each in moved) for name in ("swaps", "failed"))
+    yield Figure("swap_failed", f"Failed calls during {swaps} swaps of versions", failed)
+    value = ratio(found["runs"], "p99", ours="swapping", other="still")
+    yield Figure("swap_p99", "p99 with a swap a second over p99 without", value)
 
 
 def _worker(found: Mapping[str, Any]) -> Iterator[Figure]:
@@ -119,21 +119,14 @@ def _burst(found: Mapping[str, Any]) -> Iterator[Figure]:
 
 def _steady(found: Mapping[str, Any]) -> Iterator[Figure]:
     (only,) = found["runs"]
-    yield Figure(
-        "steady_ok", f"100 calls a second for {only['seconds']:.0f} s: share that succeeded", 1 - only["failed"] / only["calls"]
-    )
+    value = 1 - only["failed"] / only["calls"]
+    yield Figure("steady_ok", f"100 calls a second for {only['seconds']:.0f} s: share that succeeded", value)
 
 
 def peer_title(name: str) -> str:
     """A peer's name for readers."""
     server, _, form = name.partition("_")
-    servers = {
-        "kserve": "KServe gRPC",
-        "mlserver": "MLServer gRPC",
-        "mlflow": "mlflow models serve",
-        "bentoml": "BentoML called directly",
-    }
-    return f"{servers[server]} ({'ONNX Runtime' if form == 'onnx' else 'scikit-learn'})"
+    return f"{SERVERS[server]} ({'ONNX Runtime' if form == 'onnx' else 'scikit-learn'})"
 
 
 PARTS = {

@@ -22,7 +22,7 @@ def judge(results: Mapping[str, Mapping[str, Any]]) -> int:
             continue
         passed = gates[key].meets(figure.value)
         verdict = "ok" if passed else "FAILED"
-        target = targets[key] if key in targets else "none"
+        target = targets.get(key, "none")
         print(f"{verdict:>6}  {figure.text}: {figure.value:.3g} (gate {gates[key]}, target {target})")
         if not passed:
             failed.append(key)
