@@ -9,6 +9,7 @@ import pytest
 from ml_platform.v1 import deployments_pb2 as pb
 from ml_platform.v1 import features_pb2, models_pb2
 from ml_platform_server.errors import PlatformError
+from ml_platform_server.observability.recorders import ModelMetrics, ModelSeries
 from ml_platform_server.serving.columns import columns_of
 from ml_platform_server.serving.enrichment import Enrichment
 from ml_platform_server.serving.policies import USUAL, Policy, compiled
@@ -188,6 +189,19 @@ async def test_no_default_stands_in_for_a_store_that_is_down() -> None:
     _, resolved = await path.ask("u1", path.policy(DEFAULT, total=1.0))
 
     assert (never_resolved, resolved) == ("BACKEND_UNAVAILABLE", "BACKEND_UNAVAILABLE")
+
+
+async def test_reads_are_timed_and_what_they_find_is_counted() -> None:
+    """Each feature that a row needed counts once, by the status that the store gave it."""
+    path = Path()
+    series = ModelSeries("m", "1")
+    version = models_pb2.ModelVersion(model_name="m", version=1, feature_refs=["users:total", "users:average"])
+    path.enrichment = Enrichment(version=version, columns=path.columns, reader=path.store, metrics=ModelMetrics(series))
+
+    await path.run(({"user_id": "u1"}, USUAL), ({"user_id": "u2"}, USUAL), ({"user_id": "nobody"}, USUAL))
+
+    assert sorted(series.statuses()) == [("NOT_FOUND", 2), ("NULL_VALUE", 1), ("PRESENT", 3)]
+    assert series.feature_read.count == 1
 
 
 def test_a_default_that_does_not_fit_is_left_out() -> None:

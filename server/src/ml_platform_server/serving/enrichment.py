@@ -14,11 +14,12 @@ import structlog
 from ml_platform.v1 import errors_pb2, models_pb2
 from ml_platform_server.backends.feast.online import Cell
 from ml_platform_server.errors import PlatformError, Violation
+from ml_platform_server.observability.recorders import ModelMetrics
 from ml_platform_server.serving.bindings import Binding, FeatureReader, narrowed, resolve
 from ml_platform_server.serving.columns import Column, Unsuitable
 from ml_platform_server.serving.lacks import raise_if_absent
 from ml_platform_server.serving.reads import Outcome, Reads
-from ml_platform_server.serving.rows import Fields, Row, taken, unsuitable
+from ml_platform_server.serving.rows import Row, taken, unsuitable
 
 _log = structlog.get_logger(__name__)
 
@@ -26,10 +27,25 @@ MAX_NARROW_BINDINGS = 64
 
 
 class Enrichment:
-    """The features of one model version: resolved once, read for each batch."""
+    """The features of one model version: resolved once, read for each batch.
 
-    def __init__(self, *, version: models_pb2.ModelVersion, columns: Sequence[Column], reader: FeatureReader) -> None:
+    Args:
+        version: what the registry says of the version.
+        columns: what the model takes.
+        reader: the feature store.
+        metrics: is told how long reads take and what they find.
+    """
+
+    def __init__(
+        self,
+        *,
+        version: models_pb2.ModelVersion,
+        columns: Sequence[Column],
+        reader: FeatureReader,
+        metrics: ModelMetrics | None = None,
+    ) -> None:
         self._version = version
+        self._metrics = metrics
         self._columns = columns
         self._reader = reader
         self._resolving = asyncio.Lock()
@@ -67,7 +83,7 @@ class Enrichment:
         except PlatformError as error:
             self._without_features(rows, lacking, outcomes, error)
             return outcomes
-        reads = Reads(self._columns, rows, outcomes)
+        reads = Reads(self._columns, rows, outcomes, self._metrics)
         for at in lacking:
             if not self._planned_at_once(rows[at], at, binding, reads):
                 outcomes[at] = await self._planned(rows[at], at, binding, reads)
