@@ -17,9 +17,10 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from ml_platform.v1 import errors_pb2
 from ml_platform_server import scopes
 from ml_platform_server.errors import PlatformError, Violation
-from ml_platform_server.grpc_server import GrpcServer, StartError
+from ml_platform_server.grpc_server import GrpcServer
 from ml_platform_server.method import ContractError
 from ml_platform_server.settings import ServerSettings
+from ml_platform_server.start import StartError
 from tests.support.echo import ECHO, KINDS, NAME, UNSCOPED, Echo, EchoClient, EchoService
 from tests.support.errors import rich_error
 from tests.support.frame import Frame, running_frame

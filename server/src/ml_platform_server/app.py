@@ -10,13 +10,14 @@ from pathlib import Path
 
 import structlog
 
-from ml_platform_server.grpc_server import GrpcServer, StartError
+from ml_platform_server.grpc_server import GrpcServer
 from ml_platform_server.observability.collectors import registry_of
 from ml_platform_server.observability.exposition import MetricsServer, pages_of
 from ml_platform_server.observability.tracing import Tracing, TracingError, from_settings
 from ml_platform_server.offers import PREDICTIONS, offered, parts_for
 from ml_platform_server.parts import Parts
 from ml_platform_server.settings import Settings
+from ml_platform_server.start import StartError
 
 # How long the first answer may wait for the models that are deployed: a caller rather waits for a start than for its prediction.
 WARM_UP = 5.0

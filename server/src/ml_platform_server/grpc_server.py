@@ -26,6 +26,7 @@ from ml_platform_server.observability.tracing import Tracing
 from ml_platform_server.reflection import ReflectedPool
 from ml_platform_server.services.registry import register, register_fallback
 from ml_platform_server.settings import ServerSettings
+from ml_platform_server.start import StartError
 from ml_platform_server.store.done_calls import DoneCalls
 
 # What gRPC needs to send the last answers after the last call has ended.
@@ -33,10 +34,6 @@ _LAST_WORDS = 0.5
 # How long callers who do not stop calling are refused one by one.
 _LAST_CALLERS = 1.0
 _log = structlog.get_logger(__name__)
-
-
-class StartError(Exception):
-    """The server cannot start; the text tells the operator why."""
 
 
 class GrpcServer:

@@ -19,7 +19,6 @@ from ml_platform_server.backends.mlflow.client import MlflowBackend
 from ml_platform_server.backends.mlflow.experiments import Experiments
 from ml_platform_server.backends.mlflow.models import Models
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.grpc_server import StartError
 from ml_platform_server.jobs.clock import SystemClock
 from ml_platform_server.jobs.deployments import Deployments
 from ml_platform_server.jobs.hub import WatchHub
@@ -34,6 +33,7 @@ from ml_platform_server.serving.engine import PredictionEngine
 from ml_platform_server.serving.policy_check import PolicyChecker
 from ml_platform_server.serving.streams import PredictionStreams
 from ml_platform_server.settings import Settings
+from ml_platform_server.start import StartError
 from ml_platform_server.store.database import Database
 from ml_platform_server.store.deployments import DeploymentRecords
 from ml_platform_server.store.done_calls import DoneCalls

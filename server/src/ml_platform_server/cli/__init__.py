@@ -150,14 +150,12 @@ def _run(settings: Settings, work: Coroutine[None, None, None], *, tell: Callabl
     """Run a command's work; what the operator can put right ends it with a line and status 1."""
     from ml_platform_server import logs
     from ml_platform_server.errors import PlatformError
-    from ml_platform_server.grpc_server import StartError
-    from ml_platform_server.supervisor.port import PortTakenError
-    from ml_platform_server.supervisor.supervisor import WorkersFailedError
+    from ml_platform_server.start import StartError
 
     logs.configure(settings.log)
     try:
         asyncio.run(work)
-    except (StartError, PortTakenError, WorkersFailedError, ValueError) as error:
+    except (StartError, ValueError) as error:
         raise _failed(str(error), tell) from None
     except PlatformError as error:
         raise _failed(f"{error.message} {error.remedy}", tell) from None

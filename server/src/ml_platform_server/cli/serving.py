@@ -10,8 +10,8 @@ import typer
 
 from ml_platform_server.app import Place, build
 from ml_platform_server.cli.signals import Signals
-from ml_platform_server.grpc_server import StartError
 from ml_platform_server.settings import Settings
+from ml_platform_server.start import StartError
 
 _log = structlog.get_logger(__name__)
 

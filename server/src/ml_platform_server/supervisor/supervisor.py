@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 
+from ml_platform_server.start import StartError
 from ml_platform_server.supervisor.slot import Delays, Slot
 from ml_platform_server.supervisor.worker import Command
 
@@ -17,7 +18,7 @@ PATIENCE = 5.0
 _log = structlog.get_logger(__name__)
 
 
-class WorkersFailedError(Exception):
+class WorkersFailedError(StartError):
     """No worker could start; the text tells the operator why."""
 
 

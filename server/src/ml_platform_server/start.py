@@ -1,0 +1,7 @@
+"""What keeps the server from starting."""
+
+from __future__ import annotations
+
+
+class StartError(Exception):
+    """The server cannot start; the text tells the operator why."""
