@@ -83,7 +83,7 @@ class PredictionCollector(Collector):
             yield _histograms(f"ml_platform_prediction_{name}", text, histograms)
         statuses = CounterMetricFamily(
             "ml_platform_prediction_feature_values",
-            "Feature values that rows were completed with, by status.",
+            "Feature values that rows asked the store for, by status.",
             labels=(*_MODEL, "status"),
         )
         errors = CounterMetricFamily(
