@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pandas as pd
 import pytest
+from version_checks import asking, loading
 
 FILE = Path(__file__).parents[3] / "deploy" / "airflow" / "dags" / "model_deployment.py"
 NOWHERE = Path("no files are needed")
@@ -62,37 +63,37 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
         ([None], "gives a prediction that is not finite: [None]"),
     ],
 )
-def test_an_answer_holds_something_and_only_numbers_that_are_numbers(pipeline: ModuleType, answer: Any, fault: str) -> None:
+def test_an_answer_holds_something_and_only_numbers_that_are_numbers(answer: Any, fault: str) -> None:
     """Tables, arrays, lists and dicts of them are all looked through to the last value."""
-    assert pipeline.fault_of(answer) == fault
+    assert asking.fault_of(answer) == fault
 
 
-def test_a_row_is_made_up_from_the_signature(pipeline: ModuleType) -> None:
+def test_a_row_is_made_up_from_the_signature() -> None:
     """Without an example, columns get values of their types, and tensors ones in their shapes."""
-    row = pipeline.made_up(SCALARS)
+    row = asking.made_up(SCALARS)
     assert {name: str(kind) for name, kind in row.dtypes.items()} == {"a": "float64", "b": "int32", "t": "datetime64[ns]"}
     assert len(row) == 1
-    tensor = pipeline.made_up([{"type": "tensor", "tensor-spec": {"dtype": "float32", "shape": [-1, 3]}}])
+    tensor = asking.made_up([{"type": "tensor", "tensor-spec": {"dtype": "float32", "shape": [-1, 3]}}])
     assert (tensor.tolist(), str(tensor.dtype)) == ([[1.0, 1.0, 1.0]], "float32")
 
 
-def test_a_model_is_asked_with_its_own_example_if_it_has_one(pipeline: ModuleType) -> None:
+def test_a_model_is_asked_with_its_own_example_if_it_has_one() -> None:
     """The example that was logged beats anything made up."""
     model, example = Model([0.5]), pd.DataFrame({"a": [7.0]})
-    assert pipeline.asked(model, NOWHERE, SCALARS, example) == {"answer": "[0.5]", "fault": "", "doubt": ""}
+    assert asking.asked(model, NOWHERE, SCALARS, example) == {"answer": "[0.5]", "fault": "", "doubt": ""}
     assert model.asked is example
 
 
-def test_a_model_that_fails_on_its_example_or_on_numbers_is_at_fault(pipeline: ModuleType) -> None:
+def test_a_model_that_fails_on_its_example_or_on_numbers_is_at_fault() -> None:
     """Any number should do, and one's own example must."""
     broken = Model(ValueError("no"))
-    assert pipeline.asked(broken, NOWHERE, SCALARS, pd.DataFrame({"a": [7.0]}))["fault"] == "fails on its own input example: no"
-    assert pipeline.asked(broken, NOWHERE, SCALARS, None)["fault"] == "fails on a made-up row of ones: no"
+    assert asking.asked(broken, NOWHERE, SCALARS, pd.DataFrame({"a": [7.0]}))["fault"] == "fails on its own input example: no"
+    assert asking.asked(broken, NOWHERE, SCALARS, None)["fault"] == "fails on a made-up row of ones: no"
 
 
-def test_a_made_up_text_leaves_a_doubt(pipeline: ModuleType) -> None:
+def test_a_made_up_text_leaves_a_doubt() -> None:
     """A model may rightly refuse a category that it never saw."""
-    refused = pipeline.asked(Model(ValueError("unknown category 'a'")), NOWHERE, [{"name": "c", "type": "string"}], None)
+    refused = asking.asked(Model(ValueError("unknown category 'a'")), NOWHERE, [{"name": "c", "type": "string"}], None)
     assert refused == {"answer": "", "fault": "", "doubt": "fails on a made-up row: unknown category 'a'"}
 
 
@@ -112,7 +113,7 @@ def test_a_version_in_doubt_is_for_staging_alone(
         pipeline.smoke_predict.function(version)
 
 
-def test_a_graph_with_an_input_for_each_column_is_asked_as_the_server_asks_it(pipeline: ModuleType, tmp_path: Path) -> None:
+def test_a_graph_with_an_input_for_each_column_is_asked_as_the_server_asks_it(tmp_path: Path) -> None:
     """Each column becomes an array of one column, in the type of its input; MLflow's own wrapper is not asked."""
     column = [None, 1]
     amount = onnx.helper.make_tensor_value_info("amount", onnx.TensorProto.FLOAT, column)
@@ -126,7 +127,7 @@ def test_a_graph_with_an_input_for_each_column_is_asked_as_the_server_asks_it(pi
     opset = [onnx.helper.make_opsetid("", 18)]
     onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "model.onnx")
     wrapped = Model(ValueError("Invalid rank"), flavors={"onnx": {"data": "model.onnx"}})
-    answer = pipeline.answer_of(wrapped, tmp_path, pd.DataFrame({"amount": [1.5], "hour": [3]}))
+    answer = asking.answer_of(wrapped, tmp_path, pd.DataFrame({"amount": [1.5], "hour": [3]}))
     assert {name: values.tolist() for name, values in answer.items()} == {"total": [[4.5]]}
 
 
@@ -140,6 +141,6 @@ def test_a_graph_with_an_input_for_each_column_is_asked_as_the_server_asks_it(pi
         (None, None),
     ],
 )
-def test_an_example_is_told_as_the_serving_side_takes_rows(pipeline: ModuleType, example: Any, columns: Any) -> None:
+def test_an_example_is_told_as_the_serving_side_takes_rows(example: Any, columns: Any) -> None:
     """Columns of JSON values; what cannot be told so is not sent."""
-    assert pipeline.as_columns(example) == columns
+    assert loading.as_columns(example) == columns

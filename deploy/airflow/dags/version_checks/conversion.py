@@ -1,0 +1,76 @@
+"""Has a version converted by a process of its own, which a model that takes too long or crashes a library takes down alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from version_checks import acceleration
+from version_checks.acceleration import NATIVE, NOT_CONVERTIBLE, Outcome
+from version_checks.estimators import estimator_of
+from version_checks.fields import NotConvertible, fields_of
+from version_checks.loading import Model, named, prepare_mlflow
+
+PATIENCE = 120.0
+"""Seconds that an attempt may take."""
+
+
+def known_outcome(name: str, version: int, model: Model) -> Outcome | None:
+    """What is known without an attempt, from an earlier one or from the kind of the model; None if it has to be tried."""
+    import mlflow
+
+    client = mlflow.MlflowClient()
+    known = acceleration.read(client, name, version)
+    if known is None and (known := _obvious(model)) is not None:
+        acceleration.write(client, name, version, known)
+    return known
+
+
+def _obvious(model: Model) -> Outcome | None:
+    if "onnx" in model.metadata.flavors:
+        return Outcome(NATIVE, "It is an ONNX model.")
+    try:
+        fields_of(model.metadata.get_input_schema())
+        estimator_of(model, model.metadata.flavors)
+    except NotConvertible as reason:
+        return Outcome(NOT_CONVERTIBLE, str(reason))
+    return None
+
+
+def attempted(name: str, version: int, patience: float = PATIENCE) -> Outcome:
+    """Try to convert a registered version, and record what came of it.
+
+    Raises:
+        RuntimeError: it could not be tried, or not be recorded: the registry is away.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        told = Path(folder) / "outcome.json"
+        command = [sys.executable, "-m", "version_checks.attempt", name, str(version), str(told)]
+        try:
+            status = subprocess.run(command, env=_environment(), timeout=patience, check=False).returncode
+        except subprocess.TimeoutExpired:
+            return _given_up(name, version, f"Converting it took longer than {patience:.0f} s.")
+        if status < 0:
+            return _given_up(name, version, f"Converting it ended with signal {-status}.")
+        if status:
+            raise RuntimeError(f"Whether {named(name, version)} converts could not be tried; the task's log says why.")
+        return Outcome(**json.loads(told.read_text()))
+
+
+def _environment() -> dict[str, str]:
+    """That of this process, in which the package is found; one processor is enough."""
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    return {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": path}
+
+
+def _given_up(name: str, version: int, why: str) -> Outcome:
+    prepare_mlflow()
+    import mlflow
+
+    outcome = Outcome(NOT_CONVERTIBLE, why)
+    acceleration.write(mlflow.MlflowClient(), name, version, outcome)
+    return outcome
