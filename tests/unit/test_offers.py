@@ -1,0 +1,55 @@
+"""What a server is made of, by the services that it offers."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from ml_platform_server.offers import OFFERS, offered, parts_for
+from ml_platform_server.settings import SERVICES, ServerSettings, Settings, StoreSettings
+
+LATE = {"airflow", "jobs", "hub", "reconciler", "engine"}
+
+
+async def made(services: str) -> set[str]:
+    """The parts that these services make."""
+    settings = Settings(
+        server=ServerSettings(services=services),
+        store=StoreSettings(url="sqlite+aiosqlite:///nowhere.db", key_pepper=SecretStr("a pepper")),
+    )
+    offers = offered(settings)
+    parts = parts_for(settings, offers)
+    for offer in offers:
+        offer.servicer(parts)
+    _ = parts.prober
+    return set(vars(parts))
+
+
+def test_every_service_has_a_name_that_can_be_asked_for():
+    """The names that the settings know are those of the services that there are."""
+    assert {offer.name for offer in OFFERS} == set(SERVICES)
+
+
+@pytest.mark.parametrize(
+    ("services", "expected"),
+    [
+        ("predictions", {"engine"}),
+        ("experiments", set()),
+        ("models", set()),
+        ("features", {"airflow", "jobs"}),
+        ("training", {"airflow", "jobs", "hub"}),
+        ("deployments", {"airflow", "jobs", "reconciler"}),
+        ("predictions, deployments", {"airflow", "jobs", "reconciler", "engine"}),
+        ("all", LATE),
+    ],
+)
+async def test_a_server_has_no_more_than_its_services_need(services, expected):
+    """A process that predicts has nothing to do with Airflow, and one that trains loads no models."""
+    assert await made(services) & LATE == expected
+
+
+@pytest.mark.parametrize("services", ["", " , ", "oracles", "predictions,oracles", "all,predictions"])
+def test_services_that_are_none_are_refused_with_those_there_are(services):
+    """Whoever asks for a service that does not exist hears of those that do."""
+    with pytest.raises(ValidationError, match="there are experiments, models, deployments"):
+        ServerSettings(services=services)
