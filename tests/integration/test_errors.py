@@ -281,6 +281,16 @@ TABLE: list[tuple[str, str, Any, str, str]] = [
     ),
     (
         "features",
+        "PushFeatures",
+        features_pb2.PushFeaturesRequest(
+            feature_view="user_features",
+            rows=[features_pb2.FeatureRow(values=struct(user_id="user_1", total_transactions=1))],
+        ),
+        "INVALID_ARGUMENT",
+        "INVALID_FIELDS",
+    ),
+    (
+        "features",
         "GetOnlineFeatures",
         features_pb2.GetOnlineFeaturesRequest(features=["nope:x"], entities=[features_pb2.EntityKey(entity_id="user_1")]),
         "NOT_FOUND",
