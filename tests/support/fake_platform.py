@@ -111,8 +111,10 @@ class FakePlatform(grpc.GenericRpcHandler):
         rpc = RPCS.get(handler_call_details.method)
         if rpc is None:
             return None
-        make = grpc.unary_stream_rpc_method_handler if rpc is rpcs.WATCH_TRAINING_JOB else grpc.unary_unary_rpc_method_handler
-        behaviour = self._stream if rpc is rpcs.WATCH_TRAINING_JOB else self._unary
+        make, behaviour = {
+            rpcs.WATCH_TRAINING_JOB: (grpc.unary_stream_rpc_method_handler, self._stream),
+            rpcs.STREAM_PREDICT: (grpc.stream_stream_rpc_method_handler, self._duplex),
+        }.get(rpc, (grpc.unary_unary_rpc_method_handler, self._unary))
         return make(
             lambda request, context: behaviour(rpc, request, context),
             request_deserializer=rpc.request.FromString,
@@ -127,6 +129,10 @@ class FakePlatform(grpc.GenericRpcHandler):
         call = self._note(rpc, request, context)
         for answer in self._next(rpc):
             yield _given(answer, call, context)
+
+    def _duplex(self, rpc: Rpc[Any, Any], requests: Iterator[Message], context: grpc.ServicerContext) -> Iterator[Message]:
+        for request in requests:
+            yield self._unary(rpc, request, context)
 
     def _note(self, rpc: Rpc[Any, Any], request: Message, context: grpc.ServicerContext) -> Seen:
         metadata = {key: str(value) for key, value in context.invocation_metadata()}

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from ml_platform.resources.models import Column, ModelVersion, RegisteredModel, Signature
     from ml_platform.resources.platform import BackendHealth, Health, Identity, Metrics
     from ml_platform.resources.policies import FeaturePolicy
-    from ml_platform.resources.predictions import Prediction
+    from ml_platform.resources.predictions import Prediction, StreamedPrediction
     from ml_platform.sync.client import MLPlatform
     from ml_platform.sync.jobs import TrainingJob
     from ml_platform.sync.watch import JobWatch
@@ -109,6 +109,7 @@ __all__ = [
     "ResourceExhausted",
     "Run",
     "Signature",
+    "StreamedPrediction",
     "Task",
     "TrainingJob",
     "Unauthenticated",
@@ -139,7 +140,7 @@ _HOMES = {
     "resources.models": ["Column", "ModelVersion", "RegisteredModel", "Signature"],
     "resources.platform": ["BackendHealth", "Health", "Identity", "Metrics"],
     "resources.policies": ["FeaturePolicy"],
-    "resources.predictions": ["Prediction"],
+    "resources.predictions": ["Prediction", "StreamedPrediction"],
     "sync.client": ["MLPlatform"],
     "sync.jobs": ["TrainingJob"],
     "sync.watch": ["JobWatch"],

@@ -29,7 +29,7 @@ class Rpc(Generic[Req, Resp]):
 
 
 _e, _m, _d = experiments_pb2, models_pb2, deployments_pb2
-_t, _f, _p = training_pb2, features_pb2, platform_pb2
+_t, _f, _p, _q = training_pb2, features_pb2, platform_pb2, predictions_pb2
 
 CREATE_EXPERIMENT = Rpc("ExperimentService", "CreateExperiment", _e.CreateExperimentRequest, _e.CreateExperimentResponse)
 GET_EXPERIMENT = Rpc("ExperimentService", "GetExperiment", _e.GetExperimentRequest, _e.GetExperimentResponse)
@@ -62,7 +62,9 @@ MATERIALIZE_FEATURES = Rpc("FeatureService", "MaterializeFeatures", _f.Materiali
 PUSH_FEATURES = Rpc("FeatureService", "PushFeatures", _f.PushFeaturesRequest, _f.PushFeaturesResponse)
 GET_ONLINE_FEATURES = Rpc("FeatureService", "GetOnlineFeatures", _f.GetOnlineFeaturesRequest, _f.GetOnlineFeaturesResponse)
 
-PREDICT = Rpc("PredictionService", "Predict", predictions_pb2.PredictRequest, predictions_pb2.PredictResponse)
+PREDICT = Rpc("PredictionService", "Predict", _q.PredictRequest, _q.PredictResponse)
+BATCH_PREDICT = Rpc("PredictionService", "BatchPredict", _q.BatchPredictRequest, _q.BatchPredictResponse)
+STREAM_PREDICT = Rpc("PredictionService", "StreamPredict", _q.StreamPredictRequest, _q.StreamPredictResponse)
 
 GET_HEALTH = Rpc("PlatformService", "GetHealth", _p.GetHealthRequest, _p.GetHealthResponse)
 GET_METRICS = Rpc("PlatformService", "GetMetrics", _p.GetMetricsRequest, _p.GetMetricsResponse)

@@ -49,6 +49,14 @@ def to_error(error: grpc.RpcError, *, url: str, request_id: str) -> MLPlatformEr
     return _rich(code, status, request_id=request_id)
 
 
+def from_status(status: status_pb2.Status) -> MLPlatformError:
+    """The error that a reply holds for a part of what was asked, one row for instance."""
+    return _rich(_CODES.get(status.code, Code.UNKNOWN), status, request_id="")
+
+
+_CODES = {code.value[0]: Code(code.name) for code in grpc.StatusCode if code is not grpc.StatusCode.OK}
+
+
 def _rich(code: Code, status: status_pb2.Status, *, request_id: str) -> MLPlatformError:
     info = _detail(status, error_details_pb2.ErrorInfo())
     facts = dict(info.metadata) if info else {}

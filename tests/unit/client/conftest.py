@@ -56,7 +56,7 @@ class Driven:
         return call
 
     def _wrapped(self, result: Any) -> Any:
-        is_driven = type(result).__name__ in {"AsyncTrainingJob", "AsyncJobWatch", "AsyncMLPlatform"}
+        is_driven = type(result).__name__ in {"AsyncTrainingJob", "AsyncJobWatch", "AsyncMLPlatform", "async_generator"}
         return Driven(result, self._runner) if is_driven else result
 
 

@@ -18,16 +18,17 @@ from ml_platform.rpcs import Rpc
 ROOT = Path(__file__).resolve().parents[3]
 PUBLIC = """
 Aborted AlreadyExists AsyncJobWatch AsyncMLPlatform AsyncTrainingJob BackendHealth Cancelled Code Column ConfigurationError
-DeadlineExceeded Deployment Entity Experiment FailedPrecondition Feature FeaturePolicy FeatureValue FeatureVector FeatureView FileSource
-Health Identity Internal InvalidArgument Job JobFailed JobUpdate JobWatch Listing MLPlatform MLPlatformError Materialization
-MetricPoint Metrics ModelVersion NotFound OnlineFeatures PermissionDenied Prediction PushResult RegisteredModel
-ResourceExhausted Run Signature Task TrainingJob Unauthenticated Unavailable Unimplemented Violation
+DeadlineExceeded Deployment Entity Experiment FailedPrecondition Feature FeaturePolicy FeatureValue FeatureVector FeatureView
+FileSource Health Identity Internal InvalidArgument Job JobFailed JobUpdate JobWatch Listing MLPlatform MLPlatformError
+Materialization MetricPoint Metrics ModelVersion NotFound OnlineFeatures PermissionDenied Prediction PushResult RegisteredModel
+ResourceExhausted Run Signature StreamedPrediction Task TrainingJob Unauthenticated Unavailable Unimplemented Violation
 """
 METHODS = """
 api_url close create_experiment deploy_model get_deployment get_experiment get_experiment_runs get_feature_view get_metric_history
 get_model get_model_version get_online_features get_run get_training_job get_training_job_status health list_deployments
 list_experiments list_feature_views list_model_versions list_models list_training_jobs materialize_features metrics predict
-push_features register_feature_view register_model train_model wait_for_deployment watch_training_job whoami with_options
+predict_many predict_stream push_features register_feature_view register_model train_model wait_for_deployment
+watch_training_job whoami with_options
 """
 
 

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import grpc
 
-from ml_platform.aio.wire import AsyncStream, AsyncWire, Metadata, sleep
+from ml_platform.aio.wire import AsyncStream, AsyncWire, Metadata, Requests, sleep
 from ml_platform.config import ClientConfig
 from ml_platform.errors import MLPlatformError, invalid
 from ml_platform.records import Listing
@@ -84,6 +84,10 @@ class AsyncCaller:
     def stream(self, rpc: Rpc[Req, Resp], request: Req, *, call_id: str, timeout: float | None) -> AsyncStream[Resp]:
         """Open a stream. Whoever opens it cancels it."""
         return self._wire.stream(rpc, request, timeout=timeout, metadata=self._metadata(call_id))
+
+    def duplex(self, rpc: Rpc[Req, Resp], requests: Requests[Req], *, call_id: str) -> AsyncStream[Resp]:
+        """Open a stream on which both sides write, without a deadline. Whoever opens it cancels it."""
+        return self._wire.duplex(rpc, requests, metadata=self._metadata(call_id))
 
     def translate(self, error: grpc.RpcError, call_id: str) -> MLPlatformError:
         """The client's error for what gRPC raised."""

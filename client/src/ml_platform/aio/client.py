@@ -11,7 +11,8 @@ from ml_platform.aio.deployments import AsyncDeployments
 from ml_platform.aio.experiments import AsyncExperiments
 from ml_platform.aio.features import AsyncFeatures
 from ml_platform.aio.models import AsyncModels
-from ml_platform.aio.platform import AsyncPlatformInfo, AsyncPredictions
+from ml_platform.aio.platform import AsyncPlatformInfo
+from ml_platform.aio.predictions import AsyncPredictions
 from ml_platform.aio.training import AsyncTraining
 from ml_platform.config import read_config
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, cast
 
 import grpc
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from ml_platform.aio.jobs import AsyncTrainingJob
 
 Metadata = tuple[tuple[str, str], ...]
+# What may give the inputs of a stream.
+Source = Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]]
 
 sleep = asyncio.sleep
 
@@ -54,13 +57,17 @@ class AsyncWire:
         """Open a stream."""
         return AsyncStream(self._method(rpc, "unary_stream")(request, timeout=timeout, metadata=metadata))
 
+    def duplex(self, rpc: Rpc[Req, Resp], requests: Requests[Req], *, metadata: Metadata) -> AsyncStream[Resp]:
+        """Open a stream on which both sides write."""
+        return AsyncStream(self._method(rpc, "stream_stream")(requests, metadata=metadata))
+
     async def close(self) -> None:
         """Cancel what is under way and hang up."""
         self._closed = True
         if self._channel is not None:
             await self._channel.close()
 
-    def _method(self, rpc: Rpc[Req, Resp], kind: str) -> Any:  # noqa: ANN401  # one of gRPC's two kinds of callable
+    def _method(self, rpc: Rpc[Req, Resp], kind: str) -> Any:  # noqa: ANN401  # one of gRPC's kinds of callable
         channel = self._open()
         if rpc.path not in self._methods:
             self._methods[rpc.path] = getattr(channel, kind)(
@@ -88,7 +95,7 @@ class AsyncWire:
 class AsyncStream(Generic[Resp]):
     """A stream of messages from the platform."""
 
-    def __init__(self, call: grpc.aio.UnaryStreamCall[Any, Resp]) -> None:
+    def __init__(self, call: grpc.aio.UnaryStreamCall[Any, Resp] | grpc.aio.StreamStreamCall[Any, Resp]) -> None:
         self._call = call
         self._loop = asyncio.get_running_loop()
 
@@ -106,6 +113,38 @@ class AsyncStream(Generic[Resp]):
         """End the stream, from whatever thread the garbage collector runs on."""
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._call.cancel)
+
+
+class Requests(Generic[Req]):
+    """The requests of a stream, made one by one as the platform takes them.
+
+    Attributes:
+        failure: what kept the next one from being made; the stream ends before it.
+    """
+
+    def __init__(self, source: Source, make: Callable[[int, Mapping[str, Any]], Req]) -> None:
+        self.failure: BaseException | None = None
+        self._source = source
+        self._make = make
+
+    async def __aiter__(self) -> AsyncIterator[Req]:
+        index = 0
+        try:
+            if isinstance(self._source, AsyncIterable):
+                async for one in self._source:
+                    yield self._make(index, one)
+                    index += 1
+            else:
+                for one in self._source:
+                    yield self._make(index, one)
+                    index += 1
+        except Exception as error:  # noqa: BLE001  # the reader raises it
+            self.failure = error
+
+
+def each(source: Source, make: Callable[[int, Mapping[str, Any]], Req]) -> Requests[Req]:
+    """The requests that `make` makes of what a source gives."""
+    return Requests(source, make)
 
 
 def _caller_was_cancelled() -> bool:

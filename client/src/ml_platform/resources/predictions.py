@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ml_platform.errors import MLPlatformError
 from ml_platform.records import Record
 from ml_platform.resources.features import FeatureValue, read_values
+from ml_platform.status import from_status
 from ml_platform.v1 import predictions_pb2
 from ml_platform.values import from_struct, from_value
 
@@ -30,6 +32,26 @@ class Prediction(Record):
     prediction_id: str
     features: tuple[FeatureValue, ...]
     degraded_features: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedPrediction(Record):
+    """The answer to one request of a stream.
+
+    `index` is the request's position among those that were sent, from 0. Either `prediction` is what the model says, or `error`
+    is why it says nothing.
+    """
+
+    index: int
+    prediction: Prediction | None
+    error: MLPlatformError | None
+
+
+def read_streamed(message: predictions_pb2.StreamPredictResponse) -> StreamedPrediction:
+    """Make an answer of the reply."""
+    if message.HasField("error"):
+        return StreamedPrediction(int(message.id), None, from_status(message.error))
+    return StreamedPrediction(int(message.id), read_prediction(message.prediction), None)
 
 
 def read_prediction(message: predictions_pb2.PredictResponse) -> Prediction:

@@ -16,7 +16,7 @@ from ml_platform.records import Listing
 from ml_platform.retry import Attempts
 from ml_platform.rpcs import Req, Resp, Rpc
 from ml_platform.status import REQUEST_ID_KEY, to_error
-from ml_platform.sync.wire import Metadata, Stream, Wire, sleep
+from ml_platform.sync.wire import Metadata, Requests, Stream, Wire, sleep
 
 PAGE = 500
 T = TypeVar("T")
@@ -85,6 +85,10 @@ class Caller:
     def stream(self, rpc: Rpc[Req, Resp], request: Req, *, call_id: str, timeout: float | None) -> Stream[Resp]:
         """Open a stream. Whoever opens it cancels it."""
         return self._wire.stream(rpc, request, timeout=timeout, metadata=self._metadata(call_id))
+
+    def duplex(self, rpc: Rpc[Req, Resp], requests: Requests[Req], *, call_id: str) -> Stream[Resp]:
+        """Open a stream on which both sides write, without a deadline. Whoever opens it cancels it."""
+        return self._wire.duplex(rpc, requests, metadata=self._metadata(call_id))
 
     def translate(self, error: grpc.RpcError, call_id: str) -> MLPlatformError:
         """The client's error for what gRPC raised."""

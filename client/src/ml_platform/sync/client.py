@@ -13,7 +13,8 @@ from ml_platform.sync.deployments import Deployments
 from ml_platform.sync.experiments import Experiments
 from ml_platform.sync.features import Features
 from ml_platform.sync.models import Models
-from ml_platform.sync.platform import PlatformInfo, Predictions
+from ml_platform.sync.platform import PlatformInfo
+from ml_platform.sync.predictions import Predictions
 from ml_platform.sync.training import Training
 
 

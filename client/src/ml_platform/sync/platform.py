@@ -1,59 +1,12 @@
 # Made from ml_platform/aio/platform.py by scripts/sync_face.py. Change that file and run `make generate`.
-"""Predictions, and the platform itself."""
+"""The platform itself."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from ml_platform import rpcs
-from ml_platform.resources.deployments import to_environment
 from ml_platform.resources.platform import Health, Identity, Metrics, read_health, read_identity, read_metrics
-from ml_platform.resources.predictions import Prediction, read_prediction
 from ml_platform.sync.caller import Caller
-from ml_platform.v1 import platform_pb2, predictions_pb2
-from ml_platform.values import build, to_struct
-
-
-class Predictions:
-    """The part of the client that asks models."""
-
-    _caller: Caller
-
-    def predict(
-        self,
-        model_name: str,
-        inputs: Mapping[str, Any],
-        environment: str = "production",
-        include_features: bool = False,
-    ) -> Prediction:
-        """Ask a deployed model for a prediction.
-
-        Args:
-            model_name: the registered model's name.
-            inputs: what is known, by name: columns of the model, and join keys of the features it uses. What is not given is
-                looked up in the online feature store; what is given wins over what is stored.
-            environment: "production" or "staging".
-            include_features: whether the reply tells every feature that was used.
-
-        Raises:
-            InvalidArgument: an input is missing or does not fit, or there is no such environment.
-            NotFound: there is no such model.
-            FailedPrecondition: the model is not deployed there, or a feature it needs has no value.
-
-        Example:
-            >>> reply = platform.predict("fraud", {"user_id": "user_1", "amount": 950.0}, environment="staging")
-            >>> reply.prediction, reply.probability, reply.model_version
-            (1, 0.87, 2)
-        """
-        request = build(
-            predictions_pb2.PredictRequest,
-            model_name=model_name,
-            environment=to_environment(environment),
-            inputs=to_struct(inputs, "inputs"),
-            include_features=include_features,
-        )
-        return read_prediction(self._caller.call(rpcs.PREDICT, request))
+from ml_platform.v1 import platform_pb2
 
 
 class PlatformInfo:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Generic
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Generic, Self
 
 import grpc
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from ml_platform.sync.jobs import TrainingJob
 
 Metadata = tuple[tuple[str, str], ...]
+# What may give the inputs of a stream.
+Source = Iterable[Mapping[str, Any]]
 
 sleep = time.sleep
 
@@ -41,12 +44,18 @@ class Wire:
         """Open a stream."""
         return Stream(self._call(rpc, "unary_stream", request, timeout=timeout, metadata=metadata))
 
+    def duplex(self, rpc: Rpc[Req, Resp], requests: Requests[Req], *, metadata: Metadata) -> Stream[Resp]:
+        """Open a stream on which both sides write."""
+        return Stream(self._call(rpc, "stream_stream", requests, timeout=None, metadata=metadata))
+
     def close(self) -> None:
         """Cancel what is under way and hang up."""
         self._closed = True
         self._channel.close()
 
-    def _call(self, rpc: Rpc[Req, Resp], kind: str, request: Req, *, timeout: float | None, metadata: Metadata) -> Any:  # noqa: ANN401  # a reply or a stream
+    def _call(
+        self, rpc: Rpc[Req, Resp], kind: str, request: Req | Requests[Req], *, timeout: float | None, metadata: Metadata
+    ) -> Any:  # noqa: ANN401  # a reply or a stream
         if rpc.path not in self._methods:
             self._methods[rpc.path] = getattr(self._channel, kind)(
                 rpc.path, request_serializer=rpc.request.SerializeToString, response_deserializer=rpc.response.FromString
@@ -74,6 +83,35 @@ class Stream(Generic[Resp]):
     def cancel(self) -> None:
         """End the stream."""
         self._call.cancel()
+
+
+class Requests(Generic[Req]):
+    """The requests of a stream, made one by one as the platform takes them, in a thread of gRPC's.
+
+    Attributes:
+        failure: what kept the next one from being made; the stream ends before it.
+    """
+
+    def __init__(self, source: Source, make: Callable[[int, Mapping[str, Any]], Req]) -> None:
+        self.failure: BaseException | None = None
+        self._made = (make(index, one) for index, one in enumerate(source))
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Req:
+        try:
+            return next(self._made)
+        except StopIteration:
+            raise
+        except Exception as error:  # noqa: BLE001  # the reader raises it
+            self.failure = error
+            raise StopIteration from None
+
+
+def each(source: Source, make: Callable[[int, Mapping[str, Any]], Req]) -> Requests[Req]:
+    """The requests that `make` makes of what a source gives."""
+    return Requests(source, make)
 
 
 def freshen(job: TrainingJob) -> None:

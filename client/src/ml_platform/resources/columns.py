@@ -1,0 +1,80 @@
+"""Columns of values, as batches carry them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from google.protobuf.struct_pb2 import ListValue
+
+from ml_platform.v1.predictions_pb2 import (
+    BooleanValues,
+    ColumnValues,
+    DoubleValues,
+    InputColumn,
+    IntegerValues,
+    OutputColumn,
+    TextValues,
+)
+from ml_platform.values import from_value, is_missing, to_struct
+
+_LARGEST = 2**63
+
+
+def to_column(name: str, values: Sequence[Any]) -> InputColumn:
+    """A column of an input. None, NaT and NA are null; NaN in a column of numbers is the number it is, as in `predict`."""
+    kinds = set(map(type, values))
+    if kinds == {float}:
+        return InputColumn(name=name, values=ColumnValues(doubles=DoubleValues(values=values)))
+    nulls = [at for at, value in enumerate(values) if is_missing(value)]
+    present = kinds if not nulls else {type(value) for value in values if not is_missing(value)}
+    return InputColumn(name=name, values=_of_kind(name, values, present, nulls))
+
+
+def _of_kind(name: str, values: Sequence[Any], kinds: set[type], nulls: list[int]) -> ColumnValues:
+    absent = set(nulls)
+    if kinds == {str}:
+        texts = ["" if at in absent else text for at, text in enumerate(values)]
+        return ColumnValues(texts=TextValues(values=texts), nulls=nulls)
+    if float in kinds and kinds <= {float, int}:
+        floats = [0.0 if at in absent else float(number) for at, number in enumerate(values)]
+        return ColumnValues(doubles=DoubleValues(values=floats), nulls=nulls)
+    if kinds == {bool}:
+        truths = [at not in absent and truth for at, truth in enumerate(values)]
+        return ColumnValues(booleans=BooleanValues(values=truths), nulls=nulls)
+    if kinds == {int} and all(at in absent or -_LARGEST <= number < _LARGEST for at, number in enumerate(values)):
+        numbers = [0 if at in absent else number for at, number in enumerate(values)]
+        return ColumnValues(integers=IntegerValues(values=numbers), nulls=nulls)
+    plain = to_struct({name: [None if at in absent else value for at, value in enumerate(values)]}, "rows").fields[name]
+    return ColumnValues(any=ListValue(values=plain.list_value.values), nulls=nulls)
+
+
+def from_columns(columns: Iterable[OutputColumn]) -> Iterator[tuple[Any, ...]]:
+    """The rows of outputs. As everywhere, numbers without a fraction are integers, and what JSON cannot say is None."""
+    return zip(*(_plain(column.values) for column in columns), strict=True)
+
+
+def _plain(values: ColumnValues) -> list[Any]:
+    kind = values.WhichOneof("kind")
+    if kind == "vectors":
+        found: list[Any] = [[_number(each) for each in vector] for vector in _cut(values.vectors.values, values.vectors.length)]
+    elif kind == "any":
+        found = [from_value(value) for value in values.any.values]
+    elif kind == "doubles":
+        found = [_number(number) for number in values.doubles.values]
+    else:
+        found = list(getattr(values, str(kind)).values)
+    for at in values.nulls:
+        found[at] = None
+    return found
+
+
+def _cut(numbers: Sequence[float], length: int) -> Iterator[Sequence[float]]:
+    return (numbers[start : start + length] for start in range(0, len(numbers), length))
+
+
+def _number(number: float) -> float | int | None:
+    if not math.isfinite(number):
+        return None
+    return int(number) if number.is_integer() else number
