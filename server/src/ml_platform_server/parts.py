@@ -252,6 +252,7 @@ class Parts:
                 registry=self.models,
                 features=self.online,
                 bentoml=self.bentoml,
+                metrics=self.prediction_metrics,
             )
         )
 

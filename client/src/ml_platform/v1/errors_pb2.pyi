@@ -54,6 +54,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The page token is not one that this list gave. Code INVALID_ARGUMENT."""
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 15
     """More work is waiting than the server accepts. Code RESOURCE_EXHAUSTED, with RetryInfo."""
+    ERROR_REASON_REPLY_TOO_LARGE: _ErrorReason.ValueType  # 16
+    """The answer is larger than a message may be. Code RESOURCE_EXHAUSTED."""
     ERROR_REASON_EXPERIMENT_NOT_FOUND: _ErrorReason.ValueType  # 20
     """There is no such experiment. Code NOT_FOUND."""
     ERROR_REASON_EXPERIMENT_EXISTS: _ErrorReason.ValueType  # 21
@@ -154,6 +156,8 @@ ERROR_REASON_PAGE_TOKEN_INVALID: ErrorReason.ValueType  # 14
 """The page token is not one that this list gave. Code INVALID_ARGUMENT."""
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 15
 """More work is waiting than the server accepts. Code RESOURCE_EXHAUSTED, with RetryInfo."""
+ERROR_REASON_REPLY_TOO_LARGE: ErrorReason.ValueType  # 16
+"""The answer is larger than a message may be. Code RESOURCE_EXHAUSTED."""
 ERROR_REASON_EXPERIMENT_NOT_FOUND: ErrorReason.ValueType  # 20
 """There is no such experiment. Code NOT_FOUND."""
 ERROR_REASON_EXPERIMENT_EXISTS: ErrorReason.ValueType  # 21

@@ -40,7 +40,7 @@ class Idempotency:
     def __init__(self, *, calls: DoneCalls, longest: float = TAKEOVER - 10) -> None:
         self._calls = calls
         self._longest = longest
-        self._working: set[asyncio.Task[Message | None]] = set()
+        self._working: set[asyncio.Task[Response]] = set()
 
     def wrap(self, method: Method, proceed: Handler) -> Handler:
         """See Interceptor."""
@@ -77,13 +77,13 @@ class Idempotency:
             pause = min(pause * 2, _LONGEST_PAUSE)
         return begun
 
-    def _start(self, work: Coroutine[None, None, Message | None]) -> asyncio.Task[Message | None]:
-        task: asyncio.Task[Message | None] = asyncio.create_task(work)
+    def _start(self, work: Coroutine[None, None, Response]) -> asyncio.Task[Response]:
+        task: asyncio.Task[Response] = asyncio.create_task(work)
         self._working.add(task)
         task.add_done_callback(self._ended)
         return task
 
-    def _ended(self, task: asyncio.Task[Message | None]) -> None:
+    def _ended(self, task: asyncio.Task[Response]) -> None:
         self._working.discard(task)
         if not task.cancelled():
             task.exception()  # Its caller may have left; then nobody else asks, and asyncio would complain.
@@ -103,9 +103,9 @@ class Idempotency:
         await self._keep(ticket, response)
         return response
 
-    async def _keep(self, ticket: Ticket, response: Message) -> None:
+    async def _keep(self, ticket: Ticket, response: Message | bytes) -> None:
         try:
-            await self._calls.finish(ticket, response.SerializeToString())
+            await self._calls.finish(ticket, response if isinstance(response, bytes) else response.SerializeToString())
         except PlatformError:
             # The work is done, so the caller gets its answer; only a repeat will not find it.
             _log.exception("answer_not_kept", method=ticket.key.method)

@@ -18,6 +18,7 @@ from ml_platform.v1 import errors_pb2
 from ml_platform_server.call import set_deadline, set_request_id
 from ml_platform_server.errors import PlatformError, deadline_exceeded
 from ml_platform_server.event_loop import when_idle
+from ml_platform_server.observability.recorders import ModelMetrics
 from ml_platform_server.serving.answers import Answer
 from ml_platform_server.serving.rows import Row
 
@@ -51,9 +52,14 @@ class Batcher:
     Args:
         answer: answers N rows at once.
         batching: how they are gathered.
+        metrics: where waits and errors are counted.
     """
 
-    def __init__(self, answer: Callable[[Sequence[Row]], Awaitable[Sequence[Outcome]]], batching: Batching) -> None:
+    def __init__(
+        self, answer: Callable[[Sequence[Row]], Awaitable[Sequence[Outcome]]], batching: Batching, metrics: ModelMetrics
+    ) -> None:
+        self._metrics = metrics
+        self._waiting_since = 0.0
         self._answer = answer
         self._batching = batching
         self._free = batching.at_once
@@ -73,14 +79,19 @@ class Batcher:
         """
         queue = self._queue
         if len(queue) >= self._batching.longest_queue:
-            raise _overloaded()
+            error = _overloaded()
+            self._metrics.error(error.reason_name)
+            raise error
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        if not queue:
+            self._waiting_since = time.monotonic()
         queue.append(_Waiting(row, deadline, future))
         if not self._called and self._free:
             self._called = True
             when_idle(self._take)
         outcome = await future
         if isinstance(outcome, PlatformError):
+            self._metrics.error(outcome.reason_name)
             raise outcome
         return outcome
 
@@ -91,6 +102,8 @@ class Batcher:
             taken, self._queue = self._queue[: self._batching.largest], self._queue[self._batching.largest :]
             # Whoever left, or waits no more, costs nothing further.
             now = time.monotonic()
+            self._metrics.queue_wait.record(now - self._waiting_since)
+            self._waiting_since = now
             batch = [waiting for waiting in taken if not waiting.future.done() and waiting.deadline > now]
             _fail_late(taken, now)
             if batch:

@@ -10,11 +10,14 @@ from ml_platform.v1.deployments_pb2 import Environment
 from ml_platform_server.backends.bentoml.client import BentomlBackend
 from ml_platform_server.backends.blocking import BlockingPool
 from ml_platform_server.call import current_deadline
+from ml_platform_server.errors import PlatformError
+from ml_platform_server.observability.recorders import PredictionMetrics
 from ml_platform_server.serving.bindings import FeatureReader
 from ml_platform_server.serving.loaded import ModelLoader
 from ml_platform_server.serving.model_cache import ModelCache, Registry
 from ml_platform_server.serving.replies import encoded, new_prediction_id
 from ml_platform_server.serving.router import ActiveDeployments, Router, ServedVersion
+from ml_platform_server.serving.rows import Row
 from ml_platform_server.settings import ServingSettings
 
 
@@ -27,6 +30,7 @@ class PredictionEngine:
         registry: where models come from.
         features: where features come from.
         bentoml: what executes models that are not ONNX.
+        metrics: what is counted of predictions.
     """
 
     def __init__(
@@ -37,10 +41,14 @@ class PredictionEngine:
         registry: Registry,
         features: FeatureReader,
         bentoml: BentomlBackend,
+        metrics: PredictionMetrics | None = None,
     ) -> None:
+        self._metrics = metrics or PredictionMetrics()
         self._pool = BlockingPool("ONNX Runtime", threads=settings.threads)
         self._cache = ModelCache(folder=settings.model_cache, registry=registry)
-        self._loader = ModelLoader(cache=self._cache, reader=features, bentoml=bentoml, pool=self._pool, settings=settings)
+        self._loader = ModelLoader(
+            cache=self._cache, reader=features, bentoml=bentoml, pool=self._pool, settings=settings, metrics=self._metrics
+        )
         self._router = Router(
             deployments=deployments, registry=registry, loader=self._loader, refresh_interval=settings.refresh_interval
         )
@@ -75,7 +83,14 @@ class PredictionEngine:
         Raises:
             PlatformError: as Router.find.
         """
-        return self._router.ready(model_name, environment) or await self._router.find(model_name, environment)
+        served = self._router.ready(model_name, environment)
+        if served is not None:
+            return served
+        try:
+            return await self._router.find(model_name, environment)
+        except PlatformError as error:
+            self._metrics.unrouted.error(error.reason_name)
+            raise
 
     async def predict(
         self, request: predictions_pb2.PredictRequest, facts: MutableMapping[str, object]
@@ -93,14 +108,20 @@ class PredictionEngine:
         Raises:
             PlatformError: as the contract says for PredictionService.Predict.
         """
-        served = self._router.ready(request.model_name, request.environment)
-        if served is None:
-            served = await self._router.find(request.model_name, request.environment)
+        served = await self.served(request.model_name, request.environment)
         model = served.model
         facts["model"], facts["version"] = model.name, model.number
-        row = served.decode(request.inputs.fields)
+        row = self._decoded(served, request)
         if row.others and (extras := model.enrichment.extras(row.others)):
             facts["unused_inputs"] = extras
         answer = await model.answer_one(row, current_deadline())
         prediction_id = facts["prediction_id"] = new_prediction_id()
         return encoded(served, row, answer, prediction_id, include_features=request.include_features)
+
+    @staticmethod
+    def _decoded(served: ServedVersion, request: predictions_pb2.PredictRequest) -> Row:
+        try:
+            return served.decode(request.inputs.fields)
+        except PlatformError as error:
+            served.model.metrics.error(error.reason_name)
+            raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 from collections.abc import Sequence
 from weakref import WeakValueDictionary
 
@@ -14,6 +15,7 @@ from ml_platform_server.backends.bentoml.client import BentomlBackend
 from ml_platform_server.backends.blocking import BlockingPool
 from ml_platform_server.call import remaining, set_deadline
 from ml_platform_server.errors import PlatformError, deadline_exceeded
+from ml_platform_server.observability.recorders import ModelMetrics, PredictionMetrics
 from ml_platform_server.serving.answers import Answer
 from ml_platform_server.serving.batcher import Batcher, Batching
 from ml_platform_server.serving.bindings import FeatureReader
@@ -43,6 +45,7 @@ class LoadedModel:
         enrichment: what completes its rows.
         runtime: what executes it.
         batching: how single rows are gathered.
+        metrics: what is counted of its predictions.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class LoadedModel:
         enrichment: Enrichment,
         runtime: Runtime,
         batching: Batching | None = None,
+        metrics: ModelMetrics | None = None,
     ) -> None:
         self.version = version
         # Read once: every read of a message's field makes a new object.
@@ -61,7 +65,8 @@ class LoadedModel:
         self.enrichment = enrichment
         self.runtime = runtime
         self._decode = decoder(columns)
-        self._batcher = Batcher(self.answer, batching or Batching())
+        self.metrics = metrics or PredictionMetrics().unrouted
+        self._batcher = Batcher(self.answer, batching or Batching(), self.metrics)
 
     def decode(self, fields: Fields) -> Row:
         """Read one request's inputs. Raises INPUT_INVALID."""
@@ -87,11 +92,16 @@ class LoadedModel:
         """
         outcomes = await self.enrichment.enrich(rows)
         ready = [row.values for row, error in zip(rows, outcomes, strict=True) if error is None]
-        found = await self._run(ready) if ready else []
-        if len(ready) == len(rows):
-            return found
-        left = iter(found)
-        return [next(left) if error is None else error for error in outcomes]
+        found: list[Answer | PlatformError] = []
+        if ready:
+            self.metrics.batch_size.record(len(ready))
+            started = time.perf_counter()
+            found = await self._run(ready)
+            self.metrics.model_run.record(time.perf_counter() - started)
+        if len(ready) < len(rows):
+            left = iter(found)
+            found = [next(left) if error is None else error for error in outcomes]
+        return found
 
     async def _run(self, rows: Rows) -> list[Answer | PlatformError]:
         """Run the model. If it fails on a batch, find the rows it fails on by halving, so that the others have their answers."""
@@ -115,7 +125,9 @@ class ModelLoader:
         bentoml: BentomlBackend,
         pool: BlockingPool,
         settings: ServingSettings,
+        metrics: PredictionMetrics | None = None,
     ) -> None:
+        self._metrics = metrics or PredictionMetrics()
         self._settings = settings
         self._cache = cache
         self._reader = reader
@@ -195,10 +207,16 @@ class ModelLoader:
         else:
             runtime = bentoml_runtime = BentomlRuntime(version=version, columns=columns, backend=self._bentoml)
             await bentoml_runtime.warm()
-        enrichment = Enrichment(version=version, columns=columns, reader=self._reader)
+        metrics = self._metrics.for_model(version.model_name, version.version)
+        enrichment = Enrichment(version=version, columns=columns, reader=self._reader, metrics=metrics)
         await enrichment.prepare()
         return LoadedModel(
-            version=version, columns=columns, enrichment=enrichment, runtime=runtime, batching=self._batching(onnx=onnx)
+            version=version,
+            columns=columns,
+            enrichment=enrichment,
+            runtime=runtime,
+            batching=self._batching(onnx=onnx),
+            metrics=metrics,
         )
 
     def _batching(self, *, onnx: bool) -> Batching:

@@ -22,7 +22,7 @@ class Row:
     """One row for a model.
 
     `values` holds one value per column, in the signature's order; None stands for a null and, before enrichment, for a column
-    that the caller did not send. `missing` lists the columns not sent, by position; `others` names the inputs that are no columns;
+    that the caller did not send. `missing` lists the columns not sent, by position; `others` names inputs that are no columns;
     `cells` holds what the feature store said of the columns not sent. `policy` says what to do about features that are missing or
     stale, and `degraded` names those that the row went on without, as "view:feature".
     """

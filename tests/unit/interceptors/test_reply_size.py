@@ -1,0 +1,27 @@
+"""Answers that are too large for a message."""
+
+from __future__ import annotations
+
+import pytest
+
+from ml_platform.v1 import errors_pb2, predictions_pb2
+from ml_platform_server.errors import PlatformError
+from ml_platform_server.interceptors.reply_size import ReplySize
+from ml_platform_server.method import methods_of
+
+PREDICT = methods_of(predictions_pb2.DESCRIPTOR.services_by_name["PredictionService"])[0]
+REPLY = predictions_pb2.PredictResponse(prediction_id="x" * 98)  # 100 bytes
+
+
+@pytest.mark.parametrize("reply", [REPLY, REPLY.SerializeToString()], ids=["message", "bytes"])
+async def test_an_answer_passes_if_a_message_can_hold_it(reply):
+    """An answer of as many bytes as a message may have passes, and one byte less room gives REPLY_TOO_LARGE."""
+
+    async def answer(request, call):
+        return reply
+
+    assert await ReplySize(largest=100).wrap(PREDICT, answer)(None, None) is reply
+    with pytest.raises(PlatformError) as raised:
+        await ReplySize(largest=99).wrap(PREDICT, answer)(None, None)
+    assert raised.value.reason == errors_pb2.ERROR_REASON_REPLY_TOO_LARGE
+    assert raised.value.metadata == {"bytes": "100", "limit": "99"}
