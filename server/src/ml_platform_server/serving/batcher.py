@@ -19,6 +19,7 @@ from ml_platform_server.call import set_deadline, set_request_id
 from ml_platform_server.errors import PlatformError, deadline_exceeded
 from ml_platform_server.event_loop import when_idle
 from ml_platform_server.observability.recorders import ModelMetrics
+from ml_platform_server.observability.tracing import CallTrace, SharedTrace, current, together
 from ml_platform_server.serving.answers import Answer
 from ml_platform_server.serving.rows import Row
 
@@ -29,6 +30,7 @@ class _Waiting(NamedTuple):
     row: Row
     deadline: float
     future: asyncio.Future[Outcome]
+    trace: CallTrace | SharedTrace | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ class Batcher:
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         if not queue:
             self._waiting_since = time.monotonic()
-        queue.append(_Waiting(row, deadline, future))
+        queue.append(_Waiting(row, deadline, future, current.get()))
         if not self._called and self._free:
             self._called = True
             when_idle(self._take)
@@ -122,6 +124,7 @@ class Batcher:
     async def _run(self, batch: list[_Waiting]) -> None:
         set_request_id("")
         set_deadline(max(waiting.deadline for waiting in batch))
+        current.set(together(waiting.trace for waiting in batch))
         timer = _Timer(batch)
         try:
             outcomes = await self._answer([waiting.row for waiting in batch])
@@ -137,7 +140,7 @@ class Batcher:
             return
         finally:
             timer.cancel()
-        for (_, _, future), outcome in zip(batch, outcomes, strict=True):
+        for (_, _, future, _), outcome in zip(batch, outcomes, strict=True):
             if not future.done():
                 future.set_result(outcome)
 
@@ -163,7 +166,7 @@ class _Timer:
 
 
 def _fail_late(waiting: Sequence[_Waiting], now: float) -> None:
-    for _, deadline, future in waiting:
+    for _, deadline, future, _ in waiting:
         if deadline <= now and not future.done():
             future.set_result(deadline_exceeded("The prediction"))
 

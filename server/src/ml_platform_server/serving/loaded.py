@@ -16,6 +16,7 @@ from ml_platform_server.backends.blocking import BlockingPool
 from ml_platform_server.call import remaining, set_deadline
 from ml_platform_server.errors import PlatformError, deadline_exceeded
 from ml_platform_server.observability.recorders import ModelMetrics, PredictionMetrics
+from ml_platform_server.observability.tracing import current
 from ml_platform_server.serving.answers import Answer
 from ml_platform_server.serving.batcher import Batcher, Batching
 from ml_platform_server.serving.bindings import FeatureReader
@@ -90,17 +91,25 @@ class LoadedModel:
         Returns:
             For each row its answer, or the error that keeps this row from having one.
         """
+        trace, started = current.get(), time.perf_counter()
         outcomes = await self.enrichment.enrich(rows)
+        if trace is not None:
+            trace.stage("feature read", started, time.perf_counter(), {"rows": len(rows)})
         ready = [row.values for row, error in zip(rows, outcomes, strict=True) if error is None]
-        found: list[Answer | PlatformError] = []
-        if ready:
-            self.metrics.batch_size.record(len(ready))
-            started = time.perf_counter()
-            found = await self._run(ready)
-            self.metrics.model_run.record(time.perf_counter() - started)
+        found = await self._timed_run(ready) if ready else []
         if len(ready) < len(rows):
             left = iter(found)
             found = [next(left) if error is None else error for error in outcomes]
+        return found
+
+    async def _timed_run(self, rows: Rows) -> list[Answer | PlatformError]:
+        trace, started = current.get(), time.perf_counter()
+        found = await self._run(rows)
+        ended = time.perf_counter()
+        self.metrics.batch_size.record(len(rows))
+        self.metrics.model_run.record(ended - started)
+        if trace is not None:
+            trace.stage("model run", started, ended, {"rows": len(rows)})
         return found
 
     async def _run(self, rows: Rows) -> list[Answer | PlatformError]:
