@@ -81,15 +81,16 @@ async def build(settings: Settings, *, place: Place | None = None) -> AsyncItera
         if place is None:
             # First of all, so that a port that is taken is told before the vendors' libraries are loaded.
             await _take_port(stack, grpc_server)
-        verify, calls = parts.keys.verify, parts.calls
-        services = [(offer.service, offer.servicer(parts)) for offer in offers]
-        tracing = _tracing(settings, stack)
-        _ = parts.prober
-        await parts.open(stack)
-        ready = asyncio.Event()
+        verify, calls, tracing, ready = parts.keys.verify, parts.calls, _tracing(settings, stack), asyncio.Event()
         await _tell_metrics(stack, parts, place, ready)
         if any(offer.name == PREDICTIONS for offer in offers):
+            # Before the others make their parts: each loads a library, and they would slow each other down.
+            _ = parts.engine
+            await parts.open(stack)
             await _warm_up(stack, parts, seconds=WARM_UP if place is None else WARM_UP_OF_WORKER)
+        services = [(offer.service, offer.servicer(parts)) for offer in offers]
+        _ = parts.prober
+        await parts.open(stack)
         if place is not None:
             # Last of all: from here on connections come to this process rather than to one that is ready for them.
             await _take_port(stack, grpc_server)

@@ -95,8 +95,9 @@ class Parts:
         self._to_open: list[_Openable] = []
 
     async def open(self, stack: AsyncExitStack) -> None:
-        """Open what was made, and have it closed in the opposite order, even if the opening fails half-way."""
-        for part in self._to_open:
+        """Open what was made since the last time, and have it closed in the opposite order, even if that fails half-way."""
+        parts, self._to_open = self._to_open, []
+        for part in parts:
             stack.push_async_callback(part.close)
             await part.open()
 
