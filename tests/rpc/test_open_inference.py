@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,42 @@ async def test_a_row_that_cannot_be_predicted_is_named(house: House) -> None:
         "FEATURE_MISSING",
         True,
     )
+
+
+async def test_a_row_alone_is_answered_as_it_is_among_others(house: House) -> None:
+    """One row gets the datatypes and values that it gets as the first of two, NaN too."""
+    deploy(house, classifier_graph(), [column("a"), column("b")])
+    for first in (0.5, np.nan):
+        pair: list[Tensor] = [("a", "FP64", np.array([first, 1.0])), ("b", "FP64", np.array([0.1, 1.0]))]
+        two = numbers(await call(house, "ModelInfer", raw_request("m", pair)))
+        alone: list[Tensor] = [(name, datatype, array[:1]) for name, datatype, array in pair]
+        one = numbers(await call(house, "ModelInfer", raw_request("m", alone)))
+        for name, (datatype, array) in two.items():
+            assert one[name][0] == datatype
+            np.testing.assert_array_equal(one[name][1], array[:1])
+
+
+async def test_single_rows_that_come_together_share_their_work(house: House) -> None:
+    """Many callers with one row each cost fewer reads of the feature store than there are callers."""
+    deploy_pair(house)
+    keys = np.array(["u1"], np.object_)
+    requests = [raw_request("m", [("amount", "FP64", np.array([at * 1.0])), ("user_id", "BYTES", keys)]) for at in range(64)]
+    await call(house, "ModelInfer", requests[0])
+    house.features.reads.clear()
+    answers = await asyncio.gather(*(call(house, "ModelInfer", request) for request in requests))
+    assert [numbers(answer)["amount_out"][1].tolist() for answer in answers] == [[at * 1.0] for at in range(64)]
+    assert len(house.features.reads) < 32
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+async def test_a_value_that_does_not_fit_is_told_with_its_row(house: House, rows: int) -> None:
+    """A row alone is refused as a row among others is."""
+    deploy_pair(house)
+    words = np.array(["x"] * rows, np.object_)
+    code, reason, message = await refused(
+        house, raw_request("m", [("amount", "BYTES", words), ("total", "FP64", np.zeros(rows))])
+    )
+    assert (code, reason, "Row 0: " in message and "amount" in message) == ("INVALID_ARGUMENT", "INPUT_INVALID", True)
 
 
 async def test_only_the_outputs_asked_for_are_told(house: House) -> None:

@@ -100,6 +100,7 @@ def _result(
 ) -> RowResult:
     if row is None or isinstance(outcome, PlatformError):
         assert isinstance(outcome, PlatformError)  # noqa: S101  # a row that could not be decoded has an error
+        served.model.metrics.error(outcome.reason_name)
         return RowResult(error=errors.status(outcome))
     said = reply(served, row, outcome, include_features=include_features)
     prediction = RowPrediction(

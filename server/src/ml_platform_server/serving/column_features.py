@@ -7,6 +7,8 @@ make of it, in their errors too.
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,8 +16,11 @@ import numpy as np
 from google.protobuf import struct_pb2
 
 from ml_platform.v1 import deployments_pb2, features_pb2
+from ml_platform.v1.features_pb2 import FeatureStatus
 from ml_platform_server.backends.feast.online import Cell
 from ml_platform_server.errors import PlatformError
+from ml_platform_server.observability.recorders import ModelMetrics
+from ml_platform_server.observability.tracing import current
 from ml_platform_server.serving.bindings import Binding
 from ml_platform_server.serving.column_conversion import convert
 from ml_platform_server.serving.column_entities import Entities
@@ -46,13 +51,15 @@ class ColumnFeatures:
         read: reads a binding's features for many entities.
         enrich: completes rows one by one, and knows what is wrong with them.
         policy: the deployment's.
+        metrics: is told how long reads take and what they find.
     """
 
-    def __init__(self, *, columns: Sequence[Column], read: Read, enrich: Enrich, policy: Policy) -> None:
+    def __init__(self, *, columns: Sequence[Column], read: Read, enrich: Enrich, policy: Policy, metrics: ModelMetrics) -> None:
         self._columns = columns
         self._read = read
         self._enrich = enrich
         self._policy = policy
+        self._metrics = metrics
 
     async def complete(self, sent: Mapping[str, Sent], rows: int, missing: Sequence[int], binding: Binding | None) -> Completed:
         """Find the columns that were not sent.
@@ -86,10 +93,15 @@ class ColumnFeatures:
         if len(unusual) == entities.count:
             return range(entities.count), {}
         usual = [at for at in range(entities.count) if at not in unusual] if unusual else range(entities.count)
+        trace, started = current.get(), time.perf_counter()
         try:
             cells = await self._read(binding, entities.named(usual))
         except PlatformError:
             return range(entities.count), {}
+        ended = time.perf_counter()
+        self._metrics.feature_read.record(ended - started)
+        if trace is not None:
+            trace.stage("feature read", started, ended, {"rows": len(usual)})
         found: dict[int, Values] = {}
         for column in missing:
             place = binding.features.get(column)
@@ -106,6 +118,9 @@ class ColumnFeatures:
         fitting = self._fitting(column)
         statuses = [cell.status for cell in cells]
         doubtful = set() if fitting.issuperset(statuses) else {at for at, one in enumerate(statuses) if one not in fitting}
+        for status, count in Counter(statuses).items():
+            if status in fitting:  # the others are counted where they are looked at again
+                self._metrics.feature_status(FeatureStatus.Name(FeatureStatus.ValueType(status)), count)
         converted = convert(self._columns[column], gathered([cell.value for cell in cells]))
         doubtful.update(converted.bad)
         return converted.values, doubtful

@@ -16,7 +16,7 @@ from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError, Violation
 from ml_platform_server.serving.batch_replies import RowErrors, head
 from ml_platform_server.serving.bindings import Binding
-from ml_platform_server.serving.column_answers import ColumnAnswers, Outputs
+from ml_platform_server.serving.column_answers import Outputs
 from ml_platform_server.serving.column_conversion import convert
 from ml_platform_server.serving.column_features import ColumnFeatures
 from ml_platform_server.serving.column_values import Array, Sent, Values, packed_doubles, received, told
@@ -79,7 +79,7 @@ class _Batch:
     async def _run(self, columns: Sequence[Values], rows: Array) -> None:
         """Run the model. If it fails, find the rows it fails on by halving, so that the others have their answers."""
         try:
-            answers = await run(self._served.model, columns, len(rows))
+            answers = await self._served.model.answer_columns(columns, len(rows))
         except PlatformError as error:
             if len(rows) == 1 or error.reason_name != "MODEL_FAILED":
                 self._errors.update(dict.fromkeys(rows.tolist(), error))
@@ -102,14 +102,11 @@ class _Batch:
             response.probabilities.MergeFrom(packed_doubles(probabilities).values)
         errors = RowErrors(request_id)
         response.errors.extend(RowError(row=row, error=errors.status(self._errors[row])) for row in failed)
+        for error in self._errors.values():
+            self._served.model.metrics.error(error.reason_name)
         degraded = sorted(set(self._degraded).difference(failed))
         response.degraded_rows.extend(DegradedRow(row=row, degraded_features=self._degraded[row]) for row in degraded)
         return response
-
-
-async def run(model: LoadedModel, columns: Sequence[Values], rows: int) -> ColumnAnswers:
-    """Run a model on whole columns, in its order. Raises PlatformError."""
-    return await model.runtime.predict_columns(columns, rows)
 
 
 async def complete(served: ServedVersion, sent: Mapping[str, Sent], rows: int) -> Inputs:
@@ -128,7 +125,11 @@ async def complete(served: ServedVersion, sent: Mapping[str, Sent], rows: int) -
         missing = [at for at in missing if at not in aliases]
         if missing:
             features = ColumnFeatures(
-                columns=model.columns, read=model.enrichment.read, enrich=model.enrichment.enrich, policy=served.policy
+                columns=model.columns,
+                read=model.enrichment.read,
+                enrich=model.enrichment.enrich,
+                policy=served.policy,
+                metrics=model.metrics,
             )
             completed = await features.complete(sent, rows, missing, binding)
             taken.update(completed.values)

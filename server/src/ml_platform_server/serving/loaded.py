@@ -20,6 +20,8 @@ from ml_platform_server.observability.tracing import current
 from ml_platform_server.serving.answers import Answer
 from ml_platform_server.serving.batcher import Batcher, Batching
 from ml_platform_server.serving.bindings import FeatureReader
+from ml_platform_server.serving.column_answers import ColumnAnswers
+from ml_platform_server.serving.column_values import Values
 from ml_platform_server.serving.columns import Column, columns_of
 from ml_platform_server.serving.enrichment import Enrichment
 from ml_platform_server.serving.model_cache import CachedModel, ModelCache, has_graph, is_native
@@ -110,6 +112,21 @@ class LoadedModel:
         self.metrics.model_run.record(ended - started)
         if trace is not None:
             trace.stage("model run", started, ended, {"rows": len(rows)})
+        return found
+
+    async def answer_columns(self, columns: Sequence[Values], rows: int) -> ColumnAnswers:
+        """Answer N complete rows that come as columns, in one run of the model.
+
+        Raises:
+            PlatformError: what kept the model from answering.
+        """
+        trace, started = current.get(), time.perf_counter()
+        found = await self.runtime.predict_columns(columns, rows)
+        ended = time.perf_counter()
+        self.metrics.batch_size.record(rows)
+        self.metrics.model_run.record(ended - started)
+        if trace is not None:
+            trace.stage("model run", started, ended, {"rows": rows})
         return found
 
     async def _run(self, rows: Rows) -> list[Answer | PlatformError]:

@@ -13,6 +13,7 @@ from ml_platform_server.open_inference import Message, ModelInferResponse
 from ml_platform_server.serving.column_answers import ColumnAnswers, Outputs
 from ml_platform_server.serving.column_values import Array, Sent, Values
 from ml_platform_server.serving.columnar import SLICE, binding_of, complete
+from ml_platform_server.serving.inference.single import answer_one
 from ml_platform_server.serving.inference.tensors import Told, received
 from ml_platform_server.serving.replies import new_prediction_id
 from ml_platform_server.serving.router import ServedVersion
@@ -111,6 +112,11 @@ def _decoded(things: list[Any]) -> list[Any]:
 
 async def _answers(served: ServedVersion, sent: Mapping[str, Sent], rows: int) -> Mapping[str, Values]:
     """Every output by name. All rows at once, unless there is much to be looked up for them."""
+    if rows == 1:
+        try:
+            return await answer_one(served, sent)
+        except PlatformError as error:
+            raise _of_row(0, error) from None
     if rows <= SLICE or all(column.name in sent for column in served.model.columns):
         return (await _answered(served, sent, 0, rows)).outputs
     outputs = Outputs(rows)
@@ -127,8 +133,9 @@ async def _answered(served: ServedVersion, sent: Mapping[str, Sent], start: int,
     inputs = await complete(served, sent, rows)
     if inputs.errors:
         row = min(inputs.errors)
+        served.model.metrics.error(inputs.errors[row].reason_name)
         raise _of_row(start + row, inputs.errors[row])
-    return await served.model.runtime.predict_columns(inputs.columns, rows)
+    return await served.model.answer_columns(inputs.columns, rows)
 
 
 def _of_row(row: int, error: PlatformError) -> PlatformError:
