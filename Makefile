@@ -1,7 +1,7 @@
 # Every task of the project. `make` alone lists them.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install lock up down status logs env demo test check generate format clean
+.PHONY: help install lock up down status logs env demo test check generate format bench bench-quick clean
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -18,6 +18,8 @@ SERVICE :=
 LINES := 50
 FOLLOW :=
 PYTEST :=
+PARTS :=
+SKIP :=
 
 STACK := $(BIN)/python -m deploy.local --state "$(STATE)"
 # Commands that look or end, and so install nothing.
@@ -28,7 +30,7 @@ CHOICES = $(if $(DAGS),--dags "$(DAGS)") $(if $(FEAST),--feast "$(FEAST)") \
   $(if $(VALKEY_PORT),--port valkey=$(VALKEY_PORT)) $(if $(TIMEOUT),--timeout $(TIMEOUT))
 
 help: ## list the tasks
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {gsub(/\$$\$$/, "$$", $$2); printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {gsub(/\$$\$$/, "$$", $$2); printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## install everything that requirements.lock pins into .venv
 
@@ -78,7 +80,7 @@ test: install ## run all tests, on a stack of their own (PYTEST=arguments)
 check: install ## lint, format, types, layers, contract
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy client/src/ml_platform server/src/ml_platform_server deploy examples scripts tests
+	$(BIN)/mypy client/src/ml_platform server/src/ml_platform_server deploy examples scripts tests benchmarks
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/contract.py lint breaking drift
 	$(BIN)/python scripts/sync_face.py --check
@@ -91,6 +93,12 @@ format: install ## format code and protos
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
 	$(BIN)/python scripts/contract.py format
+
+bench: install ## measure everything and write benchmarks/results (PARTS=curve,peers or SKIP=steady; about 25 minutes)
+	@$(BIN)/python -m benchmarks all $(if $(PARTS),--parts "$(PARTS)") $(if $(SKIP),--skip "$(SKIP)")
+
+bench-quick: install ## measure for a few minutes, and fail where a figure is beyond its gate
+	@$(BIN)/python -m benchmarks quick
 
 clean: ## end the stack and remove its state
 	@test ! -x $(BIN)/python || $(STACK) clean

@@ -9,11 +9,13 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from benchmarks import model, tensors
+from benchmarks import bare_onnx, inference, model, tensors
 from benchmarks.deployments import PRODUCTION
 from benchmarks.model import Facts
 from ml_platform.v1 import predictions_pb2
 from ml_platform.v1.predictions_pb2 import ColumnValues, InputColumn
+
+TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -55,4 +57,17 @@ def _values(kind: str, values: list[Any]) -> ColumnValues:
             return ColumnValues(texts=predictions_pb2.TextValues(values=values))
 
 
-KINDS: dict[str, Callable[[Facts, int], Request]] = {"batch_predict": batch_predict}
+def model_infer(facts: Facts, rows: int) -> Request:
+    """ModelInfer: everything that the model takes, as raw tensors."""
+    expected = bare_onnx.probabilities(facts, rows)
+
+    def trouble(answer: bytes) -> str:
+        found = inference.probabilities(answer)
+        if len(found) != rows or any(abs(one - two) > TOLERANCE for one, two in zip(found, expected, strict=True)):
+            return f"{len(found)} probabilities for {rows} rows, or others than ONNX Runtime gives"
+        return ""
+
+    return Request(inference.MODEL_INFER, inference.request(facts, rows, model=model.ONNX_MODEL), trouble)
+
+
+KINDS: dict[str, Callable[[Facts, int], Request]] = {"batch_predict": batch_predict, "model_infer": model_infer}

@@ -41,8 +41,8 @@ WORKER = (
     "predictions; memory is what is resident, after the first answer and after load from 50 callers."
 )
 PROFILE = (
-    "By py-spy, of the server's processes while they are busy; each sample counts for the innermost of our parts (or "
-    "of the libraries') on its stack."
+    "The processor time of each of the server's threads, split by samples of its stack (py-spy): each sample counts for the "
+    "innermost of our parts, or of the libraries named, on the stack."
 )
 
 

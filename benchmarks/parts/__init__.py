@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.bench import Bench
-from benchmarks.parts import batch, bentoml, curve, goals, open_loop, peers, swap, worker
+from benchmarks.parts import batch, bentoml, curve, goals, open_loop, peers, profile, swap, worker
 
 ALL: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "curve": curve.measure,
@@ -17,6 +17,7 @@ ALL: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "worker": worker.measure,
     "peers": peers.measure,
     "burst": goals.burst,
+    "profile": profile.measure,
     "steady": goals.steady,
 }
-QUICK = ["curve", "open_loop", "burst"]
+QUICK = ["curve", "open_loop", "swap", "worker", "burst"]
