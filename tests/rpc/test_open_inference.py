@@ -17,10 +17,11 @@ from onnx import TensorProto
 from ml_platform_server import open_inference as oip
 from ml_platform_server import scopes
 from ml_platform_server.method import ContractError, methods_of
+from ml_platform_server.serving.inference.infer import infer
 from tests.support.errors import rich_error
 from tests.support.inference import Tensor, classifier_graph, deploy, echo_graph, numbers, raw_request, typed_request
 from tests.support.predictions import House, running
-from tests.support.serving import STAGING, column
+from tests.support.serving import PRODUCTION, STAGING, column
 
 
 @pytest.fixture
@@ -232,11 +233,10 @@ async def test_single_rows_that_come_together_share_their_work(house: House) -> 
     deploy_pair(house)
     keys = np.array(["u1"], np.object_)
     requests = [raw_request("m", [("amount", "FP64", np.array([at * 1.0])), ("user_id", "BYTES", keys)]) for at in range(64)]
-    await call(house, "ModelInfer", requests[0])
-    house.features.reads.clear()
-    answers = await asyncio.gather(*(call(house, "ModelInfer", request) for request in requests))
+    served = await house.engine.served("m", PRODUCTION)
+    answers = await asyncio.gather(*(infer(served, request, {}) for request in requests))
     assert [numbers(answer)["amount_out"][1].tolist() for answer in answers] == [[at * 1.0] for at in range(64)]
-    assert len(house.features.reads) < 32
+    assert len(house.features.reads) < 8
 
 
 @pytest.mark.parametrize("rows", [1, 2])
