@@ -53,16 +53,6 @@ class _Openable(Protocol):
 T = TypeVar("T", bound=_Openable)
 
 
-class _Closing:
-    """A part that needs no opening."""
-
-    def __init__(self, part: WatchHub) -> None:
-        self.close = part.close
-
-    async def open(self) -> None:
-        """Nothing to do."""
-
-
 class MigratedDatabase(Database):
     """The database, its tables up to date once it is open."""
 
@@ -200,9 +190,7 @@ class Parts:
     @cached_property
     def hub(self) -> WatchHub:
         """Who watches which job."""
-        hub = WatchHub(read=self.jobs.get, settings=self.settings.jobs, clock=self.clock)
-        self._to_open.append(_Closing(hub))
-        return hub
+        return self._kept(WatchHub(read=self.jobs.get, settings=self.settings.jobs, clock=self.clock))
 
     @cached_property
     def training(self) -> Training:

@@ -77,6 +77,9 @@ class WatchHub:
                     yield _message(jobs_pb2.WATCH_EVENT_TERMINAL, sequence, seen, job)
                     return
 
+    async def open(self) -> None:
+        """Nothing to do: pollers begin with the first watcher."""
+
     async def close(self) -> None:
         """End every watch with SHUTTING_DOWN, and let nobody begin one."""
         self._closed = True
