@@ -53,7 +53,7 @@ if TYPE_CHECKING:
         PushResult,
     )
     from ml_platform.resources.jobs import Job, JobUpdate, Task
-    from ml_platform.resources.models import Column, ModelVersion, RegisteredModel, Signature
+    from ml_platform.resources.models import Acceleration, Column, ModelVersion, RegisteredModel, Signature
     from ml_platform.resources.platform import BackendHealth, Health, Identity, Metrics
     from ml_platform.resources.policies import FeaturePolicy
     from ml_platform.resources.predictions import Prediction, StreamedPrediction
@@ -65,6 +65,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Aborted",
+    "Acceleration",
     "AlreadyExists",
     "AsyncJobWatch",
     "AsyncMLPlatform",
@@ -137,7 +138,7 @@ _HOMES = {
         "PushResult",
     ],
     "resources.jobs": ["Job", "JobUpdate", "Task"],
-    "resources.models": ["Column", "ModelVersion", "RegisteredModel", "Signature"],
+    "resources.models": ["Acceleration", "Column", "ModelVersion", "RegisteredModel", "Signature"],
     "resources.platform": ["BackendHealth", "Health", "Identity", "Metrics"],
     "resources.policies": ["FeaturePolicy"],
     "resources.predictions": ["Prediction", "StreamedPrediction"],

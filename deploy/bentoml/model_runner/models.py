@@ -29,6 +29,7 @@ class LoadedModel:
         self._schema = model.metadata.get_input_schema()
         self._outputs = model.metadata.get_output_schema()
         self._raw = _raw(model)
+        self._classes = _classes(self._raw)
         self.created = created
 
     def predict(self, columns: dict[str, list[Any]]) -> dict[str, Any]:
@@ -40,19 +41,24 @@ class LoadedModel:
         except Exception as error:  # the model is somebody else's code and may raise anything
             raise ModelFailed("The model failed on these inputs.") from error
         answer: dict[str, Any] = {"outputs": outputs}
-        if self._raw is not None:
-            self._add_probabilities(answer, given, rows)
+        if self._classes is not None:
+            self._add_probabilities(answer, given, rows, self._classes)
         return answer
 
-    def _add_probabilities(self, answer: dict[str, Any], given: Any, rows: int) -> None:  # noqa: ANN401  # what the model takes
+    def _add_probabilities(
+        self,
+        answer: dict[str, Any],
+        given: Any,  # noqa: ANN401  # what the model takes
+        rows: int,
+        classes: list[Any],
+    ) -> None:
         try:
             probabilities = plain(self._raw.predict_proba(given))
-            classes = plain(getattr(self._raw, "classes_", None))
         except Exception:  # noqa: BLE001  # a prediction without probabilities is better than none
             _log.warning("predict_proba failed", exc_info=True)
             return
         tabular = isinstance(probabilities, list) and len(probabilities) == rows
-        if tabular and isinstance(classes, list) and all(_fits(row, classes) for row in probabilities):
+        if tabular and all(_fits(row, classes) for row in probabilities):
             answer["outputs"].setdefault("probability", probabilities)
             answer["classes"] = classes
 
@@ -140,6 +146,13 @@ def _raw(model: Any) -> Any:  # noqa: ANN401  # any flavour
     except Exception:  # noqa: BLE001  # not every flavour has one
         return None
     return raw if callable(getattr(raw, "predict_proba", None)) else None
+
+
+def _classes(raw: Any) -> list[Any] | None:  # noqa: ANN401  # any estimator
+    """The classes that a model tells apart, found once for all batches; None if it has several outputs with classes of their own."""
+    classes = plain(getattr(raw, "classes_", None))
+    flat = isinstance(classes, list) and not any(isinstance(each, list) for each in classes)
+    return classes if flat else None
 
 
 def _fits(row: object, classes: list[Any]) -> bool:

@@ -36,6 +36,8 @@ def named_outputs(given: Any, rows: int, schema: Any) -> dict[str, list[Any]]:  
 
 def plain(thing: Any) -> Any:  # noqa: ANN401, PLR0911  # one return per kind of thing
     """The same in JSON's own kinds: NaN and infinity null, times text, bytes base64."""
+    if isinstance(thing, np.ndarray) and _is_plain(thing):
+        return thing.tolist()
     if isinstance(thing, np.ndarray | pd.Series | pd.Index | np.generic):
         return plain(thing.tolist())
     if isinstance(thing, bool | int | str) or thing is None:
@@ -51,6 +53,11 @@ def plain(thing: Any) -> Any:  # noqa: ANN401, PLR0911  # one return per kind of
     if thing is pd.NaT or thing is pd.NA:
         return None
     return thing.isoformat() if isinstance(thing, date) else _number_or_text(thing)
+
+
+def _is_plain(array: np.ndarray[Any, np.dtype[Any]]) -> bool:
+    """Whether JSON can say all of an array, so that nobody need look at each value: batches are large."""
+    return array.dtype.kind in "biuU" or (array.dtype.kind == "f" and bool(np.isfinite(array).all()))
 
 
 def _number_or_text(thing: object) -> float | str | None:

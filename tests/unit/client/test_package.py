@@ -17,11 +17,12 @@ from ml_platform.rpcs import Rpc
 
 ROOT = Path(__file__).resolve().parents[3]
 PUBLIC = """
-Aborted AlreadyExists AsyncJobWatch AsyncMLPlatform AsyncTrainingJob BackendHealth Cancelled Code Column ConfigurationError
-DeadlineExceeded Deployment Entity Experiment FailedPrecondition Feature FeaturePolicy FeatureValue FeatureVector FeatureView
-FileSource Health Identity Internal InvalidArgument Job JobFailed JobUpdate JobWatch Listing MLPlatform MLPlatformError
-Materialization MetricPoint Metrics ModelVersion NotFound OnlineFeatures PermissionDenied Prediction PushResult RegisteredModel
-ResourceExhausted Run Signature StreamedPrediction Task TrainingJob Unauthenticated Unavailable Unimplemented Violation
+Aborted Acceleration AlreadyExists AsyncJobWatch AsyncMLPlatform AsyncTrainingJob BackendHealth Cancelled Code Column
+ConfigurationError DeadlineExceeded Deployment Entity Experiment FailedPrecondition Feature FeaturePolicy FeatureValue
+FeatureVector FeatureView FileSource Health Identity Internal InvalidArgument Job JobFailed JobUpdate JobWatch Listing
+MLPlatform MLPlatformError Materialization MetricPoint Metrics ModelVersion NotFound OnlineFeatures PermissionDenied Prediction
+PushResult RegisteredModel ResourceExhausted Run Signature StreamedPrediction Task TrainingJob Unauthenticated Unavailable
+Unimplemented Violation
 """
 METHODS = """
 api_url close create_experiment deploy_model get_deployment get_experiment get_experiment_runs get_feature_view get_metric_history

@@ -51,11 +51,26 @@ class Signature(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class Acceleration(Record):
+    """What became of the attempt to convert a version to ONNX, which its first deployment makes.
+
+    `state` is "converted" (the platform itself runs its graph), "not_convertible", "different" (the graph answers otherwise, so
+    it is not used) or "native" (it is an ONNX model). `largest_difference` is None if nothing was compared.
+    """
+
+    state: str
+    message: str
+    largest_difference: float | None
+    rows_compared: int
+    model_uri: str
+
+
+@dataclass(frozen=True, slots=True)
 class ModelVersion(Record):
     """One model that was trained, kept and numbered.
 
     `status` is "registered". `signature` and `flavors` are there for a version that was registered or looked up by itself, not in
-    lists; `signature` is None if the model was logged without one.
+    lists; `signature` is None if the model was logged without one. `acceleration` is None until the version was deployed once.
     """
 
     name: str
@@ -72,6 +87,7 @@ class ModelVersion(Record):
     feature_refs: tuple[str, ...]
     aliases: tuple[str, ...]
     tags: dict[str, str]
+    acceleration: Acceleration | None
 
 
 def read_model(message: models_pb2.RegisteredModel) -> RegisteredModel:
@@ -109,6 +125,7 @@ def read_version(message: models_pb2.ModelVersion) -> ModelVersion:
         feature_refs=tuple(message.feature_refs),
         aliases=tuple(message.aliases),
         tags=dict(message.tags),
+        acceleration=_acceleration(message.acceleration) if message.HasField("acceleration") else None,
     )
 
 
@@ -123,6 +140,16 @@ def _foremost(message: models_pb2.RegisteredModel) -> tuple[int, str]:
 def _stage(number: models_pb2.ModelStage.ValueType) -> str:
     # A version whose stage the server did not tell was never deployed, as far as anybody knows.
     return "None" if not number else word(models_pb2.ModelStage.Name, number, "MODEL_STAGE_").capitalize()
+
+
+def _acceleration(message: models_pb2.Acceleration) -> Acceleration:
+    return Acceleration(
+        state=word(models_pb2.AccelerationState.Name, message.state, "ACCELERATION_STATE_"),
+        message=message.message,
+        largest_difference=message.largest_difference if message.HasField("largest_difference") else None,
+        rows_compared=message.rows_compared,
+        model_uri=message.model_uri,
+    )
 
 
 def _signature(message: models_pb2.ModelSignature) -> Signature:
