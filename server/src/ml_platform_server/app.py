@@ -32,10 +32,10 @@ class Place:
     """The place of a process that is one of several on the same port.
 
     Attributes:
-        metrics_socket: where it tells its metrics, for somebody else to tell them together with the others'.
+        metrics_socket: where it tells its metrics, if that is wanted, for somebody else to tell them with the others'.
     """
 
-    metrics_socket: Path
+    metrics_socket: Path | None
 
 
 class Server:
@@ -130,9 +130,9 @@ async def _tell_metrics(stack: AsyncExitStack, parts: Parts, place: Place | None
     served = MetricsServer(page=pages_of(registry), ready=ready.is_set)
     stack.push_async_callback(served.close)
     try:
-        if place is not None:
+        if place is not None and place.metrics_socket is not None:
             await served.listen_unix(place.metrics_socket)
-        else:
+        elif place is None:
             await served.listen(settings.metrics_host, settings.metrics_port)
     except OSError as error:
         raise StartError(f"Port {settings.metrics_port} for the metrics cannot be had: {error.strerror}.") from None

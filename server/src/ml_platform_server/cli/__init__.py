@@ -50,7 +50,7 @@ def serve(
 @app.command(hidden=True)
 def worker(
     channel: Annotated[int, typer.Option(help="The file descriptor to tell the supervisor through.")],
-    metrics_socket: Annotated[Path, typer.Option(help="Where to tell the metrics.")],
+    metrics_socket: Annotated[Path | None, typer.Option(help="Where to tell the metrics.")] = None,
 ) -> None:
     """Be one of the processes of `serve --workers`, which starts it."""
     settings = _settings()

@@ -30,8 +30,7 @@ async def supervise_until_stopped(settings: Settings) -> None:
     server = settings.server
     async with AsyncExitStack() as stack:
         port = stack.enter_context(SharedPort(server.host, server.port))
-        metrics = WorkersMetrics(workers=server.workers)
-        stack.callback(metrics.close)
+        metrics = None if server.metrics_port is None else stack.enter_context(WorkersMetrics(workers=server.workers))
         supervisor = Supervisor(
             workers=server.workers,
             command=lambda number, channel: _command(number, channel, metrics),
@@ -39,7 +38,8 @@ async def supervise_until_stopped(settings: Settings) -> None:
             drain=server.drain,
             on_ready=lambda: typer.echo(f"ml-platform-server is ready on {server.host}:{port.number}"),
         )
-        await stack.enter_async_context(_told(settings, metrics, supervisor))
+        if metrics is not None:
+            await stack.enter_async_context(_told(settings, metrics, supervisor))
         await _run(supervisor)
 
 
@@ -59,24 +59,22 @@ async def _run(supervisor: Supervisor) -> None:
 
 @asynccontextmanager
 async def _told(settings: Settings, metrics: WorkersMetrics, supervisor: Supervisor) -> AsyncIterator[None]:
-    """Tell the metrics of all workers, if that is wanted."""
-    if settings.server.metrics_port is None:
-        yield
-        return
+    """Tell the metrics of all workers."""
+    host, port = settings.server.metrics_host, settings.server.metrics_port or 0
     served = MetricsServer(page=metrics.page, ready=lambda: supervisor.started)
     try:
-        await served.listen(settings.server.metrics_host, settings.server.metrics_port)
+        await served.listen(host, port)
     except OSError as error:
-        raise PortTakenError(f"Port {settings.server.metrics_port} for the metrics cannot be had: {error.strerror}.") from None
+        raise PortTakenError(f"Port {port} for the metrics cannot be had: {error.strerror}.") from None
     try:
         yield
     finally:
         await served.close()
 
 
-def _command(number: int, channel: int, metrics: WorkersMetrics) -> Sequence[str]:
-    options = ("--channel", str(channel), "--metrics-socket", str(metrics.socket_of(number)))
-    return (sys.executable, "-m", "ml_platform_server", "worker", *options)
+def _command(number: int, channel: int, metrics: WorkersMetrics | None) -> Sequence[str]:
+    told = () if metrics is None else ("--metrics-socket", str(metrics.socket_of(number)))
+    return (sys.executable, "-m", "ml_platform_server", "worker", "--channel", str(channel), *told)
 
 
 def _environment(settings: Settings, port: int) -> dict[str, str]:

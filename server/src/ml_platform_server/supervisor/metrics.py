@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Self
 
 from ml_platform_server.observability.exposition import Page, scrape
 from ml_platform_server.observability.merging import WorkerPages
@@ -24,7 +25,11 @@ class WorkersMetrics:
         self._turn = asyncio.Lock()
         self._folder = Path(tempfile.mkdtemp(prefix="ml-platform-server-"))
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        """Have the folder."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Remove the folder."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
