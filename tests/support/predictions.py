@@ -50,11 +50,9 @@ class House:
         self.registry.add(name, version, [column("amount"), column("total")], files, feature_refs=["users:total"])
         return self.deployments.activate(name, version)
 
-    async def answer(
-        self, request: predictions_pb2.PredictRequest, facts: MutableMapping[str, object]
-    ) -> predictions_pb2.PredictResponse:
+    async def answer(self, request: predictions_pb2.PredictRequest, facts: MutableMapping[str, object]) -> bytes:
         """What the streams ask."""
-        return await (self.answers or self.engine.predict)(request, facts)
+        return await (self.answers or self.engine.predict_encoded)(request, facts)
 
 
 @asynccontextmanager

@@ -254,7 +254,7 @@ class Parts:
     def streams(self) -> PredictionStreams:
         """Predictions on streams."""
         return PredictionStreams(
-            predict=self.engine.predict,
+            predict=self.engine.predict_encoded,
             in_flight=self.settings.serving.stream_in_flight,
             deadline=self.settings.server.default_deadline,
         )

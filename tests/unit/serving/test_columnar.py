@@ -48,7 +48,8 @@ async def ask(house: House, **forms: Any) -> BatchPredictResponse:
     """The answer to a batch in one form or the other."""
     call = Call(method="", request_id="r", context=cast("Any", None), deadline=math.inf)
     request = BatchPredictRequest(model_name="m", environment=PRODUCTION, **forms)
-    return await Batches(find=house.engine.served).predict(request, call)
+    answer = await Batches(find=house.engine.served).predict(request, call)
+    return BatchPredictResponse.FromString(answer) if isinstance(answer, bytes) else answer
 
 
 Kind = tuple[str, Callable[[random.Random], object], Callable[[Sequence[Any]], ColumnValues]]

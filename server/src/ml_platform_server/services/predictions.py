@@ -9,7 +9,6 @@ from ml_platform.v1.predictions_pb2 import (
     BatchPredictResponse,
     PredictRequest,
     StreamPredictRequest,
-    StreamPredictResponse,
 )
 from ml_platform_server.call import Call
 from ml_platform_server.serving.batches import Batches
@@ -29,10 +28,10 @@ class PredictionService:
         """Predict one row."""
         return await self._engine.predict_encoded(request, call.facts)
 
-    async def BatchPredict(self, request: BatchPredictRequest, call: Call) -> BatchPredictResponse:
+    async def BatchPredict(self, request: BatchPredictRequest, call: Call) -> BatchPredictResponse | bytes:
         """Predict many rows."""
         return await self._batches.predict(request, call)
 
-    def StreamPredict(self, requests: AsyncIterator[StreamPredictRequest], call: Call) -> AsyncGenerator[StreamPredictResponse]:
+    def StreamPredict(self, requests: AsyncIterator[StreamPredictRequest], call: Call) -> AsyncGenerator[bytes]:
         """Predict as requests come."""
         return self._streams.answers(requests, call)

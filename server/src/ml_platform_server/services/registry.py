@@ -86,12 +86,14 @@ def _replying(method: Method, function: Callable[..., Any]) -> Handler:
     return handle
 
 
-def _streaming(method: Method, function: Callable[..., AsyncGenerator[Message, None]]) -> Handler:
+def _streaming(method: Method, function: Callable[..., AsyncGenerator[Message | bytes, None]]) -> Handler:
+    expected = (bytes, method.response_class)
+
     async def handle(request: object, call: Call) -> None:
         write = call.context.write
         async with aclosing(function(request, call)) as responses:
             async for response in responses:
-                if not isinstance(response, method.response_class):
+                if not isinstance(response, expected):
                     raise TypeError(f"{method.full_name} answered with {type(response).__name__}")
                 await write(response)
 

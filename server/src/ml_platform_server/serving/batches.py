@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from struct import Struct
 
 from google.protobuf import struct_pb2
 
 from ml_platform.v1.deployments_pb2 import Environment
-from ml_platform.v1.predictions_pb2 import BatchPredictRequest, BatchPredictResponse, RowPrediction, RowResult
+from ml_platform.v1.predictions_pb2 import BatchPredictRequest, BatchPredictResponse, RowPrediction
+from ml_platform_server import wire
 from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError, invalid
 from ml_platform_server.serving.answers import Answer
 from ml_platform_server.serving.batch_replies import RowErrors, head
 from ml_platform_server.serving.columnar import predict_columns
-from ml_platform_server.serving.replies import reply
+from ml_platform_server.serving.replies import features_of
 from ml_platform_server.serving.router import ServedVersion
 from ml_platform_server.serving.rows import Row
 
+# The tag of BatchPredictResponse's field 5.
+_RESULT = b"\x2a"
+_probability = Struct("<cd").pack
 # Rows that are answered together. More would hold up the other calls of this process; fewer would cost more reads and runs.
 SLICE = 256
 
@@ -35,23 +40,18 @@ class Batches:
     def __init__(self, *, find: Find) -> None:
         self._find = find
 
-    async def predict(self, request: BatchPredictRequest, call: Call) -> BatchPredictResponse:
-        """Answer a valid request.
+    async def predict(self, request: BatchPredictRequest, call: Call) -> BatchPredictResponse | bytes:
+        """Answer a valid request, with a message or with what it is on the wire.
 
         Raises:
             PlatformError: as the contract says for PredictionService.BatchPredict.
         """
         _check(request)
         served = await self._find(request.model_name, request.environment)
-        answer = predict_rows if request.rows else predict_columns
-        response = await answer(served, request, call)
-        call.facts.update(
-            model=response.model_name,
-            version=response.model_version,
-            prediction_id=response.prediction_id,
-            row_errors=len(response.errors) + sum(result.HasField("error") for result in response.results),
-        )
-        return response
+        call.facts.update(model=served.model.name, version=served.model.number)
+        if request.rows:
+            return await predict_rows(served, request, call)
+        return await predict_columns(served, request, call)
 
 
 def _check(request: BatchPredictRequest) -> None:
@@ -61,21 +61,27 @@ def _check(request: BatchPredictRequest) -> None:
         raise invalid("include_features", "is for rows only; columns are answered without them")
 
 
-async def predict_rows(served: ServedVersion, request: BatchPredictRequest, call: Call) -> BatchPredictResponse:
-    """Answer the rows of a batch, each with its prediction or its error.
+async def predict_rows(served: ServedVersion, request: BatchPredictRequest, call: Call) -> bytes:
+    """Answer the rows of a batch, each with its prediction or its error: a BatchPredictResponse on the wire.
 
     Raises:
         PlatformError: what kept the model itself from answering.
     """
     response = head(served)
+    parts = [response.SerializeToString()]
     errors = RowErrors(call.request_id)
-    call.facts["rows"] = len(request.rows)
+    failed = 0
     for start in range(0, len(request.rows), SLICE):
         rows, outcomes = await _outcomes(served, request.rows[start : start + SLICE])
         for row, outcome in zip(rows, outcomes, strict=True):
-            response.results.append(_result(served, row, outcome, errors, include_features=request.include_features))
+            if row is None or isinstance(outcome, PlatformError):
+                failed += 1
+                parts.append(_failure(served, outcome, errors))
+            else:
+                parts.append(_prediction(served, row, outcome, include_features=request.include_features))
         await asyncio.sleep(0)  # the other calls of this process have waited for this slice
-    return response
+    call.facts.update(prediction_id=response.prediction_id, rows=len(request.rows), row_errors=failed)
+    return b"".join(parts)
 
 
 async def _outcomes(
@@ -95,17 +101,20 @@ async def _outcomes(
     return rows, outcomes
 
 
-def _result(
-    served: ServedVersion, row: Row | None, outcome: Answer | PlatformError, errors: RowErrors, *, include_features: bool
-) -> RowResult:
-    if row is None or isinstance(outcome, PlatformError):
-        assert isinstance(outcome, PlatformError)  # noqa: S101  # a row that could not be decoded has an error
-        served.model.metrics.error(outcome.reason_name)
-        return RowResult(error=errors.status(outcome))
-    said = reply(served, row, outcome, include_features=include_features)
-    prediction = RowPrediction(
-        prediction=said.prediction, outputs=said.outputs, features=said.features, degraded_features=said.degraded_features
-    )
-    if said.HasField("probability"):
-        prediction.probability = said.probability
-    return RowResult(prediction=prediction)
+def _prediction(served: ServedVersion, row: Row, answer: Answer, *, include_features: bool) -> bytes:
+    """A row's prediction as an entry of BatchPredictResponse's `results`, its fields in the order of their numbers."""
+    said = wire.field(b"\x0a", wire.value(answer.prediction))
+    if answer.probability is not None:
+        said += _probability(b"\x11", answer.probability)
+    said += wire.field(b"\x1a", wire.struct(answer.outputs))
+    if include_features or row.degraded:
+        features = features_of(served, row) if include_features else ()
+        # Messages on the wire may be put one behind the other: the fields of both count.
+        said += RowPrediction(features=features, degraded_features=row.degraded).SerializeToString()
+    return wire.field(_RESULT, wire.field(b"\x0a", said))
+
+
+def _failure(served: ServedVersion, error: Answer | PlatformError, errors: RowErrors) -> bytes:
+    assert isinstance(error, PlatformError)  # noqa: S101  # a row that could not be decoded has an error
+    served.model.metrics.error(error.reason_name)
+    return wire.field(_RESULT, wire.field(b"\x12", errors.status(error).SerializeToString()))

@@ -41,7 +41,9 @@ async def predict_columns(served: ServedVersion, request: BatchPredictRequest, c
         stop = min(start + SLICE, rows)
         await batch.answer({name: column.part(start, stop) for name, column in sent.items()}, start, stop - start)
         await asyncio.sleep(0)  # the other calls of this process have waited for this slice
-    return batch.response(call.request_id)
+    response = batch.response(call.request_id)
+    call.facts.update(prediction_id=response.prediction_id, row_errors=len(response.errors))
+    return response
 
 
 @dataclass(slots=True)

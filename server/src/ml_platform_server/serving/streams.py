@@ -7,17 +7,28 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import aclosing
 from functools import partial
+from typing import NamedTuple
 
 import structlog
 
 from ml_platform.v1 import errors_pb2
-from ml_platform.v1.predictions_pb2 import PredictRequest, PredictResponse, StreamPredictRequest, StreamPredictResponse
+from ml_platform.v1.predictions_pb2 import PredictRequest, StreamPredictRequest
+from ml_platform_server import wire
 from ml_platform_server.call import Call, set_deadline
 from ml_platform_server.errors import PlatformError, deadline_exceeded, invalid, to_status
 
 _log = structlog.get_logger(__name__)
 
-Predict = Callable[[PredictRequest, MutableMapping[str, object]], Awaitable[PredictResponse]]
+# Gives a PredictResponse on the wire.
+Predict = Callable[[PredictRequest, MutableMapping[str, object]], Awaitable[bytes]]
+
+
+class _Answer(NamedTuple):
+    """One answer, a StreamPredictResponse on the wire."""
+
+    id: str
+    encoded: bytes
+    failed: bool
 
 
 class PredictionStreams:
@@ -36,7 +47,7 @@ class PredictionStreams:
         self._streams: set[_Stream] = set()
         self._closed = False
 
-    async def answers(self, requests: AsyncIterator[StreamPredictRequest], call: Call) -> AsyncGenerator[StreamPredictResponse]:
+    async def answers(self, requests: AsyncIterator[StreamPredictRequest], call: Call) -> AsyncGenerator[bytes]:
         """Answer until the caller has ended its side and every request is answered. Close it when done with it.
 
         Raises:
@@ -70,22 +81,22 @@ class _Stream:
         self._call = call
         self._deadline = deadline
         self._slots = asyncio.Semaphore(in_flight)
-        self._unanswered: dict[str, asyncio.Task[StreamPredictResponse]] = {}
+        self._unanswered: dict[str, asyncio.Task[_Answer]] = {}
         # Never longer than there are slots. None: nothing comes any more.
-        self._answers: asyncio.Queue[StreamPredictResponse | None] = asyncio.Queue()
+        self._answers: asyncio.Queue[_Answer | None] = asyncio.Queue()
         self._reader: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._count = self._failed = 0
 
-    async def run(self, requests: AsyncIterator[StreamPredictRequest]) -> AsyncGenerator[StreamPredictResponse]:
+    async def run(self, requests: AsyncIterator[StreamPredictRequest]) -> AsyncGenerator[bytes]:
         """Read and answer."""
         self._reader = asyncio.create_task(self._read(requests))
         self._reader.add_done_callback(lambda _: self._answers.put_nowait(None))
         while (answer := await self._answers.get()) is not None:
             # The id is free before its answer is on its way: the caller may use it again as soon as it has it.
             del self._unanswered[answer.id]
-            self._failed += answer.HasField("error")
-            yield answer
+            self._failed += answer.failed
+            yield answer.encoded
             # Written: only now may the next one be read, so that a caller that does not read is not read from.
             self._slots.release()
         await self._reader
@@ -129,7 +140,7 @@ class _Stream:
             task.add_done_callback(partial(self._answered, request.id))
             self._count += 1
 
-    async def _answer(self, request: StreamPredictRequest) -> StreamPredictResponse:
+    async def _answer(self, request: StreamPredictRequest) -> _Answer:
         latest = time.monotonic() + self._deadline
         sooner = min(latest, self._call.deadline)
         set_deadline(sooner)
@@ -141,7 +152,7 @@ class _Stream:
         )
         try:
             async with asyncio.timeout(sooner - time.monotonic()) as limit:
-                return StreamPredictResponse(id=request.id, prediction=await self._predict(asked, {}))
+                return _answer(request.id, _PREDICTION, await self._predict(asked, {}))
         except PlatformError as error:
             return self._failure(request.id, error)
         except TimeoutError:
@@ -149,18 +160,26 @@ class _Stream:
                 raise
             return self._failure(request.id, deadline_exceeded("The prediction"))
 
-    def _answered(self, request_id: str, task: asyncio.Task[StreamPredictResponse]) -> None:
+    def _answered(self, request_id: str, task: asyncio.Task[_Answer]) -> None:
         if not task.cancelled() and task.exception() is None:
             answer = task.result()
         else:
             answer = self._failure(request_id, _unforeseen(task))
         self._answers.put_nowait(answer)
 
-    def _failure(self, request_id: str, error: PlatformError) -> StreamPredictResponse:
-        return StreamPredictResponse(id=request_id, error=to_status(error, self._call.request_id))
+    def _failure(self, request_id: str, error: PlatformError) -> _Answer:
+        return _answer(request_id, _ERROR, to_status(error, self._call.request_id).SerializeToString())
 
 
-def _unforeseen(task: asyncio.Task[StreamPredictResponse]) -> PlatformError:
+# The tags of StreamPredictResponse: fields 1, 2 and 3, each of a length that is told.
+_ID, _PREDICTION, _ERROR = b"\x0a", b"\x12", b"\x1a"
+
+
+def _answer(request_id: str, outcome: bytes, encoded: bytes) -> _Answer:
+    return _Answer(request_id, wire.field(_ID, request_id.encode()) + wire.field(outcome, encoded), outcome == _ERROR)
+
+
+def _unforeseen(task: asyncio.Task[_Answer]) -> PlatformError:
     """The error for a request that failed in a way nobody foresaw; the stream goes on."""
     error = None if task.cancelled() else task.exception()
     if error is not None:
