@@ -61,10 +61,9 @@ class ScriptedHub:
 class EchoEngine:
     """Predicts the inputs it is given."""
 
-    async def predict(
-        self, request: predictions_pb2.PredictRequest, _facts: dict[str, object]
-    ) -> predictions_pb2.PredictResponse:
-        return predictions_pb2.PredictResponse(model_name=request.model_name, model_version=2, outputs=request.inputs)
+    async def predict_encoded(self, request: predictions_pb2.PredictRequest, _facts: dict[str, object]) -> bytes:
+        said = predictions_pb2.PredictResponse(model_name=request.model_name, model_version=2, outputs=request.inputs)
+        return said.SerializeToString()
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,8 @@ import pytest
 from google.protobuf import struct_pb2
 from onnx import TensorProto
 
+from ml_platform.v1 import deployments_pb2
+from ml_platform.v1.deployments_pb2 import FeaturePolicy, MissingFeatures, StaleFeatures
 from ml_platform.v1.predictions_pb2 import (
     BatchPredictRequest,
     BatchPredictResponse,
@@ -50,6 +52,14 @@ async def ask(house: House, **forms: Any) -> BatchPredictResponse:
     request = BatchPredictRequest(model_name="m", environment=PRODUCTION, **forms)
     answer = await Batches(find=house.engine.served).predict(request, call)
     return BatchPredictResponse.FromString(answer) if isinstance(answer, bytes) else answer
+
+
+def any_policy(chance: random.Random) -> FeaturePolicy:
+    """Any policy for missing and stale features, with a default or without."""
+    policy = FeaturePolicy(missing=chance.choice(MissingFeatures.values()), stale=chance.choice(StaleFeatures.values()))
+    if chance.random() < 0.5:
+        policy.defaults.update({"total": 5.5})
+    return policy
 
 
 Kind = tuple[str, Callable[[random.Random], object], Callable[[Sequence[Any]], ColumnValues]]
@@ -171,7 +181,7 @@ def compare(rows: BatchPredictResponse, columns: BatchPredictResponse) -> int:
     return predicted
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(100))
 async def test_columns_get_what_the_same_rows_get(house: House, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Random batches, with wrong types, nulls, aliases, unknown entities and odd features, end the same in both forms."""
     chance = random.Random(seed)
@@ -193,6 +203,8 @@ async def test_columns_get_what_the_same_rows_get(house: House, seed: int, monke
     )
     house.features.stale = chance.random() < 0.3
     deploy(house, echo_graph(types), inputs, ["users:total", "users:level"])
+    if chance.random() < 0.5:
+        house.deployments.activate("m", 1, policy=any_policy(chance))
     count = chance.randint(1, 40)
     good = {"count": (of(1, 2, 3), integers), "flag": (of(*BOTH), booleans), "word": (of("a", "b"), texts)}
     good |= {"user_id": (of("u1", "u2", "odd", "hole", "nobody", "12"), texts), "number": (of(0.5, 2.5), doubles)}
@@ -225,6 +237,20 @@ async def test_most_of_what_is_compared_is_predicted(house: House) -> None:
     house.features.reads.clear()
     assert compare(told, await ask(house, columns=packed)) == 20
     assert house.features.reads == [(["users:total"], [{"user_id": "u1"}, {"user_id": "u2"}])]
+
+
+async def test_rows_that_go_on_without_a_feature_say_so(house: House) -> None:
+    """A default in place of a missing feature is told for its row, in both forms."""
+    deploy(house, echo_graph({"number": FLOAT, "total": FLOAT}), [column("number"), column("total")], ["users:total"])
+    policy = FeaturePolicy(missing=deployments_pb2.MISSING_FEATURES_DEFAULT)
+    policy.defaults.update({"total": 5.5})
+    house.deployments.activate("m", 1, policy=policy)
+    packed = [InputColumn(name="number", values=doubles([1.0, 2.0])), InputColumn(name="user_id", values=texts(["u1", "new"]))]
+    rows = [struct({"number": 1.0, "user_id": "u1"}), struct({"number": 2.0, "user_id": "new"})]
+    answer = await ask(house, columns=packed)
+    assert compare(await ask(house, rows=rows), answer) == 2
+    assert [(each.row, list(each.degraded_features)) for each in answer.degraded_rows] == [(1, ["users:total"])]
+    assert list(answer.outputs[1].values.doubles.values) == [10.0, 5.5]
 
 
 @pytest.mark.parametrize("down", [False, True])
