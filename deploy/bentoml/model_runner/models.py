@@ -149,7 +149,7 @@ def _raw(model: Any) -> Any:  # noqa: ANN401  # any flavour
 
 
 def _classes(raw: Any) -> list[Any] | None:  # noqa: ANN401  # any estimator
-    """The classes that a model tells apart, found once for all batches; None if each of several outputs has classes of its own."""
+    """The classes that a model tells apart, found once for all batches; None if each of its outputs has classes of its own."""
     classes = plain(getattr(raw, "classes_", None))
     flat = isinstance(classes, list) and not any(isinstance(each, list) for each in classes)
     return classes if flat else None
