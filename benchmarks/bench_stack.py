@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import IO, Self
 
 import grpc
@@ -24,7 +24,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from benchmarks import cores, deployments
 from benchmarks.model import Facts
-from deploy.local import processes, services
+from deploy.local import ports, processes, services
 from deploy.local.config import HOST, ROOT, StackConfig, parse_ports
 from deploy.local.errors import NotRunningError, StackError
 from deploy.local.launch import Step
@@ -37,6 +37,8 @@ from ml_platform_server.settings import Settings
 
 PREDICTIONS = "ml_platform.v1.PredictionService"
 PATIENCE = 300.0
+# Metrics are off unless they have a port.
+METRICS_PORT = "ML_PLATFORM_SERVER__METRICS_PORT"
 
 
 class BenchStack:
@@ -89,10 +91,11 @@ class BenchStack:
         """Let a version answer in production, as a deployment that passed its checks would."""
         asyncio.run(deployments.activate_once(self.store_url, model, version, bentoml=bentoml))
 
-    def start(self, name: str, *, on: frozenset[int] = cores.SERVER) -> float:
-        """Start the server or BentoML; gives the seconds until it was ready."""
+    def start(self, name: str, *, settings: Mapping[str, str] = MappingProxyType({})) -> float:
+        """Start the server or BentoML on the server's core; gives the seconds until it was ready."""
         service = _described(self.layout)[name]
-        return self.run(name, service.command, service.probe, environment=service.environment(), folder=service.folder, on=on)
+        environment = {**service.environment(), METRICS_PORT: str(ports.free_ports(1)[0]), **settings}
+        return self.run(name, service.command, service.probe, environment=environment, folder=service.folder)
 
     def run(
         self,
@@ -102,11 +105,10 @@ class BenchStack:
         *,
         environment: Mapping[str, str] | None = None,
         folder: Path = ROOT,
-        on: frozenset[int] = cores.SERVER,
     ) -> float:
-        """Run any server on these cores until it is stopped or the block ends; gives the seconds until it was ready."""
+        """Run any server on the server's core until it is stopped or the block ends; gives the seconds until it was ready."""
         begun = time.monotonic()
-        with cores.on(on):
+        with cores.on(cores.SERVER):
             record = processes.spawn(
                 name, command, state=self.state, environment=environment or self.layout.environment(), folder=folder
             )
@@ -164,7 +166,7 @@ class BenchStack:
 
     def _models(self) -> Facts:
         place = self.state.folder("model")
-        if not (place / "facts.json").exists():
+        if not Facts.are_in(place):
             print("Training and registering the models, a minute, once", file=sys.stderr, flush=True)
             environment = {**self.layout.environment(), "AIRFLOW_HOME": str(place / "airflow")}
             with self.state.log("model").open("wb") as log:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,13 @@ class Facts:
         """Read what was made."""
         return cls(folder=str(folder), **json.loads((folder / "facts.json").read_text()))
 
+    @classmethod
+    def are_in(cls, folder: Path) -> bool:
+        """Whether a folder holds them, and of the shape that this version of the benchmarks reads."""
+        file = folder / "facts.json"
+        names = {each.name for each in fields(cls)} - {"folder"}
+        return file.exists() and json.loads(file.read_text()).keys() == names
+
     @property
     def onnx_file(self) -> Path:
         """The model as ONNX."""
@@ -73,6 +81,7 @@ def main(folder: Path) -> None:
     pipeline, exported = trained(training, labels)
     (folder / "model.onnx").write_bytes(exported.SerializeToString())
     versions = register(pipeline, exported, training)
+    shutil.rmtree(folder / "sklearn", ignore_errors=True)
     mlflow.sklearn.save_model(
         pipeline, folder / "sklearn", input_example=training.head(3), pip_requirements=[], serialization_format="cloudpickle"
     )

@@ -20,6 +20,7 @@ SECTIONS = (
     ("worker", "One worker", sections.worker),
     ("burst", "1,000 calls, 50 in flight", sections.goals),
     ("steady", "100 calls a second", sections.goals),
+    ("costs", "What logs, metrics and traces cost", sections.costs),
     ("profile", "Where the time of a call goes", sections.profile),
 )
 NOTES = results.FOLDER / "notes.md"

@@ -40,6 +40,10 @@ WORKER = (
     "Everything is on and the model is in the server's cache. Ready is when the health service says SERVING for "
     "predictions; memory is what is resident, after the first answer and after load from 50 callers."
 )
+COSTS = (
+    "The server was started anew for each run. Everything is what all other figures are measured with: a log line for every call "
+    "and metrics. Traces go to a collector that does not answer, so they cost what they cost the server."
+)
 PROFILE = (
     "The processor time of each of the server's threads, split by samples of its stack (py-spy): each sample counts for the "
     "innermost of our parts, or of the libraries named, on the stack."
@@ -155,6 +159,16 @@ def goals(found: Found, _folder: Path) -> list[str]:
     """The burst or the steady load."""
     rows = [[f"{each['calls']}", f"{each['failed']}", *_times("", each)[1:5]] for each in found["runs"]]
     return [table(["calls", "failed", "p50 ms", "p95 ms", "p99 ms", "slowest ms"], rows)]
+
+
+def costs(found: Found, _folder: Path) -> list[str]:
+    """What is seen from outside."""
+    rows = []
+    for name in dict.fromkeys(each["target"] for each in found["runs"]):
+        over = ratio(found["runs"], "cpu", ours=name, other="everything")
+        told = medians(of_target(found["runs"], name))
+        rows.append([name, f"{told['rate']:.0f}", f"{told['cpu']:.0f}", f"**{over:.3f}**"])
+    return [f"{found['callers']} callers. {COSTS}", table(["server", "calls/s", "CPU a call µs", "over everything"], rows)]
 
 
 def profile(found: Found, folder: Path) -> list[str]:

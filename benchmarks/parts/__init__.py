@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.bench import Bench
-from benchmarks.parts import batch, bentoml, curve, goals, open_loop, peers, profile, swap, worker
+from benchmarks.parts import batch, bentoml, costs, curve, goals, open_loop, peers, profile, swap, worker
 
 ALL: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "curve": curve.measure,
@@ -17,6 +17,7 @@ ALL: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "worker": worker.measure,
     "peers": peers.measure,
     "burst": goals.burst,
+    "costs": costs.measure,
     "profile": profile.measure,
     "steady": goals.steady,
 }

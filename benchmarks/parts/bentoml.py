@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from benchmarks import cores, driver, model, payloads
+from benchmarks import driver, model, payloads
 from benchmarks.bench import Bench
 from benchmarks.driver import Call
 from benchmarks.load import run
@@ -21,7 +21,7 @@ def measure(bench: Bench) -> dict[str, Any]:
     """Ask both ways in turn, some rounds."""
     stack, pair, effort = bench.stack, bench.pair, bench.effort
     version = stack.facts.versions[model.SKLEARN_MODEL][0]
-    stack.start("bentoml", on=cores.SERVER)
+    stack.start("bentoml")
     try:
         stack.deploy(model.SKLEARN_MODEL, version, bentoml=True)
         requests = predict_requests(stack, model.SKLEARN_MODEL)
