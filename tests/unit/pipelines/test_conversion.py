@@ -221,6 +221,15 @@ REFUSED = {
         DIFFERENT,
         "for a value of city that it never saw, the model fails and the graph does otherwise",
     ),
+    "trees that ask for gaps": (
+        Case(
+            sklearn("ensemble.RandomForestClassifier", n_estimators=8, random_state=0),
+            GAPS[["amount", "age"]],
+            GAPS["age"].isna().astype(int).to_numpy(),
+        ),
+        NOT_CONVERTIBLE,
+        "its trees ask whether values are missing",
+    ),
     "missing text": (
         Case(
             piped(columns, sklearn("linear_model.LogisticRegression", max_iter=500)),

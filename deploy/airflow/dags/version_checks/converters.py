@@ -12,7 +12,7 @@ import onnx
 from onnx import TensorProto
 
 from version_checks import graphs
-from version_checks.estimators import Estimator, takes_columns, without_names
+from version_checks.estimators import Estimator, splits_on_gaps, takes_columns, without_names
 from version_checks.fields import Field, NotConvertible
 from version_checks.graphs import Output
 
@@ -62,6 +62,10 @@ def convert(estimator: Estimator, fields: Sequence[Field], *, prediction: str, w
     Raises:
         NotConvertible: there is no converter for it or for something in it.
     """
+    if splits_on_gaps(estimator.model):
+        raise NotConvertible(
+            f"{estimator.name} does not convert: its trees ask whether values are missing, which no converter knows."
+        )
     matrix = not takes_columns(estimator.model) and len({field.numeric for field in fields}) == 1
     precision = way.precision
     inputs = _matrix(fields, precision) if matrix else [(field.name, graphs.type_of(field, precision), 1) for field in fields]

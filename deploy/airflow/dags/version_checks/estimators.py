@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -98,6 +99,12 @@ def without_names(model: Any) -> Any:  # noqa: ANN401  # any estimator
     return changed
 
 
+def splits_on_gaps(model: Any) -> bool:  # noqa: ANN401  # any estimator
+    """Whether a tree of scikit-learn's asks whether a value is missing: skl2onnx never comes to an end with such a tree."""
+    trees = (part.tree_ for part in _parts(model) if hasattr(part, "tree_"))
+    return any(math.isinf(threshold) for tree in trees for threshold in getattr(tree, "threshold", ()))
+
+
 def takes_columns(model: Any) -> bool:  # noqa: ANN401  # any estimator
     """Whether it picks columns out of a table before it does anything else."""
     if hasattr(model, "best_estimator_"):
@@ -150,8 +157,8 @@ def _parts(model: Any) -> Iterator[Any]:  # noqa: ANN401
     inside += [part for _, part, _ in getattr(model, "transformers_", None) or ()]
     inside += [getattr(model, name) for name in ("best_estimator_", "estimator_", "regressor_") if hasattr(model, name)]
     several = getattr(model, "estimators_", None)
-    if isinstance(several, list):
-        inside += several
+    if several is not None:
+        inside += list(getattr(several, "flat", several))
     for part in inside:
         if part is not None and not isinstance(part, str):
             yield from _parts(part)
