@@ -6,8 +6,9 @@ import atexit
 import logging
 import sys
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from select import PIPE_BUF
 from typing import TextIO
@@ -96,6 +97,32 @@ def event_writer() -> Callable[[dict[str, object]], None]:
         write(dumps(event, str, option).decode())
 
     return line
+
+
+def line_writer(shared: Mapping[str, object], varying: Mapping[str, str]) -> Callable[..., None]:
+    """What writes lines that have most of their content in common: the same lines as `event_writer`'s, at a quarter of the cost.
+
+    Args:
+        shared: what all lines say, `event` and `level` included.
+        varying: what each line says besides, by name, with its format ("%s" for text). The values are given to the writer in this
+            order; texts among them must be such that JSON needs no escapes.
+    """
+    if not _writers or not _plain_json:
+        told = event_writer()
+        return lambda *values: told({**shared, **dict(zip(varying, values, strict=True))})
+    fields = "".join(f',"{name}":"{form}"' if form == "%s" else f',"{name}":{form}' for name, form in varying.items())
+    line = orjson.dumps(shared, str).decode().removesuffix("}").replace("%", "%%") + fields + ',"timestamp":"%s.%06dZ"}'
+    write, second, text = _writers[0].msg, 0, ""
+
+    def write_line(*values: object) -> None:
+        nonlocal second, text
+        now = time.time()
+        whole = int(now)
+        if whole != second:
+            second, text = whole, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
+        write(line % (*values, text, int((now - whole) * 1e6)))
+
+    return write_line
 
 
 class _LibraryHandler(logging.Handler):

@@ -36,8 +36,8 @@ class ContractError(Exception):
 class Method:
     """One method of the contract.
 
-    `mutating` says that it takes a request_id and may change something, `data_plane` that it predicts: it is called a thousand times a
-    second, and what is done for each call is thought over twice.
+    `mutating` says that it takes a request_id and may change something, `data_plane` that it predicts: it is called a thousand
+    times a second, and what is done for each call is thought over twice.
     """
 
     full_name: str
@@ -49,6 +49,11 @@ class Method:
     server_streaming: bool
     mutating: bool
     data_plane: bool = False
+
+    @property
+    def batched(self) -> bool:
+        """Whether the engine gathers the method's calls into batches, and sees to their deadlines."""
+        return self.full_name == "/ml_platform.v1.PredictionService/Predict"
 
 
 def methods_of(service: ServiceDescriptor, scopes: Mapping[str, Scope.ValueType] = MappingProxyType({})) -> list[Method]:

@@ -150,11 +150,13 @@ def _run(settings: Settings, work: Coroutine[None, None, None], *, tell: Callabl
     """Run a command's work; what the operator can put right ends it with a line and status 1."""
     from ml_platform_server import logs
     from ml_platform_server.errors import PlatformError
+    from ml_platform_server.event_loop import new_event_loop
     from ml_platform_server.start import StartError
 
     logs.configure(settings.log)
     try:
-        asyncio.run(work)
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(work)
     except (StartError, ValueError) as error:
         raise _failed(str(error), tell) from None
     except PlatformError as error:

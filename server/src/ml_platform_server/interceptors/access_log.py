@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import grpc
 
@@ -11,6 +12,11 @@ from ml_platform_server.call import Call
 from ml_platform_server.interceptors.metrics import recorder_of
 from ml_platform_server.method import Handler, Method, Response
 from ml_platform_server.observability.recorders import CallMetrics
+
+# The facts of a prediction that went well and used all that was sent; and what differs between the lines of such predictions.
+_PREDICTED = {"model", "version", "prediction_id"}
+_VARYING = {"prediction_id": "%s", "duration_ms": "%.3f", "request_id": "%s"}
+_MOST_WRITERS = 1000
 
 
 class AccessLog:
@@ -22,6 +28,8 @@ class AccessLog:
 
     def __init__(self, metrics: CallMetrics | None = None) -> None:
         self._write_event = logs.event_writer()
+        # For each caller and model what writes the lines of its predictions.
+        self._predictions: dict[tuple[object, ...], Callable[..., None]] = {}
         self._metrics = metrics or CallMetrics()
 
     def wrap(self, method: Method, proceed: Handler) -> Handler:
@@ -46,6 +54,28 @@ class AccessLog:
         return handle
 
     def _write(self, method: Method, call: Call, seconds: float) -> None:
+        if method.batched and call.facts.keys() == _PREDICTED:
+            self._write_prediction(method, call, seconds)
+        else:
+            self._write_call(method, call, seconds)
+
+    def _write_prediction(self, method: Method, call: Call, seconds: float) -> None:
+        """Write the line of a prediction that went well: the same line, but for the peer, at a quarter of the cost.
+
+        Whence it came is left out because asking gRPC for it costs more than the line.
+        """
+        facts, principal = call.facts, call.principal
+        about = (principal.name, principal.key_id, facts["model"], facts["version"])
+        write = self._predictions.get(about)
+        if write is None:
+            if len(self._predictions) >= _MOST_WRITERS:
+                self._predictions.clear()
+            names = ("principal", "key_id", "model", "version")
+            shared = {"event": "call", "level": "info", "code": "OK", "method": method.full_name}
+            write = self._predictions[about] = logs.line_writer({**shared, **dict(zip(names, about, strict=True))}, _VARYING)
+        write(facts["prediction_id"], seconds * 1000, call.request_id)
+
+    def _write_call(self, method: Method, call: Call, seconds: float) -> None:
         principal = call.principal
         event = {
             "event": "call",
@@ -58,13 +88,12 @@ class AccessLog:
             "principal": principal.name,
             "key_id": principal.key_id,
         }
-        # Whence is told of every call but a prediction that went well: asking gRPC for it costs more than the line.
-        if not method.data_plane or event["code"] != "OK":
-            event["peer"] = call.context.peer()
+        event["peer"] = call.context.peer()
         self._write_event(event)
 
 
 def _code_of_a_caller_who_left(call: Call) -> str:
     """A call without a status was cut off by the caller: by its will, or because its time was up."""
-    late = time.monotonic() >= call.deadline
+    seconds = call.context.time_remaining()
+    late = time.monotonic() >= call.deadline or (seconds is not None and seconds <= 0)
     return (grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED).name

@@ -21,13 +21,13 @@ class Deadline:
         """See Interceptor."""
         if method.client_streaming or method.server_streaming:
             return self._stream(proceed)
-        return self._kept_by_the_engine(proceed) if method.data_plane else self._unary(proceed)
+        return self._kept_by_the_engine(proceed) if method.batched else self._unary(proceed)
 
     def _kept_by_the_engine(self, proceed: Handler) -> Handler:
-        # A timer for each call costs much; the engine has one for each batch.
+        # A timer for each call costs much, and so does asking gRPC for the caller's deadline. The engine has one timer for each
+        # batch; and gRPC cancels the call when the caller's own deadline passes, which takes its row out of the batch.
         async def handle(request: object, call: Call) -> Response:
-            seconds = call.context.time_remaining()
-            call.deadline = time.monotonic() + (self._default if seconds is None else seconds)
+            call.deadline = time.monotonic() + self._default
             set_deadline(call.deadline)
             return await proceed(request, call)
 

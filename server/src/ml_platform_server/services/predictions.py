@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 
 from ml_platform.v1.predictions_pb2 import (
     BatchPredictRequest,
@@ -24,9 +24,9 @@ class PredictionService:
         self._batches = batches
         self._streams = streams
 
-    async def Predict(self, request: PredictRequest, call: Call) -> bytes:
+    def Predict(self, request: PredictRequest, call: Call) -> Awaitable[bytes]:
         """Predict one row."""
-        return await self._engine.predict_encoded(request, call.facts)
+        return self._engine.predict_encoded(request, call.facts)
 
     async def BatchPredict(self, request: BatchPredictRequest, call: Call) -> BatchPredictResponse | bytes:
         """Predict many rows."""

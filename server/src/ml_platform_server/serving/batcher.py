@@ -24,6 +24,8 @@ from ml_platform_server.serving.answers import Answer
 from ml_platform_server.serving.rows import Row
 
 Outcome = Answer | PlatformError
+# Between two looks at a batch that takes long.
+LOOK_SECONDS = 0.02
 
 
 class _Waiting(NamedTuple):
@@ -69,15 +71,18 @@ class Batcher:
         self._called = False
         self._running: set[asyncio.Task[None]] = set()
 
-    async def answer(self, row: Row, deadline: float) -> Answer:
-        """Answer one row, together with those that come at the same time.
+    def submit(self, row: Row, deadline: float) -> asyncio.Future[Outcome]:
+        """Have one row answered, together with those that come at the same time.
 
         Args:
             row: the row.
-            deadline: when its caller stops waiting, on the clock of `time.monotonic`.
+            deadline: when its caller stops waiting, on the clock of `time.monotonic`. One who stops sooner cancels the future.
+
+        Returns:
+            The answer, or what is wrong with this row or with the model, DEADLINE_EXCEEDED included.
 
         Raises:
-            PlatformError: what is wrong with this row or with the model; OVERLOADED when too many wait; DEADLINE_EXCEEDED.
+            PlatformError: OVERLOADED when too many wait.
         """
         queue = self._queue
         if len(queue) >= self._batching.longest_queue:
@@ -91,11 +96,7 @@ class Batcher:
         if not self._called and self._free:
             self._called = True
             when_idle(self._take)
-        outcome = await future
-        if isinstance(outcome, PlatformError):
-            self._metrics.error(outcome.reason_name)
-            raise outcome
-        return outcome
+        return future
 
     def _take(self) -> None:
         """Start as many batches as there may be."""
@@ -125,44 +126,49 @@ class Batcher:
         set_request_id("")
         set_deadline(max(waiting.deadline for waiting in batch))
         current.set(together(waiting.trace for waiting in batch))
-        timer = _Timer(batch)
+        watch = _Watch(batch)
         try:
             outcomes = await self._answer([waiting.row for waiting in batch])
         except PlatformError as error:
             outcomes = [error] * len(batch)
-        except BaseException as error:
-            # Unforeseen: each call reports it as its own, and none waits for ever.
+        except asyncio.CancelledError:
+            for waiting in batch:
+                waiting.future.cancel()
+            raise
+        except Exception as error:  # noqa: BLE001  # unforeseen: each call reports it as its own, and none waits for ever
             for waiting in batch:
                 if not waiting.future.done():
-                    waiting.future.set_exception(error) if isinstance(error, Exception) else waiting.future.cancel()
-            if not isinstance(error, Exception):
-                raise
+                    waiting.future.set_exception(error)
             return
         finally:
-            timer.cancel()
+            watch.close()
         for (_, _, future, _), outcome in zip(batch, outcomes, strict=True):
             if not future.done():
                 future.set_result(outcome)
 
 
-class _Timer:
-    """Ends the waiting of each row in a batch at its own deadline, with one timer for all of them."""
+class _Watch:
+    """Looks now and then, while a batch runs, who still waits for it. Most batches are done before the first look.
+
+    Who waited too long is told so, and a batch that nobody waits for any more is given up.
+    """
 
     def __init__(self, batch: Sequence[_Waiting]) -> None:
         self._batch = batch
-        self._handle = self._next(min(waiting.deadline for waiting in batch))
+        self._task = asyncio.current_task()
+        self._loop = asyncio.get_running_loop()
+        self._handle = self._loop.call_later(LOOK_SECONDS, self._look)
 
-    def cancel(self) -> None:
+    def close(self) -> None:
         self._handle.cancel()
 
-    def _next(self, deadline: float) -> asyncio.TimerHandle:
-        return asyncio.get_running_loop().call_later(max(0.0, deadline - time.monotonic()), self._fire)
-
-    def _fire(self) -> None:
+    def _look(self) -> None:
         _fail_late(self._batch, time.monotonic())
-        left = [waiting.deadline for waiting in self._batch if not waiting.future.done()]
-        if left:
-            self._handle = self._next(min(left))
+        if all(waiting.future.done() for waiting in self._batch):
+            if self._task is not None:
+                self._task.cancel()
+        else:
+            self._handle = self._loop.call_later(LOOK_SECONDS, self._look)
 
 
 def _fail_late(waiting: Sequence[_Waiting], now: float) -> None:

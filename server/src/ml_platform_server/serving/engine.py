@@ -114,7 +114,11 @@ class PredictionEngine:
         row = self._decoded(served, request)
         if row.others and (extras := model.enrichment.extras(row.others)):
             facts["unused_inputs"] = extras
-        answer = await model.answer_one(row, current_deadline())
+        # What `answer_one` does: every coroutine between gRPC and the batch costs each call.
+        answer = await model.submit(row, current_deadline())
+        if isinstance(answer, PlatformError):
+            model.metrics.error(answer.reason_name)
+            raise answer
         prediction_id = facts["prediction_id"] = new_prediction_id()
         return encoded(served, row, answer, prediction_id, include_features=request.include_features)
 

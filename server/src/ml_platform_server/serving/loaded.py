@@ -69,7 +69,7 @@ class LoadedModel:
         self.runtime = runtime
         self._decode = decoder(columns)
         self.metrics = metrics or PredictionMetrics().unrouted
-        self._batcher = Batcher(self.answer, batching or Batching(), self.metrics)
+        self.submit = Batcher(self.answer, batching or Batching(), self.metrics).submit
 
     def decode(self, fields: Fields) -> Row:
         """Read one request's inputs. Raises INPUT_INVALID."""
@@ -85,7 +85,11 @@ class LoadedModel:
         Raises:
             PlatformError: what is wrong with this row or with the model; OVERLOADED, DEADLINE_EXCEEDED.
         """
-        return await self._batcher.answer(row, deadline)
+        outcome = await self.submit(row, deadline)
+        if isinstance(outcome, PlatformError):
+            self.metrics.error(outcome.reason_name)
+            raise outcome
+        return outcome
 
     async def answer(self, rows: Sequence[Row]) -> list[Answer | PlatformError]:
         """Answer N rows: one read of the feature store, one run of the model.
