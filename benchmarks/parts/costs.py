@@ -22,7 +22,7 @@ def measure(bench: Bench) -> dict[str, Any]:
     request = predict_requests(stack, model.ONNX_MODEL)[0]
     runs = []
     try:
-        for _ in range(bench.effort.rounds):
+        for _ in range(bench.effort.few_rounds):
             for name, settings in _ways().items():
                 stack.stop("server")
                 stack.start("server", settings=settings)

@@ -40,7 +40,7 @@ def _runs(bench: Bench, peer: Peer) -> list[dict[str, Any]]:
     try:
         called = peer.start(bench.stack)
         _load(bench, peer, called, WARM_SECONDS)
-        for _ in range(bench.effort.rounds):
+        for _ in range(bench.effort.few_rounds):
             theirs = _load(bench, peer, called, bench.effort.seconds)
             limit = ("--duration", f"{bench.effort.seconds}s")
             ours = load.run(bench.pair.predict, bench.pair.server, callers=CALLERS, limit=limit, helpers=bench.valkey)

@@ -29,10 +29,10 @@ THREAD = re.compile(r"thread \((\d+)\)")
 # What a frame belongs to, by a piece of its function and file, the first that fits. Innermost frames come first, so a library
 # that we call counts for itself if it is named here, and for the part of ours that called it if it is not.
 PARTS = (
-    ("select (selectors.py", WAITING),
-    ("wait (threading.py", WAITING),
-    ("_worker (", WAITING),
-    ("_connection_worker_thread (", WAITING),
+    ("/selectors.py", WAITING),
+    ("/threading.py", WAITING),
+    ("/concurrent/futures/thread.py", WAITING),
+    ("/aiosqlite/core.py", WAITING),
     ("onnxruntime", "model: ONNX Runtime"),
     ("ml_platform_server/serving/runtimes", "model: arrays in and out"),
     ("ml_platform_server/backends/feast", "features: read and decode"),
@@ -54,10 +54,10 @@ PARTS = (
     ("ml_platform_server/interceptors/metrics", "metrics"),
     ("ml_platform_server/observability", "metrics"),
     ("ml_platform_server/interceptors", "other interceptors"),
+    ("ml_platform_server/event_loop", "gRPC and the event loop"),
     ("ml_platform_server/services", "service method, parsing and serialising"),
     ("ml_platform_server/grpc_server", "service method, parsing and serialising"),
     ("ml_platform_server", "other parts of the server"),
-    ("_poll_wrapper", "gRPC and the event loop"),
     ("grpc", "gRPC and the event loop"),
     ("asyncio", "gRPC and the event loop"),
 )

@@ -25,7 +25,7 @@ def measure(bench: Bench) -> dict[str, Any]:
     pair, effort = bench.pair, bench.effort
     limit = ("--duration", f"{effort.open_seconds}s")
     runs = []
-    for _ in range(effort.rounds):
+    for _ in range(effort.few_rounds):
         still = run(pair.predict, pair.server, callers=CALLERS, limit=limit, helpers=bench.valkey, tolerant=True)
         with _Swapping(bench) as swapping:
             moved = run(pair.predict, pair.server, callers=CALLERS, limit=limit, helpers=bench.valkey, tolerant=True)

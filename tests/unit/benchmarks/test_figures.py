@@ -105,7 +105,8 @@ def test_a_profile_splits_each_threads_time_by_its_samples() -> None:
     lines = [
         "thread (1): MainThread;_run (asyncio/events.py:1);read (ml_platform_server/backends/feast/direct.py:3) 3",
         "thread (1): MainThread;_run (asyncio/events.py:1) 1",
-        "thread (1): MainThread;run (asyncio/base_events.py:1);select (selectors.py:468) 90",
+        "thread (1): MainThread;run (asyncio/base_events.py:1);EpollSelector.select (/usr/lib/python3/selectors.py:468) 90",
+        "thread (2): Thread-1 (_poll_wrapper);Thread.run (/usr/lib/python3/threading.py:982) 50",
     ]
     shares = split({1: 4.0, 2: 4.0}, count(lines))
     assert shares == {CORE: 0.5, "features: read and decode": 0.375, "gRPC and the event loop": 0.125}
