@@ -10,6 +10,7 @@ import typer
 
 from ml_platform_server.app import Place, build
 from ml_platform_server.cli.signals import Signals
+from ml_platform_server.memory import settle
 from ml_platform_server.settings import Settings
 from ml_platform_server.start import StartError
 
@@ -32,6 +33,7 @@ async def serve_until_stopped(
     """
     signals = Signals()
     async with build(settings, place=place) as server:
+        settle()
         signals.ready()
         if on_ready is not None:
             on_ready()

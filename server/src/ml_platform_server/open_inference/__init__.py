@@ -1,7 +1,7 @@
 """The messages of the Open Inference Protocol v2, in a descriptor pool of their own.
 
-Its clients (tritonclient, kserve) bring the same names in the default pool, and one pool may not have them twice. The descriptor is
-generated from protos/open_inference (`make generate`).
+Its clients (tritonclient, kserve) bring the same names in the default pool, and one pool may not have them twice. The descriptor
+is generated from protos/open_inference (`make generate`).
 """
 
 from __future__ import annotations

@@ -101,24 +101,26 @@ def _streaming(method: Method, function: Callable[..., AsyncGenerator[Message | 
 
 
 def _rpc_handler(method: Method, handle: Handler) -> Found:
-    """What makes the handler of one call of a method: what all its calls share is in the class, its metadata in the object."""
+    """What makes the handler of one call of a method: what all its calls share is in the class, what is its own in the object."""
     name = method.full_name
 
-    async def serve(self: Any, request: object, context: grpc.aio.ServicerContext[Any, Any]) -> Response:  # noqa: ANN401
-        return await handle(request, Call(name, context, self.metadata))
+    kind = _KINDS[method.client_streaming, method.server_streaming]
 
-    def keep(self: Any, metadata: Metadata) -> None:  # noqa: ANN401  # an object of the class made here
-        self.metadata = metadata
+    def bind(self: object, metadata: Metadata) -> None:
+        # A plain function, not a method: gRPC looks at what it is for every call, and looks longer at methods.
+        async def serve(request: object, context: grpc.aio.ServicerContext[Any, Any]) -> Response:
+            return await handle(request, Call(name, context, metadata))
+
+        setattr(self, kind, serve)
 
     shared = {
-        "__slots__": ("metadata",),
-        "__init__": keep,
+        "__slots__": (kind,),
+        "__init__": bind,
         "request_streaming": method.client_streaming,
         "response_streaming": method.server_streaming,
         # Requests stay bytes here, so that one that cannot be parsed becomes an error of ours.
         "request_deserializer": None,
         "response_serializer": staticmethod(_serialized),
-        _KINDS[method.client_streaming, method.server_streaming]: serve,
     }
     found: Found = type("Handler", (grpc.RpcMethodHandler,), shared)
     return found

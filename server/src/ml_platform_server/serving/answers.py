@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 # How far the sum of a row of probabilities may be from one.
 TOLERANCE = 1e-3
@@ -20,6 +20,22 @@ class Answer(NamedTuple):
     prediction: object
     probability: float | None
     outputs: Mapping[str, object]
+
+
+class Said(Protocol):
+    """An Answer, or what is made into one when somebody looks at it."""
+
+    @property
+    def prediction(self) -> object:
+        """See Answer."""
+
+    @property
+    def probability(self) -> float | None:
+        """See Answer."""
+
+    @property
+    def outputs(self) -> Mapping[str, object]:
+        """See Answer."""
 
 
 def answers(outputs: Mapping[str, Sequence[object]], probabilities: Sequence[float | None] | None = None) -> list[Answer]:

@@ -20,10 +20,10 @@ from ml_platform_server.errors import PlatformError, deadline_exceeded
 from ml_platform_server.event_loop import when_idle
 from ml_platform_server.observability.recorders import ModelMetrics
 from ml_platform_server.observability.tracing import CallTrace, SharedTrace, current, together
-from ml_platform_server.serving.answers import Answer
+from ml_platform_server.serving.answers import Said
 from ml_platform_server.serving.rows import Row
 
-Outcome = Answer | PlatformError
+Outcome = Said | PlatformError
 # Between two looks at a batch that takes long.
 LOOK_SECONDS = 0.02
 

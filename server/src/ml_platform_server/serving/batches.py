@@ -13,7 +13,7 @@ from ml_platform.v1.predictions_pb2 import BatchPredictRequest, BatchPredictResp
 from ml_platform_server import wire
 from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError, invalid
-from ml_platform_server.serving.answers import Answer
+from ml_platform_server.serving.answers import Said
 from ml_platform_server.serving.batch_replies import RowErrors, head
 from ml_platform_server.serving.columnar import predict_columns
 from ml_platform_server.serving.replies import features_of
@@ -86,7 +86,7 @@ async def predict_rows(served: ServedVersion, request: BatchPredictRequest, call
 
 async def _outcomes(
     served: ServedVersion, part: Sequence[struct_pb2.Struct]
-) -> tuple[list[Row | None], list[Answer | PlatformError]]:
+) -> tuple[list[Row | None], list[Said | PlatformError]]:
     """The rows as they were decoded and completed, None for one that could not be decoded, and what became of each."""
     rows: list[Row | None] = []
     errors: dict[int, PlatformError] = {}
@@ -101,7 +101,7 @@ async def _outcomes(
     return rows, outcomes
 
 
-def _prediction(served: ServedVersion, row: Row, answer: Answer, *, include_features: bool) -> bytes:
+def _prediction(served: ServedVersion, row: Row, answer: Said, *, include_features: bool) -> bytes:
     """A row's prediction as an entry of BatchPredictResponse's `results`, its fields in the order of their numbers."""
     said = wire.field(b"\x0a", wire.value(answer.prediction))
     if answer.probability is not None:
@@ -114,7 +114,7 @@ def _prediction(served: ServedVersion, row: Row, answer: Answer, *, include_feat
     return wire.field(_RESULT, wire.field(b"\x0a", said))
 
 
-def _failure(served: ServedVersion, error: Answer | PlatformError, errors: RowErrors) -> bytes:
+def _failure(served: ServedVersion, error: Said | PlatformError, errors: RowErrors) -> bytes:
     assert isinstance(error, PlatformError)  # noqa: S101  # a row that could not be decoded has an error
     served.model.metrics.error(error.reason_name)
     return wire.field(_RESULT, wire.field(b"\x12", errors.status(error).SerializeToString()))

@@ -174,7 +174,7 @@ class Enrichment:
                 row.values[column] = taken(self._columns[column], row.fields[alias])
             except Unsuitable as error:
                 violations.append(Violation(f"inputs.{alias}", str(error)))
-            row.missing.remove(column)
+            row.missing = [other for other in row.missing if other != column]  # rows share their lists
         if violations:
             raise unsuitable(violations)
 

@@ -17,7 +17,7 @@ from ml_platform_server.call import remaining, set_deadline
 from ml_platform_server.errors import PlatformError, deadline_exceeded
 from ml_platform_server.observability.recorders import ModelMetrics, PredictionMetrics
 from ml_platform_server.observability.tracing import current
-from ml_platform_server.serving.answers import Answer
+from ml_platform_server.serving.answers import Said
 from ml_platform_server.serving.batcher import Batcher, Batching
 from ml_platform_server.serving.bindings import FeatureReader
 from ml_platform_server.serving.column_answers import ColumnAnswers
@@ -75,7 +75,7 @@ class LoadedModel:
         """Read one request's inputs. Raises INPUT_INVALID."""
         return self._decode(fields)
 
-    async def answer_one(self, row: Row, deadline: float) -> Answer:
+    async def answer_one(self, row: Row, deadline: float) -> Said:
         """Answer one row, in a batch with others that come at the same time.
 
         Args:
@@ -91,7 +91,7 @@ class LoadedModel:
             raise outcome
         return outcome
 
-    async def answer(self, rows: Sequence[Row]) -> list[Answer | PlatformError]:
+    async def answer(self, rows: Sequence[Row]) -> list[Said | PlatformError]:
         """Answer N rows: one read of the feature store, one run of the model.
 
         Returns:
@@ -108,7 +108,7 @@ class LoadedModel:
             found = [next(left) if error is None else error for error in outcomes]
         return found
 
-    async def _timed_run(self, rows: Rows) -> list[Answer | PlatformError]:
+    async def _timed_run(self, rows: Rows) -> list[Said | PlatformError]:
         trace, started = current.get(), time.perf_counter()
         found = await self._run(rows)
         ended = time.perf_counter()
@@ -133,7 +133,7 @@ class LoadedModel:
             trace.stage("model run", started, ended, {"rows": rows})
         return found
 
-    async def _run(self, rows: Rows) -> list[Answer | PlatformError]:
+    async def _run(self, rows: Rows) -> list[Said | PlatformError]:
         """Run the model. If it fails on a batch, find the rows it fails on by halving, so that the others have their answers."""
         try:
             return [*await self.runtime.predict(rows)]

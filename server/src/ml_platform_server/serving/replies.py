@@ -5,19 +5,19 @@ from __future__ import annotations
 import itertools
 import secrets
 from datetime import UTC, datetime
-from struct import Struct
 
 from ml_platform.v1 import features_pb2, predictions_pb2
 from ml_platform_server import wire
-from ml_platform_server.serving.answers import Answer
+from ml_platform_server.serving import answer_wire
+from ml_platform_server.serving.answers import Said
 from ml_platform_server.serving.router import ServedVersion
 from ml_platform_server.serving.rows import Row
+from ml_platform_server.serving.runtimes.answer_block import BlockAnswer
 from ml_platform_server.values import to_value
 
 # What makes the prediction ids of this process its own; the rest of an id is counted.
 _PROCESS = secrets.token_hex(8)
 _COUNT = itertools.count(1)
-_double = Struct("<cd").pack
 
 
 def new_prediction_id() -> str:
@@ -25,15 +25,13 @@ def new_prediction_id() -> str:
     return f"{_PROCESS}{next(_COUNT):016x}"
 
 
-def encoded(served: ServedVersion, row: Row, answer: Answer, prediction_id: str, *, include_features: bool) -> bytes:
+def encoded(served: ServedVersion, row: Row, answer: Said, prediction_id: str, *, include_features: bool) -> bytes:
     """Say what the model answered, and who answered: a PredictResponse on the wire, its fields in the order of their numbers."""
     said = b"".join(
         (
             wire.field(b"\x0a", prediction_id.encode()),
             served.head,
-            wire.field(b"\x2a", wire.value(answer.prediction)),
-            b"" if answer.probability is None else _double(b"\x31", answer.probability),
-            wire.field(b"\x3a", wire.struct(answer.outputs)),
+            answer.encoded if type(answer) is BlockAnswer else answer_wire.encoded(answer),
         )
     )
     if not include_features and not row.degraded:
@@ -43,7 +41,7 @@ def encoded(served: ServedVersion, row: Row, answer: Answer, prediction_id: str,
     return said + predictions_pb2.PredictResponse(features=features, degraded_features=row.degraded).SerializeToString()
 
 
-def reply(served: ServedVersion, row: Row, answer: Answer, *, include_features: bool) -> predictions_pb2.PredictResponse:
+def reply(served: ServedVersion, row: Row, answer: Said, *, include_features: bool) -> predictions_pb2.PredictResponse:
     """The same as a message."""
     said = encoded(served, row, answer, new_prediction_id(), include_features=include_features)
     return predictions_pb2.PredictResponse.FromString(said)

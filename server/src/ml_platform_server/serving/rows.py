@@ -10,9 +10,12 @@ from google.protobuf import struct_pb2
 from ml_platform.v1 import errors_pb2
 from ml_platform_server.backends.feast.online import Cell
 from ml_platform_server.errors import PlatformError, Violation
-from ml_platform_server.serving.columns import Column, Unsuitable
+from ml_platform_server.serving.columns import Column, Unsuitable, number
 from ml_platform_server.serving.policies import USUAL, Policy
 from ml_platform_server.values import plain
+
+# So many sets of columns, of those that callers leave out, are remembered.
+MOST_SETS = 1000
 
 Fields = Mapping[str, struct_pb2.Value]
 
@@ -42,11 +45,20 @@ def decoder(columns: Sequence[Column]) -> Callable[[Fields], Row]:
     It raises INPUT_INVALID, with a violation for every value that is not of its column's type.
     """
     places = {column.name: at for at, column in enumerate(columns)}
-    width, everything = len(columns), range(len(columns))
+    width = len(columns)
+    numbers = frozenset(at for at, column in enumerate(columns) if column.convert is number)
+    lacking: dict[int, list[int]] = {}
+
+    def missing(sent: int) -> list[int]:
+        # Callers send the same few sets of columns again and again. `sent` has a bit for each.
+        if len(lacking) >= MOST_SETS:
+            lacking.clear()
+        found = lacking[sent] = [at for at in range(width) if not sent >> at & 1]
+        return found
 
     def decode(fields: Fields) -> Row:
         values: list[object] = [None] * width
-        sent, others = set(), []
+        sent, others = 0, []
         violations: list[Violation] = []
         # Callers send less than the model takes, as features supply the rest: what was sent is walked, not what may have been.
         for name in fields:
@@ -54,14 +66,19 @@ def decoder(columns: Sequence[Column]) -> Callable[[Fields], Row]:
             if at is None:
                 others.append(name)
                 continue
-            sent.add(at)
+            sent |= 1 << at
+            value = fields[name]
+            if at in numbers and value.HasField("number_value"):
+                values[at] = value.number_value
+                continue
             try:
-                values[at] = taken(columns[at], fields[name])
+                values[at] = taken(columns[at], value)
             except Unsuitable as error:
                 violations.append(Violation(f"inputs.{name}", str(error)))
         if violations:
             raise unsuitable(sorted(violations, key=lambda violation: places[violation.field.removeprefix("inputs.")]))
-        return Row(fields, values, [at for at in everything if at not in sent] if len(sent) < width else [], others)
+        lacks = lacking.get(sent)
+        return Row(fields, values, missing(sent) if lacks is None else lacks, others)
 
     return decode
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from ml_platform_server.serving.answers import Answer
+from ml_platform_server.serving.answers import Said
 from ml_platform_server.serving.column_answers import ColumnAnswers
 from ml_platform_server.serving.column_values import Values
 
@@ -34,7 +34,7 @@ class Runtime(Protocol):
     @property
     def matrix(self) -> str: ...  # noqa: D102  # see above
 
-    async def predict(self, rows: Rows) -> list[Answer]:
+    async def predict(self, rows: Rows) -> list[Said]:
         """Answer N rows.
 
         Args:

@@ -15,7 +15,7 @@ from ml_platform.v1 import models_pb2
 from ml_platform_server.backends.bentoml.client import BentomlBackend
 from ml_platform_server.backends.bentoml.failures import senseless
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.serving.answers import Answer, answers, finite, probability
+from ml_platform_server.serving.answers import Said, answers, finite, probability
 from ml_platform_server.serving.column_answers import ColumnAnswers, likeliest_of
 from ml_platform_server.serving.column_values import Values, as_values
 from ml_platform_server.serving.columns import Column
@@ -47,7 +47,7 @@ class BentomlRuntime:
         except PlatformError as error:
             _log.warning("bentoml_not_warmed", model=self._model_name, version=self._version, reason=error.reason_name)
 
-    async def predict(self, rows: Sequence[Sequence[object]]) -> list[Answer]:
+    async def predict(self, rows: Sequence[Sequence[object]]) -> list[Said]:
         """Answer N rows.
 
         Raises:
@@ -60,9 +60,11 @@ class BentomlRuntime:
             raise senseless()
         given = said.outputs.get(PROBABILITY) if said.classes is not None else None
         if given is None:
-            return answers(said.outputs)
+            return list[Said](answers(said.outputs))
         labels = next(iter(said.outputs.values()))
-        return answers(said.outputs, [probability(label, row, said.classes) for label, row in zip(labels, given, strict=True)])
+        return list[Said](
+            answers(said.outputs, [probability(label, row, said.classes) for label, row in zip(labels, given, strict=True)])
+        )
 
     async def predict_columns(self, columns: Sequence[Values], rows: int) -> ColumnAnswers:
         """Answer N rows that come as columns.

@@ -13,10 +13,11 @@ import yaml
 from ml_platform.v1 import errors_pb2
 from ml_platform_server.backends.blocking import BlockingPool
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.serving.answers import Answer, answers
+from ml_platform_server.serving.answers import Said, answers
 from ml_platform_server.serving.column_answers import ColumnAnswers, joined
 from ml_platform_server.serving.column_values import Values
 from ml_platform_server.serving.columns import Column
+from ml_platform_server.serving.runtimes.answer_block import AnswerBlock, Template
 from ml_platform_server.serving.runtimes.feeds import Feeder, MisfitError, Rows, Stacked, feeder
 from ml_platform_server.serving.runtimes.outputs import OutputReader, described
 from ml_platform_server.serving.runtimes.run_times import RunTimes
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
+# Below so many rows, plain Python writes the answers sooner.
+FEW = 8
 # What may run on the event loop itself: handing a shorter run to a thread costs more than it saves.
 INLINE_SECONDS = 0.001
 
@@ -45,12 +48,14 @@ class OnnxRuntime:
         # Some graphs were exported for exactly one row; they are run row by row.
         self._one_at_a_time = any(given.shape[:1] == [1] for given in inputs)
         self._times = RunTimes()
+        # One for each shape that the graph's answers come in; vectors longer than a few numbers get none, so there are few.
+        self._templates: dict[tuple[tuple[str, int | None], ...], Template] = {}
 
     def nullable(self, column: int) -> bool:
         """Whether the model can be given a null for a column."""
         return self._feeder.nullable(column)
 
-    async def predict(self, rows: Rows) -> list[Answer]:
+    async def predict(self, rows: Rows) -> list[Said]:
         """Answer N rows.
 
         Raises:
@@ -84,7 +89,7 @@ class OnnxRuntime:
         self._times.took(rows, time.thread_time() - started)
         return answers
 
-    def _predict(self, rows: Rows) -> list[Answer]:
+    def _predict(self, rows: Rows) -> list[Said]:
         started = time.thread_time()
         try:
             found = [self._run([row]) for row in rows] if self._one_at_a_time else [self._run(rows)]
@@ -94,9 +99,14 @@ class OnnxRuntime:
         self._times.took(len(rows), time.thread_time() - started)
         return found[0] if len(found) == 1 else [answer for batch in found for answer in batch]
 
-    def _run(self, rows: Rows) -> list[Answer]:
-        outputs, probabilities = self._outputs.read(self._session.run(None, self._feeder.feeds(rows)), len(rows))
-        return answers(outputs, probabilities)
+    def _run(self, rows: Rows) -> list[Said]:
+        found = self._session.run(None, self._feeder.feeds(rows))
+        if len(rows) >= FEW and (block := AnswerBlock.of(self._outputs.read_columns(found, len(rows)))) is not None:
+            template = self._templates.get(block.shapes)
+            if template is None:
+                template = self._templates[block.shapes] = Template(block)
+            return [*block.answers(template)]
+        return [*answers(*self._outputs.read(found, len(rows)))]
 
 
 async def load_onnx(folder: Path, columns: Sequence[Column], pool: BlockingPool) -> OnnxRuntime:
