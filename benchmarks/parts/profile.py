@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +57,12 @@ PARTS = (
     ("ml_platform_server/event_loop", "gRPC and the event loop"),
     ("ml_platform_server/services", "service method, parsing and serialising"),
     ("ml_platform_server/grpc_server", "service method, parsing and serialising"),
-    ("ml_platform_server", "other parts of the server"),
+)
+# What a stack counts for that has none of those frames.
+REST = (
     ("grpc", "gRPC and the event loop"),
     ("asyncio", "gRPC and the event loop"),
+    ("ml_platform_server", "other parts of the server"),
 )
 
 
@@ -113,12 +116,13 @@ def split(used: Mapping[int, float], samples: Mapping[int, Counter[str]]) -> dic
     return {part: seconds / parts.total() for part, seconds in parts.most_common() if seconds}
 
 
-def _part(frames: Iterable[str]) -> str:
+def _part(frames: Sequence[str]) -> str:
     """What a stack counts for, its innermost frame first."""
-    for frame in frames:
-        for piece, part in PARTS:
-            if piece in frame:
-                return part
+    for pieces in (PARTS, REST):
+        for frame in frames:
+            for piece, part in pieces:
+                if piece in frame:
+                    return part
     return "other"
 
 
