@@ -12,6 +12,7 @@ import grpc
 from benchmarks import deployments, model
 from benchmarks.bench import Bench
 from benchmarks.load import run
+from benchmarks.measure import LoadError
 from benchmarks.pair import predict_requests
 from ml_platform.v1 import deployments_pb2, predictions_pb2_grpc
 
@@ -31,6 +32,8 @@ def measure(bench: Bench) -> dict[str, Any]:
             moved = run(pair.predict, pair.server, callers=CALLERS, limit=limit, helpers=bench.valkey, tolerant=True)
         runs += [{**still.as_json(), "target": "still"}, {**moved.as_json(), "target": "swapping", "swaps": swapping.seen}]
         print(f"{swapping.seen} swaps seen: {moved.failed} failed, p99 {moved.p99:.1f} ms, without swaps {still.p99:.1f} ms")
+    if not any(each.get("swaps") for each in runs):
+        raise LoadError("No answer ever came from the other version, so nothing was swapped.")
     return {"runs": runs}
 
 
