@@ -26,6 +26,9 @@ from ml_platform_server.serving.rows import Row
 Outcome = Said | PlatformError
 # Between two looks at a batch that takes long.
 LOOK_SECONDS = 0.02
+# So many batches of one row make a lone caller, and so often it is looked whether there is another by now.
+SURELY_LONE = 4
+LOOK_AGAIN = 8
 
 
 class _Waiting(NamedTuple):
@@ -42,11 +45,13 @@ class Batching:
     Args:
         largest: rows in a batch at most.
         at_once: batches that may run at once; rows that come meanwhile gather for the next one.
+        slow_at_once: the same, while batches take long.
         longest_queue: rows that may wait; more are refused.
     """
 
     largest: int = 256
-    at_once: int = 4
+    at_once: int = 2
+    slow_at_once: int = 4
     longest_queue: int = 2048
 
 
@@ -67,6 +72,8 @@ class Batcher:
         self._answer = answer
         self._batching = batching
         self._free = batching.at_once
+        self._lent = 0
+        self._lone = 0
         self._queue: list[_Waiting] = []
         self._called = False
         self._running: set[asyncio.Task[None]] = set()
@@ -94,9 +101,19 @@ class Batcher:
             self._waiting_since = time.monotonic()
         queue.append(_Waiting(row, deadline, future, current.get()))
         if not self._called and self._free:
-            self._called = True
-            when_idle(self._take)
+            self._soon()
         return future
+
+    def _soon(self) -> None:
+        """Take what has come when the loop has nothing else to do; at once where nobody else came the last times.
+
+        Every so often it looks all the same whether somebody else comes now.
+        """
+        self._called = True
+        if self._lone >= SURELY_LONE and self._lone % LOOK_AGAIN:
+            self._take()
+        else:
+            when_idle(self._take)
 
     def _take(self) -> None:
         """Start as many batches as there may be."""
@@ -109,6 +126,7 @@ class Batcher:
             self._waiting_since = now
             batch = [waiting for waiting in taken if not waiting.future.done() and waiting.deadline > now]
             _fail_late(taken, now)
+            self._lone = self._lone + 1 if len(taken) == 1 else 0
             if batch:
                 self._free -= 1
                 task = asyncio.get_running_loop().create_task(self._run(batch))
@@ -117,16 +135,30 @@ class Batcher:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
+        self._release()
+
+    def _release(self) -> None:
         self._free += 1
         if self._queue and not self._called:
-            self._called = True
-            when_idle(self._take)
+            self._soon()
+
+    def _slow(self) -> bool:
+        """Let another batch run beside one that takes long; whether that may be."""
+        if self._lent >= self._batching.slow_at_once - self._batching.at_once:
+            return False
+        self._lent += 1
+        self._release()
+        return True
+
+    def _quick_again(self) -> None:
+        self._lent -= 1
+        self._free -= 1
 
     async def _run(self, batch: list[_Waiting]) -> None:
         set_request_id("")
         set_deadline(max(waiting.deadline for waiting in batch))
         current.set(together(waiting.trace for waiting in batch))
-        watch = _Watch(batch)
+        watch = _Watch(batch, self._slow)
         try:
             outcomes = await self._answer([waiting.row for waiting in batch])
         except PlatformError as error:
@@ -141,7 +173,8 @@ class Batcher:
                     waiting.future.set_exception(error)
             return
         finally:
-            watch.close()
+            if watch.close():
+                self._quick_again()
         for (_, _, future, _), outcome in zip(batch, outcomes, strict=True):
             if not future.done():
                 future.set_result(outcome)
@@ -153,16 +186,21 @@ class _Watch:
     Who waited too long is told so, and a batch that nobody waits for any more is given up.
     """
 
-    def __init__(self, batch: Sequence[_Waiting]) -> None:
+    def __init__(self, batch: Sequence[_Waiting], slow: Callable[[], bool]) -> None:
         self._batch = batch
+        self._slow = slow
+        self._lent = False
         self._task = asyncio.current_task()
         self._loop = asyncio.get_running_loop()
         self._handle = self._loop.call_later(LOOK_SECONDS, self._look)
 
-    def close(self) -> None:
+    def close(self) -> bool:
+        """Look no more; tells whether another batch was let in because this one took long."""
         self._handle.cancel()
+        return self._lent
 
     def _look(self) -> None:
+        self._lent = self._lent or self._slow()
         _fail_late(self._batch, time.monotonic())
         if all(waiting.future.done() for waiting in self._batch):
             if self._task is not None:

@@ -252,7 +252,8 @@ class ModelLoader:
     def _batching(self, *, onnx: bool) -> Batching:
         settings = self._settings
         at_once = settings.batches_at_once if onnx else settings.bentoml_batches_at_once
-        return Batching(largest=settings.largest_batch, at_once=at_once, longest_queue=settings.longest_queue)
+        slow = max(at_once, settings.slow_batches_at_once)
+        return Batching(largest=settings.largest_batch, at_once=at_once, slow_at_once=slow, longest_queue=settings.longest_queue)
 
 
 def _without_signature(version: models_pb2.ModelVersion) -> PlatformError:

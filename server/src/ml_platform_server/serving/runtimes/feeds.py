@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -143,11 +144,32 @@ class _PerColumn:
         self._blocks = _blocks(plain)
         together = {each.name for block in self._blocks for each in block.tensors}
         self._singles = [(each, at) for each, at in self._tensors if each.name not in together]
+        # The tensors of a lone row, used again and again; every thread has its own. A row of other shapes has none.
+        self._kept = threading.local() if len(plain) == len(self._tensors) else None
 
     def feeds(self, rows: Rows) -> Feeds:
+        if len(rows) == 1 and self._kept is not None:
+            return self._lone(rows[0], self._kept)
         feeds = {each.name: _shaped(each, [row[at] for row in rows]) for each, at in self._singles}
         for block in self._blocks:
             block.add_to(feeds, rows)
+        return feeds
+
+    def _lone(self, row: Sequence[object], kept: threading.local) -> Feeds:
+        feeds: Feeds | None = getattr(kept, "feeds", None)
+        if feeds is None:
+            kept.blocks = [(np.empty(len(block.tensors), block.dtype), block.pick) for block in self._blocks]
+            kept.singles = [(np.empty(1, each.dtype), at) for each, at in self._singles]
+            feeds = {
+                each.name: one.reshape(1, *each.tail) for (each, _), (one, _) in zip(self._singles, kept.singles, strict=True)
+            }
+            for block, (values, _) in zip(self._blocks, kept.blocks, strict=True):
+                feeds |= {each.name: values[at : at + 1].reshape(1, *each.tail) for at, each in enumerate(block.tensors)}
+            kept.feeds = feeds
+        for values, pick in kept.blocks:
+            values[:] = pick(row)
+        for one, at in kept.singles:
+            one[0] = row[at]
         return feeds
 
     def column_feeds(self, columns: Sequence[Values], rows: int) -> Feeds:  # noqa: ARG002  # columns know their lengths
