@@ -39,6 +39,8 @@ PREDICTIONS = "ml_platform.v1.PredictionService"
 PATIENCE = 300.0
 # Metrics are off unless they have a port.
 METRICS_PORT = "ML_PLATFORM_SERVER__METRICS_PORT"
+# The local stack reads the feature registry more often than a server does by default.
+REGISTRY_TTL, REGISTRY_SECONDS = "ML_PLATFORM_FEAST__REGISTRY_TTL", "30"
 
 
 class BenchStack:
@@ -94,7 +96,8 @@ class BenchStack:
     def start(self, name: str, *, settings: Mapping[str, str] = MappingProxyType({})) -> float:
         """Start the server or BentoML on the server's core; gives the seconds until it was ready."""
         service = _described(self.layout)[name]
-        environment = {**service.environment(), METRICS_PORT: str(ports.free_ports(1)[0]), **settings}
+        given = {METRICS_PORT: str(ports.free_ports(1)[0]), REGISTRY_TTL: REGISTRY_SECONDS}
+        environment = {**service.environment(), **given, **settings}
         return self.run(name, service.command, service.probe, environment=environment, folder=service.folder)
 
     def run(

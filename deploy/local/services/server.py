@@ -33,6 +33,8 @@ def settings(layout: Layout) -> dict[str, str]:
         "STORE__KEY_PEPPER": layout.credentials.key_pepper,
         "MLFLOW__TRACKING_URI": layout.addresses.url("mlflow"),
         "FEAST__CONFIG_PATH": str(layout.feature_store),
+        # Whoever tries things out applies features from outside, and looks for them at once.
+        "FEAST__REGISTRY_TTL": "5",
         "AIRFLOW__API_URL": layout.addresses.url("airflow"),
         "AIRFLOW__USERNAME": AIRFLOW_USER,
         "AIRFLOW__PASSWORD": layout.credentials.airflow_password,
