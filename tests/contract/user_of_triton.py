@@ -3,6 +3,7 @@
 import json
 import queue
 import sys
+from typing import Any
 
 import google.protobuf
 import numpy as np
@@ -12,7 +13,7 @@ from tritonclient.utils import InferenceServerException
 url, key = sys.argv[1:]
 headers = {"authorization": f"Bearer {key}"}
 client = triton.InferenceServerClient(url)
-told = {"protobuf": google.protobuf.__version__}
+told: dict[str, object] = {"protobuf": google.protobuf.__version__}
 
 told["live"] = client.is_server_live()
 told["ready"] = client.is_server_ready()
@@ -48,7 +49,7 @@ for name, values in (("amount", [1.5]), ("total", [2.5])):
 typed = client._client_stub.ModelInfer(request, metadata=list(headers.items()))
 told["typed"] = {output.name: list(output.contents.fp64_contents) for output in typed.outputs if output.datatype == "FP64"}
 
-answers = queue.Queue()
+answers: queue.Queue[Any] = queue.Queue()
 for at in range(10):
     inputs = [tensor("amount", np.array([float(at)]), "FP64"), tensor("total", np.array([0.0]), "FP64")]
     client.async_infer("m", inputs, lambda result, error: answers.put((result, error)), headers=headers)

@@ -18,7 +18,7 @@ def test_pages_are_capped(asked: int, length: int) -> None:
 def test_a_page_holds_as_much_as_a_reply_can() -> None:
     """Entries are counted until they are too many bytes; one that is too large by itself is a page of its own."""
     small, large, huge = (StringValue(value="x" * size) for size in (10, LARGEST_BYTES // 2 - 100, LARGEST_BYTES + 1))
-    pages = ([], [small] * 5, [large] * 5, [huge, small], [small, huge])
+    pages: tuple[list[StringValue], ...] = ([], [small] * 5, [large] * 5, [huge, small], [small, huge])
     assert [fitting(page) for page in pages] == [0, 5, 2, 1, 1]
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from ml_platform.v1 import errors_pb2, predictions_pb2
+from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.interceptors.reply_size import ReplySize
 from ml_platform_server.method import methods_of
 
 PREDICT = methods_of(predictions_pb2.DESCRIPTOR.services_by_name["PredictionService"])[0]
+CALL = Call("/a.Service/Method", None)  # type: ignore[arg-type]  # nothing asks for the context
 REPLY = predictions_pb2.PredictResponse(prediction_id="x" * 98)  # 100 bytes
 
 
@@ -20,8 +22,8 @@ async def test_an_answer_passes_if_a_message_can_hold_it(reply):
     async def answer(request, call):
         return reply
 
-    assert await ReplySize(largest=100).wrap(PREDICT, answer)(None, None) is reply
+    assert await ReplySize(largest=100).wrap(PREDICT, answer)(None, CALL) is reply
     with pytest.raises(PlatformError) as raised:
-        await ReplySize(largest=99).wrap(PREDICT, answer)(None, None)
+        await ReplySize(largest=99).wrap(PREDICT, answer)(None, CALL)
     assert raised.value.reason == errors_pb2.ERROR_REASON_REPLY_TOO_LARGE
     assert raised.value.metadata == {"bytes": "100", "limit": "99"}

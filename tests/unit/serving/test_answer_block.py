@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from ml_platform_server.serving.runtimes.answer_block import MOST_NUMBERS, Answe
 from ml_platform_server.values import to_struct, to_value
 
 NUMBERS = np.random.default_rng(7)
-CASES = {
+CASES: dict[str, tuple[dict[str, Any], Any]] = {
     "a number": ({"y": NUMBERS.normal(size=9)}, None),
     "single precision": ({"y": NUMBERS.normal(size=9).astype(np.float32)}, None),
     "a label and probabilities": (
@@ -43,7 +44,7 @@ def test_a_block_says_what_its_rows_say_one_by_one(case):
         plain = {name: values[at].tolist() for name, values in outputs.items()}
         told = None if probabilities is None else float(probabilities[at])
         alone = Answer(next(iter(plain.values())), told, plain)
-        assert (answer.prediction, answer.probability, answer.outputs) == alone
+        assert Answer(answer.prediction, answer.probability, answer.outputs) == alone
         assert predictions_pb2.PredictResponse.FromString(answer.encoded) == predictions_pb2.PredictResponse.FromString(
             encoded(alone)
         )

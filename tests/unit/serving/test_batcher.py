@@ -212,8 +212,14 @@ async def test_a_batch_that_fails_tells_everybody(failure):
 async def test_the_loop_tells_when_it_has_nothing_else_to_do():
     """A callback comes after everything that was ready, and after what that made ready, and before the loop sleeps."""
     assert isinstance(asyncio.get_running_loop(), IdleLoop)
-    order, idle = [], asyncio.Event()
-    when_idle(lambda: (order.append("idle"), idle.set()))
+    order: list[object] = []
+    idle = asyncio.Event()
+
+    def told():
+        order.append("idle")
+        idle.set()
+
+    when_idle(told)
 
     async def turns(count):
         for turn in range(count):
