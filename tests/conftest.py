@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# Before Feast: importing that tells whoever imports Prometheus's client afterwards to count into files that processes share.
+import prometheus_client.values  # noqa: F401
+
 from tests.support.day import (  # noqa: F401  # fixtures are found by name
     channel,
     deployed,
