@@ -115,7 +115,7 @@ async def engine(tracking_uri: str, cases: dict[str, Case], tmp_path: Path) -> A
 
 async def _ask(engine: PredictionEngine, name: str, **inputs: object) -> predictions_pb2.PredictResponse:
     request = predictions_pb2.PredictRequest(model_name=name, environment=PRODUCTION, inputs=struct(inputs))
-    return await engine.predict(request, {})
+    return predictions_pb2.PredictResponse.FromString(await engine.predict_encoded(request, {}))
 
 
 @pytest.mark.parametrize("name", ["binary", "binary-arrays"])

@@ -225,7 +225,7 @@ async def test_a_slow_reader_is_not_read_from(house: House) -> None:
     async def answer(asked: predictions_pb2.PredictRequest, facts: Any) -> bytes:
         nonlocal count
         count += 1
-        response = await engine.predict(asked, facts)
+        response = predictions_pb2.PredictResponse.FromString(await engine.predict_encoded(asked, facts))
         response.outputs["filler"] = "x" * 500_000
         return response.SerializeToString()
 

@@ -148,6 +148,25 @@ def deadline_exceeded(what: str) -> PlatformError:
     )
 
 
+def overloaded(message: str) -> PlatformError:
+    """The error for more work than is taken at once."""
+    return PlatformError(
+        errors_pb2.ERROR_REASON_OVERLOADED,
+        message,
+        remedy="Try again shortly, with fewer calls at once.",
+        retry_after=1.0,
+    )
+
+
+def unforeseen() -> PlatformError:
+    """The error for whatever nobody foresaw: it shows nothing but the request id, by which the log has the rest."""
+    return PlatformError(
+        errors_pb2.ERROR_REASON_INTERNAL,
+        "The server failed in a way it did not foresee.",
+        remedy="Try again; if it goes on, give the request id to whoever runs the server: its log has the details.",
+    )
+
+
 def to_status(error: PlatformError, request_id: str) -> status_pb2.Status:
     """Pack an error into the rich status that travels in the trailing metadata (google.rpc.Status, as AIP-193 has it)."""
     info = error_details_pb2.ErrorInfo(

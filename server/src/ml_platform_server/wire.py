@@ -31,6 +31,11 @@ def field(tag: bytes, content: bytes) -> bytes:
     return tag + length(len(content)) + content
 
 
+def double(tag: bytes, number: float) -> bytes:
+    """A field that is a double."""
+    return _number(tag, number)
+
+
 def value(thing: object) -> bytes:  # noqa: PLR0911  # one for each kind of Value
     """A Value that holds a plain thing, as `values.to_value` makes it."""
     kind = type(thing)

@@ -75,7 +75,7 @@ class House:
             inputs=struct(inputs or {"amount": 1.0, "user_id": "u1"}),
             include_features=include_features,
         )
-        return await engine.predict(request, self.facts)
+        return predictions_pb2.PredictResponse.FromString(await engine.predict_encoded(request, self.facts))
 
 
 @pytest.fixture

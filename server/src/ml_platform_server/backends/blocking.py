@@ -8,9 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-from ml_platform.v1 import errors_pb2
 from ml_platform_server.call import remaining
-from ml_platform_server.errors import PlatformError, deadline_exceeded
+from ml_platform_server.errors import PlatformError, deadline_exceeded, overloaded
 from ml_platform_server.observability.tracing import current
 
 P = ParamSpec("P")
@@ -61,9 +60,4 @@ class BlockingPool:
 
 def too_many_wait(name: str) -> PlatformError:
     """The error for a backend that has fallen too far behind."""
-    return PlatformError(
-        errors_pb2.ERROR_REASON_OVERLOADED,
-        f"Too many calls wait for {name}.",
-        remedy="Try again shortly, with fewer calls at once.",
-        retry_after=1.0,
-    )
+    return overloaded(f"Too many calls wait for {name}.")

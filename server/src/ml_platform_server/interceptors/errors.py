@@ -8,9 +8,8 @@ from urllib.parse import quote
 import grpc
 import structlog
 
-from ml_platform.v1 import errors_pb2
 from ml_platform_server.call import Call
-from ml_platform_server.errors import PlatformError, Violation, to_status
+from ml_platform_server.errors import PlatformError, Violation, to_status, unforeseen
 from ml_platform_server.interceptors.request_id import HEADER
 from ml_platform_server.method import Handler, Method, Response
 
@@ -86,8 +85,4 @@ def _was_cancelled() -> bool:
 
 def _unforeseen(method: Method) -> PlatformError:
     _log.exception("call_failed", method=method.full_name)
-    return PlatformError(
-        errors_pb2.ERROR_REASON_INTERNAL,
-        "The server failed in a way it did not foresee.",
-        remedy="Try again; if it goes on, give the request id to whoever runs the server: its log has the details.",
-    )
+    return unforeseen()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import uuid
-
 from google.rpc import status_pb2
 
 from ml_platform.v1.predictions_pb2 import BatchPredictResponse
 from ml_platform_server.errors import PlatformError, to_status
+from ml_platform_server.serving.replies import new_prediction_id
 from ml_platform_server.serving.router import ServedVersion
 
 
@@ -30,7 +29,7 @@ def head(served: ServedVersion) -> BatchPredictResponse:
     """The response so far: who answers."""
     version = served.model.version
     return BatchPredictResponse(
-        prediction_id=uuid.uuid4().hex,
+        prediction_id=new_prediction_id(),
         model_name=version.model_name,
         model_version=version.version,
         deployment_id=served.deployment_id,

@@ -14,9 +14,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ml_platform.v1 import errors_pb2
 from ml_platform_server.call import set_deadline, set_request_id
-from ml_platform_server.errors import PlatformError, deadline_exceeded
+from ml_platform_server.errors import PlatformError, deadline_exceeded, overloaded
 from ml_platform_server.event_loop import when_idle
 from ml_platform_server.observability.recorders import ModelMetrics
 from ml_platform_server.observability.tracing import CallTrace, SharedTrace, current, together
@@ -93,7 +92,7 @@ class Batcher:
         """
         queue = self._queue
         if len(queue) >= self._batching.longest_queue:
-            error = _overloaded()
+            error = overloaded("More predictions wait for this model than the server takes.")
             self._metrics.error(error.reason_name)
             raise error
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
@@ -213,12 +212,3 @@ def _fail_late(waiting: Sequence[_Waiting], now: float) -> None:
     for _, deadline, future, _ in waiting:
         if deadline <= now and not future.done():
             future.set_result(deadline_exceeded("The prediction"))
-
-
-def _overloaded() -> PlatformError:
-    return PlatformError(
-        errors_pb2.ERROR_REASON_OVERLOADED,
-        "More predictions wait for this model than the server takes.",
-        remedy="Try again shortly, with fewer calls at once.",
-        retry_after=1.0,
-    )

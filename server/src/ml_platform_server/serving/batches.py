@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from struct import Struct
 
 from google.protobuf import struct_pb2
 
@@ -13,6 +12,7 @@ from ml_platform.v1.predictions_pb2 import BatchPredictRequest, BatchPredictResp
 from ml_platform_server import wire
 from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError, invalid
+from ml_platform_server.serving import answer_wire
 from ml_platform_server.serving.answers import Said
 from ml_platform_server.serving.batch_replies import RowErrors, head
 from ml_platform_server.serving.columnar import predict_columns
@@ -22,7 +22,6 @@ from ml_platform_server.serving.rows import Row
 
 # The tag of BatchPredictResponse's field 5.
 _RESULT = b"\x2a"
-_probability = Struct("<cd").pack
 # Rows that are answered together. More would hold up the other calls of this process; fewer would cost more reads and runs.
 SLICE = 256
 
@@ -103,10 +102,7 @@ async def _outcomes(
 
 def _prediction(served: ServedVersion, row: Row, answer: Said, *, include_features: bool) -> bytes:
     """A row's prediction as an entry of BatchPredictResponse's `results`, its fields in the order of their numbers."""
-    said = wire.field(b"\x0a", wire.value(answer.prediction))
-    if answer.probability is not None:
-        said += _probability(b"\x11", answer.probability)
-    said += wire.field(b"\x1a", wire.struct(answer.outputs))
+    said = answer_wire.encoded(answer, answer_wire.ROW)
     if include_features or row.degraded:
         features = features_of(served, row) if include_features else ()
         # Messages on the wire may be put one behind the other: the fields of both count.

@@ -6,7 +6,7 @@ Rows with anything wrong about them are left out and reported; what is said of t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,10 +16,11 @@ from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError, Violation
 from ml_platform_server.serving.batch_replies import RowErrors, head
 from ml_platform_server.serving.bindings import Binding
-from ml_platform_server.serving.column_answers import Outputs
+from ml_platform_server.serving.column_answers import ColumnAnswers, Outputs
 from ml_platform_server.serving.column_conversion import convert
 from ml_platform_server.serving.column_features import ColumnFeatures
 from ml_platform_server.serving.column_values import Array, Sent, Values, packed_doubles, received, told
+from ml_platform_server.serving.halving import by_halves
 from ml_platform_server.serving.loaded import LoadedModel
 from ml_platform_server.serving.router import ServedVersion
 from ml_platform_server.serving.rows import unsuitable
@@ -79,19 +80,16 @@ class _Batch:
         self._degraded.update((row + start, refs) for row, refs in inputs.degraded.items() if row not in errors)
 
     async def _run(self, columns: Sequence[Values], rows: Array) -> None:
-        """Run the model. If it fails, find the rows it fails on by halving, so that the others have their answers."""
-        try:
-            answers = await self._served.model.answer_columns(columns, len(rows))
-        except PlatformError as error:
-            if len(rows) == 1 or error.reason_name != "MODEL_FAILED":
-                self._errors.update(dict.fromkeys(rows.tolist(), error))
-                return
-        else:
-            self._outputs.add(rows, answers)
-            return
-        half = len(rows) // 2
-        await self._run([column[:half] for column in columns], rows[:half])
-        await self._run([column[half:] for column in columns], rows[half:])
+        """Run the model; a row that it fails on has its own error."""
+
+        def answered(part: slice) -> Awaitable[ColumnAnswers]:
+            return self._served.model.answer_columns([column[part] for column in columns], part.stop - part.start)
+
+        for part, said in await by_halves(answered, len(rows)):
+            if isinstance(said, PlatformError):
+                self._errors.update(dict.fromkeys(rows[part].tolist(), said))
+            else:
+                self._outputs.add(rows[part], said)
 
     def response(self, request_id: str) -> BatchPredictResponse:
         """All of it."""

@@ -92,12 +92,6 @@ class PredictionEngine:
             self._metrics.unrouted.error(error.reason_name)
             raise
 
-    async def predict(
-        self, request: predictions_pb2.PredictRequest, facts: MutableMapping[str, object]
-    ) -> predictions_pb2.PredictResponse:
-        """Answer one request: `predict_encoded` as a message."""
-        return predictions_pb2.PredictResponse.FromString(await self.predict_encoded(request, facts))
-
     async def predict_encoded(self, request: predictions_pb2.PredictRequest, facts: MutableMapping[str, object]) -> bytes:
         """Answer one request, with a PredictResponse on the wire.
 
@@ -114,11 +108,8 @@ class PredictionEngine:
         row = self._decoded(served, request)
         if row.others and (extras := model.enrichment.extras(row.others)):
             facts["unused_inputs"] = extras
-        # What `answer_one` does: every coroutine between gRPC and the batch costs each call.
-        answer = await model.submit(row, current_deadline())
-        if isinstance(answer, PlatformError):
-            model.metrics.error(answer.reason_name)
-            raise answer
+        # Awaited here and not behind a coroutine of the model's: each one between gRPC and the batch costs every call.
+        answer = model.settled(await model.submit(row, current_deadline()))
         prediction_id = facts["prediction_id"] = new_prediction_id()
         return encoded(served, row, answer, prediction_id, include_features=request.include_features)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from typing import TypeVar
 from weakref import WeakValueDictionary
 
 import structlog
@@ -24,6 +25,7 @@ from ml_platform_server.serving.column_answers import ColumnAnswers
 from ml_platform_server.serving.column_values import Values
 from ml_platform_server.serving.columns import Column, columns_of
 from ml_platform_server.serving.enrichment import Enrichment
+from ml_platform_server.serving.halving import by_halves
 from ml_platform_server.serving.model_cache import CachedModel, ModelCache, has_graph, is_native
 from ml_platform_server.serving.rows import Fields, Row, decoder
 from ml_platform_server.serving.runtimes import Rows, Runtime
@@ -31,6 +33,7 @@ from ml_platform_server.serving.runtimes.bentoml import BentomlRuntime
 from ml_platform_server.serving.runtimes.onnx import load_onnx
 from ml_platform_server.settings import ServingSettings
 
+T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 # How long a caller without a deadline waits for a model to be loaded.
@@ -75,17 +78,8 @@ class LoadedModel:
         """Read one request's inputs. Raises INPUT_INVALID."""
         return self._decode(fields)
 
-    async def answer_one(self, row: Row, deadline: float) -> Said:
-        """Answer one row, in a batch with others that come at the same time.
-
-        Args:
-            row: the row, decoded.
-            deadline: on the clock of `time.monotonic`.
-
-        Raises:
-            PlatformError: what is wrong with this row or with the model; OVERLOADED, DEADLINE_EXCEEDED.
-        """
-        outcome = await self.submit(row, deadline)
+    def settled(self, outcome: Said | PlatformError) -> Said:
+        """What came of a row that was submitted: its answer, or its error, which is counted and raised."""
         if isinstance(outcome, PlatformError):
             self.metrics.error(outcome.reason_name)
             raise outcome
@@ -102,20 +96,10 @@ class LoadedModel:
         if trace is not None:
             trace.stage("feature read", started, time.perf_counter(), {"rows": len(rows)})
         ready = [row.values for row, error in zip(rows, outcomes, strict=True) if error is None]
-        found = await self._timed_run(ready) if ready else []
+        found = await self._timed(self._run(ready), len(ready)) if ready else []
         if len(ready) < len(rows):
             left = iter(found)
             found = [next(left) if error is None else error for error in outcomes]
-        return found
-
-    async def _timed_run(self, rows: Rows) -> list[Said | PlatformError]:
-        trace, started = current.get(), time.perf_counter()
-        found = await self._run(rows)
-        ended = time.perf_counter()
-        self.metrics.batch_size.record(len(rows))
-        self.metrics.model_run.record(ended - started)
-        if trace is not None:
-            trace.stage("model run", started, ended, {"rows": len(rows)})
         return found
 
     async def answer_columns(self, columns: Sequence[Values], rows: int) -> ColumnAnswers:
@@ -124,8 +108,11 @@ class LoadedModel:
         Raises:
             PlatformError: what kept the model from answering.
         """
+        return await self._timed(self.runtime.predict_columns(columns, rows), rows)
+
+    async def _timed(self, run: Awaitable[T], rows: int) -> T:
         trace, started = current.get(), time.perf_counter()
-        found = await self.runtime.predict_columns(columns, rows)
+        found = await run
         ended = time.perf_counter()
         self.metrics.batch_size.record(rows)
         self.metrics.model_run.record(ended - started)
@@ -134,14 +121,11 @@ class LoadedModel:
         return found
 
     async def _run(self, rows: Rows) -> list[Said | PlatformError]:
-        """Run the model. If it fails on a batch, find the rows it fails on by halving, so that the others have their answers."""
-        try:
-            return [*await self.runtime.predict(rows)]
-        except PlatformError as error:
-            if len(rows) == 1 or error.reason != errors_pb2.ERROR_REASON_MODEL_FAILED:
-                return [error] * len(rows)
-        half = len(rows) // 2
-        return [*await self._run(rows[:half]), *await self._run(rows[half:])]
+        """Run the model; a row that it fails on has its own error."""
+        outcomes: list[Said | PlatformError] = []
+        for part, said in await by_halves(lambda part: self.runtime.predict(rows[part]), len(rows)):
+            outcomes += [said] * (part.stop - part.start) if isinstance(said, PlatformError) else said
+        return outcomes
 
 
 class ModelLoader:

@@ -41,12 +41,6 @@ def encoded(served: ServedVersion, row: Row, answer: Said, prediction_id: str, *
     return said + predictions_pb2.PredictResponse(features=features, degraded_features=row.degraded).SerializeToString()
 
 
-def reply(served: ServedVersion, row: Row, answer: Said, *, include_features: bool) -> predictions_pb2.PredictResponse:
-    """The same as a message."""
-    said = encoded(served, row, answer, new_prediction_id(), include_features=include_features)
-    return predictions_pb2.PredictResponse.FromString(said)
-
-
 def features_of(served: ServedVersion, row: Row) -> list[features_pb2.FeatureValue]:
     """Every feature that is a column of the model, in the order of the columns."""
     binding = served.model.enrichment.binding

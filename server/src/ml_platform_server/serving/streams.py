@@ -15,7 +15,7 @@ from ml_platform.v1 import errors_pb2
 from ml_platform.v1.predictions_pb2 import PredictRequest, StreamPredictRequest
 from ml_platform_server import wire
 from ml_platform_server.call import Call, set_deadline
-from ml_platform_server.errors import PlatformError, deadline_exceeded, invalid, to_status
+from ml_platform_server.errors import PlatformError, deadline_exceeded, invalid, to_status, unforeseen
 
 _log = structlog.get_logger(__name__)
 
@@ -184,11 +184,7 @@ def _unforeseen(task: asyncio.Task[_Answer]) -> PlatformError:
     error = None if task.cancelled() else task.exception()
     if error is not None:
         _log.error("streamed_request_failed", exc_info=error)
-    return PlatformError(
-        errors_pb2.ERROR_REASON_INTERNAL,
-        "The server failed in a way it did not foresee.",
-        remedy="Try again; if it goes on, give the request id to whoever runs the server: its log has the details.",
-    )
+    return unforeseen()
 
 
 def _shutting_down() -> PlatformError:

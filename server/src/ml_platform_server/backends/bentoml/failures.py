@@ -8,6 +8,7 @@ import httpx
 import structlog
 
 from ml_platform.v1 import errors_pb2
+from ml_platform_server import errors
 from ml_platform_server.errors import PlatformError, backend_unavailable, deadline_exceeded
 
 _log = structlog.get_logger(__name__)
@@ -23,12 +24,7 @@ def failure_of(response: httpx.Response) -> PlatformError:
 
 def overloaded() -> PlatformError:
     """The error for more requests than BentoML takes."""
-    return PlatformError(
-        errors_pb2.ERROR_REASON_OVERLOADED,
-        "More predictions wait for BentoML than it accepts.",
-        remedy="Try again shortly, with fewer calls at once.",
-        retry_after=1.0,
-    )
+    return errors.overloaded("More predictions wait for BentoML than it accepts.")
 
 
 def senseless() -> PlatformError:

@@ -28,27 +28,34 @@ _MATRIX = 2
 class BlockAnswer:
     """One row of a block: an `Answer` that is made when somebody looks at it, and its bytes, which is what most callers want."""
 
-    __slots__ = ("_at", "_block", "encoded")
+    __slots__ = ("_at", "_block", "_made", "encoded")
 
     def __init__(self, block: AnswerBlock, at: int, encoded: bytes) -> None:
         self._block = block
         self._at = at
         self.encoded = encoded
+        self._made: Answer | None = None
+
+    @property
+    def _answer(self) -> Answer:
+        if self._made is None:
+            self._made = self._block.answer(self._at)
+        return self._made
 
     @property
     def prediction(self) -> object:
         """See Answer."""
-        return self._block.answer(self._at).prediction
+        return self._answer.prediction
 
     @property
     def probability(self) -> float | None:
         """See Answer."""
-        return self._block.answer(self._at).probability
+        return self._answer.probability
 
     @property
     def outputs(self) -> Mapping[str, object]:
         """See Answer."""
-        return self._block.answer(self._at).outputs
+        return self._answer.outputs
 
 
 class AnswerBlock:

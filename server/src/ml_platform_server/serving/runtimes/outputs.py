@@ -13,8 +13,6 @@ from ml_platform_server.serving.column_answers import ColumnAnswers, likeliest, 
 from ml_platform_server.serving.column_values import Values
 
 MATRIX = 2
-# Below so many rows, plain Python is quicker than NumPy.
-FEW = 16
 
 
 class GraphOutput(Protocol):
@@ -46,10 +44,8 @@ class OutputReader:
         at = self._probabilities
         if at is None:
             return outputs, None
-        labels, given = outputs[self._names[0]], found[at]
-        if rows >= FEW and isinstance(given, np.ndarray) and not isinstance(labels[0], list):
-            return outputs, _told(likeliest(labels, given))
-        return outputs, [probability(label, each) for label, each in zip(labels, outputs[self._names[at]], strict=True)]
+        labels = outputs[self._names[0]]
+        return outputs, [probability(label, given) for label, given in zip(labels, outputs[self._names[at]], strict=True)]
 
     def read_columns(self, found: Sequence[object], rows: int) -> ColumnAnswers:
         """The outputs by name as whole columns, and the rows' probabilities if the graph is a classifier that gives them."""
@@ -61,12 +57,6 @@ class OutputReader:
             return ColumnAnswers(outputs, partial(likeliest, labels, given))
         named = labels.tolist() if isinstance(labels, np.ndarray) else labels
         return ColumnAnswers(outputs, partial(likeliest_of, named, given))
-
-
-def _told(probabilities: np.ndarray[Any, np.dtype[Any]]) -> list[float | None]:
-    """NaN stands for a probability that is none."""
-    told: list[float | None] = probabilities.tolist()
-    return told if np.isfinite(probabilities).all() else [each if each == each else None for each in told]  # noqa: PLR0124
 
 
 def _probabilities_at(outputs: Sequence[GraphOutput]) -> int | None:
