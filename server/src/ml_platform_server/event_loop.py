@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import selectors
 from collections.abc import Callable
 
@@ -19,6 +20,8 @@ class _Selector(selectors.DefaultSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if not self.waiting or (timeout is not None and timeout <= 0):
             return super().select(timeout)
+        # gRPC's threads may have something for the loop, and wait for their turn (see scheduling.py).
+        os.sched_yield()
         events = super().select(0)
         if events:
             return events

@@ -38,6 +38,7 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; a second Ctrl-C ends at once."""
     settings = _settings(host=host, port=port, workers=workers, services=services)
+    _schedule(settings)
     from ml_platform_server.cli.signals import exit_now
 
     try:
@@ -54,6 +55,7 @@ def worker(
 ) -> None:
     """Be one of the processes of `serve --workers`, which starts it."""
     settings = _settings()
+    _schedule(settings)
     from ml_platform_server.app import Place
     from ml_platform_server.cli.serving import serve_until_stopped
     from ml_platform_server.cli.signals import exit_now
@@ -131,6 +133,13 @@ def _serving(settings: Settings) -> Coroutine[None, None, None]:
     from ml_platform_server.cli.supervising import supervise_until_stopped
 
     return supervise_until_stopped(settings)
+
+
+def _schedule(settings: Settings) -> None:
+    from ml_platform_server.scheduling import take_long_turns
+
+    if settings.server.long_turns:
+        take_long_turns()
 
 
 def _settings(**options: object) -> Settings:
