@@ -17,7 +17,7 @@ from ml_platform_server.interceptors.chain import Chain
 from ml_platform_server.interceptors.deadline import Deadline
 from ml_platform_server.interceptors.errors import Errors
 from ml_platform_server.interceptors.idempotency import Idempotency
-from ml_platform_server.interceptors.reply_size import ReplySize
+from ml_platform_server.interceptors.reply import Reply
 from ml_platform_server.interceptors.request_id import RequestId
 from ml_platform_server.interceptors.shutdown import Shutdown
 from ml_platform_server.interceptors.tracing import Traces
@@ -88,8 +88,8 @@ class GrpcServer:
         traces = () if tracing is None else (Traces(tracing),)
         told = (RequestId(), *traces, AccessLog(metrics), Errors(), self._shutdown)
         deadline = Deadline(default=self._settings.default_deadline)
-        size = ReplySize(largest=self._settings.max_message_bytes)
-        chain = Chain((*told, Auth(verify=verify), deadline, Validation(), size, self._idempotency))
+        reply = Reply(largest=self._settings.max_message_bytes)
+        chain = Chain((*told, Auth(verify=verify), deadline, Validation(), reply, self._idempotency))
         register(self._server, services, wrap=chain.wrap)
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, self._server)
         names = [*(service.full_name for service, _ in services), health.SERVICE_NAME, reflection.SERVICE_NAME]

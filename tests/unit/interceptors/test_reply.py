@@ -1,4 +1,4 @@
-"""Answers that are too large for a message."""
+"""Answers that are not what the contract says, or too large for a message."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from ml_platform.v1 import errors_pb2, predictions_pb2
 from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.interceptors.reply_size import ReplySize
+from ml_platform_server.interceptors.reply import Reply
 from ml_platform_server.method import methods_of
 
 PREDICT = methods_of(predictions_pb2.DESCRIPTOR.services_by_name["PredictionService"])[0]
@@ -22,8 +22,18 @@ async def test_an_answer_passes_if_a_message_can_hold_it(reply):
     async def answer(request, call):
         return reply
 
-    assert await ReplySize(largest=100).wrap(PREDICT, answer)(None, CALL) is reply
+    assert await Reply(largest=100).wrap(PREDICT, answer)(None, CALL) is reply
     with pytest.raises(PlatformError) as raised:
-        await ReplySize(largest=99).wrap(PREDICT, answer)(None, CALL)
+        await Reply(largest=99).wrap(PREDICT, answer)(None, CALL)
     assert raised.value.reason == errors_pb2.ERROR_REASON_REPLY_TOO_LARGE
     assert raised.value.metadata == {"bytes": "100", "limit": "99"}
+
+
+async def test_an_answer_of_another_type_is_a_fault_of_ours():
+    """What a servicer gives back must be its method's response, or bytes."""
+
+    async def answer(request, call):
+        return predictions_pb2.PredictRequest()
+
+    with pytest.raises(TypeError, match="PredictRequest"):
+        await Reply(largest=100).wrap(PREDICT, answer)(None, CALL)

@@ -40,23 +40,30 @@ class Auth:
         anyone = scope == auth_pb2.SCOPE_AUTHENTICATED
         known = self._known
 
-        async def handle(request: object, call: Call) -> Response:
-            entry = known.get(call.authorization)
-            if entry is None or entry[0] <= time.time():
-                entry = self._remember(call.authorization, await verify(_key_in(call.authorization)))
-            principal = call.principal = entry[1]
+        def admit(request: object, call: Call, principal: Principal) -> Awaitable[Response]:
+            call.principal = principal
             if not anyone and scope not in principal.scopes:
                 raise _scope_missing(method)
-            return await proceed(request, call)
+            return proceed(request, call)
+
+        async def look_up(request: object, call: Call) -> Response:
+            principal = self._remember(call.authorization, await verify(_key_in(call.authorization)))
+            return await admit(request, call, principal)
+
+        def handle(request: object, call: Call) -> Awaitable[Response]:
+            entry = known.get(call.authorization)
+            if entry is None or entry[0] <= time.time():
+                return look_up(request, call)
+            return admit(request, call, entry[1])
 
         return handle
 
-    def _remember(self, authorization: str, principal: Principal) -> tuple[float, Principal]:
+    def _remember(self, authorization: str, principal: Principal) -> Principal:
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
         until = min(time.time() + _KNOWN_SECONDS, principal.expire_time or math.inf)
-        entry = self._known[authorization] = (until, principal)
-        return entry
+        self._known[authorization] = (until, principal)
+        return principal
 
 
 def _key_in(authorization: str) -> str:

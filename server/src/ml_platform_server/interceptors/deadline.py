@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections.abc import Awaitable
 
 from ml_platform_server.call import Call, set_deadline
 from ml_platform_server.errors import deadline_exceeded
@@ -26,10 +27,10 @@ class Deadline:
     def _kept_by_the_engine(self, proceed: Handler) -> Handler:
         # A timer for each call costs much, and so does asking gRPC for the caller's deadline. The engine has one timer for each
         # batch; and gRPC cancels the call when the caller's own deadline passes, which takes its row out of the batch.
-        async def handle(request: object, call: Call) -> Response:
+        def handle(request: object, call: Call) -> Awaitable[Response]:
             call.deadline = time.monotonic() + self._default
             set_deadline(call.deadline)
-            return await proceed(request, call)
+            return proceed(request, call)
 
         return handle
 

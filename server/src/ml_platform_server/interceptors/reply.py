@@ -1,4 +1,4 @@
-"""Tells a caller whose answer is too large for a message so, before gRPC refuses to send it without a reason."""
+"""Lets an answer pass that is what the contract says and that a message can hold; gRPC would refuse it without a reason."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from ml_platform_server.errors import PlatformError
 from ml_platform_server.method import Handler, Method, Response
 
 
-class ReplySize:
-    """Lets answers pass that fit into a message.
+class Reply:
+    """Looks at the answer of a method that gives one.
 
     Args:
-        largest: bytes.
+        largest: bytes that a message may have.
     """
 
     def __init__(self, *, largest: int) -> None:
@@ -22,11 +22,17 @@ class ReplySize:
         """See Interceptor."""
         if method.server_streaming:
             return proceed
-        largest = self._largest
+        largest, expected = self._largest, method.response_class
 
         async def handle(request: object, call: Call) -> Response:
             response = await proceed(request, call)
-            size = len(response) if type(response) is bytes else response.ByteSize() if response else 0  # type: ignore[union-attr]
+            # Bytes are a message that its servicer has written itself, because building it costs too much.
+            if type(response) is bytes:
+                size = len(response)
+            elif isinstance(response, expected):
+                size = response.ByteSize()
+            else:
+                raise TypeError(f"{method.full_name} answered with {type(response).__name__}")
             if size > largest:
                 raise _too_large(size, largest)
             return response

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import secrets
+from collections.abc import Awaitable
 
 from ml_platform_server.call import Call, set_request_id
 from ml_platform_server.method import Handler, Method, Response
@@ -27,7 +28,7 @@ class RequestId:
         # One more header costs a prediction a tenth of its time, and its reply has an id of its own. Errors bring the request id.
         told = not method.data_plane
 
-        async def handle(request: object, call: Call) -> Response:
+        def handle(request: object, call: Call) -> Awaitable[Response]:
             for key, value in call.metadata:
                 if key == "authorization":
                     call.authorization = SEVERAL if call.authorization else str(value)
@@ -38,6 +39,6 @@ class RequestId:
             set_request_id(call.request_id)
             if told:
                 call.context.set_trailing_metadata(((HEADER, call.request_id),))
-            return await proceed(request, call)
+            return proceed(request, call)
 
         return handle

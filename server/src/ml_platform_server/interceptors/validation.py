@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 
 from google.protobuf.message import DecodeError, Message
 
@@ -30,8 +30,8 @@ class Validation:
         return self._unary(method, check, proceed)
 
     def _unary(self, method: Method, check: Check | None, proceed: Handler) -> Handler:
-        async def handle(request: bytes, call: Call) -> Response:
-            return await proceed(_read(method, check, request), call)
+        def handle(request: bytes, call: Call) -> Awaitable[Response]:
+            return proceed(_read(method, check, request), call)
 
         return handle
 

@@ -70,20 +70,7 @@ def _handler(method: Method, servicer: object) -> Handler:
     function = getattr(servicer, method.name, None)
     if not callable(function):
         raise ContractError(f"{type(servicer).__name__} lacks {method.full_name}.")
-    return _streaming(method, function) if method.server_streaming else _replying(method, function)
-
-
-def _replying(method: Method, function: Callable[..., Any]) -> Handler:
-    expected = (bytes, method.response_class)
-
-    async def handle(request: object, call: Call) -> Response:
-        response = await function(request, call)
-        # Bytes are a message that its servicer has written itself, because building it costs too much.
-        if not isinstance(response, expected):
-            raise TypeError(f"{method.full_name} answered with {type(response).__name__}")
-        return response
-
-    return handle
+    return _streaming(method, function) if method.server_streaming else function
 
 
 def _streaming(method: Method, function: Callable[..., AsyncGenerator[Message | bytes, None]]) -> Handler:
