@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import ipaddress
+import os
+import socket
 import ssl
+import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from ml_platform_server.backends.feast import resp
 from ml_platform_server.backends.feast.resp import Address, Refused, StoreClient, Unready, command
 
 Answering = Callable[[list[bytes], asyncio.StreamWriter], Awaitable[None]]
@@ -239,3 +243,102 @@ async def test_a_store_behind_tls_is_asked_if_its_certificate_is_trusted(tmp_pat
     async with asked(echo, tls=tls) as client:
         with pytest.raises(ConnectionError):
             await client.ask(*gets(1), 5.0)
+
+
+class Neighbour(threading.Thread):
+    """A store in a thread of its own, which answers while the event loop is not looking; it hangs up on whoever asks for 0."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.address = Address("127.0.0.1", self._listening.getsockname()[1])
+        self.asked: list[bytes] = []
+
+    def run(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listening.accept()
+            except OSError:
+                return
+            with connection:
+                self._serve(connection)
+
+    def close(self) -> None:
+        """Accept nobody any more."""
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+
+    def _serve(self, connection: socket.socket) -> None:
+        commands = hiredis.Reader()
+        while data := connection.recv(65536):
+            commands.feed(data)
+            while (words := commands.gets()) is not False:
+                self.asked.append(words[-1])
+                if words[-1] == b"0":
+                    return
+                connection.sendall(b"$%d\r\n%b\r\n" % (len(words[-1]), words[-1]))
+
+
+@pytest.fixture
+def neighbour() -> Iterator[Neighbour]:
+    store = Neighbour()
+    store.start()
+    yield store
+    store.close()
+    store.join(5)
+
+
+@asynccontextmanager
+async def client_of(store: Neighbour) -> AsyncIterator[StoreClient]:
+    client = StoreClient(store.address, timeout=5.0)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+async def test_the_answer_of_a_store_nearby_takes_no_turn_of_the_loop(
+    neighbour: Neighbour, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few commands are looked for on the spot; many are left to the event loop."""
+    monkeypatch.setattr(resp, "GLANCE_SECONDS", 5.0)
+    async with client_of(neighbour) as client:
+        assert await client.ask(*gets(1), 5.0) == [b"1"]
+        for names, expected in (((2, 3), False), (range(1, resp.GLANCE_QUESTIONS + 2), True)):
+            turned = asyncio.get_running_loop().create_future()
+            asyncio.get_running_loop().call_soon(turned.set_result, None)
+            assert await client.ask(*gets(*names), 5.0) == [b"%d" % name for name in names]
+            assert turned.done() == expected
+
+
+async def test_a_store_far_away_is_not_looked_for_again_for_a_while(
+    neighbour: Neighbour, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an answer that was not there in time, so many questions go by the event loop alone; every answer comes."""
+    looks = 0
+
+    def nothing_yet(_file: int, _size: int) -> bytes:
+        nonlocal looks
+        looks += 1
+        raise BlockingIOError
+
+    monkeypatch.setattr(resp, "GLANCE_SECONDS", -1.0)
+    async with client_of(neighbour) as client:
+        assert await client.ask(*gets(1), 5.0) == [b"1"]
+        monkeypatch.setattr(os, "read", nothing_yet)
+        for name in range(1, 2 * resp.GLANCE_AGAIN + 1):
+            assert await client.ask(*gets(name), 5.0) == [b"%d" % name]
+        assert 1 <= looks <= 2
+
+
+async def test_a_store_that_hangs_up_while_it_is_looked_for_is_asked_once_more(
+    neighbour: Neighbour, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event loop finds that the connection is gone; the question goes over a new one, and if that breaks too, it is told."""
+    monkeypatch.setattr(resp, "GLANCE_SECONDS", 5.0)
+    async with client_of(neighbour) as client:
+        assert await client.ask(*gets(1), 5.0) == [b"1"]
+        with pytest.raises(ConnectionError):
+            await client.ask(*gets(0), 5.0)
+        assert neighbour.asked == [b"1", b"0", b"0"]
+        assert await client.ask(*gets(2), 5.0) == [b"2"]
