@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import logging
+import time
+from datetime import UTC, datetime, timedelta
 from select import PIPE_BUF
 
 import pytest
@@ -82,3 +84,19 @@ def test_lines_of_several_processes_do_not_cut_each_other(stream):
     assert all(text.endswith("\n") for text in written)
     assert all(len(text.encode()) <= PIPE_BUF or text.count("\n") == 1 for text in written)
     assert len(written) < 10
+
+
+def test_lines_that_have_most_in_common_are_written_like_others(stream):
+    """The quick way gives the line that the usual one gives, with the time of when it was told and not of when it is written."""
+    writer = logs.configure(LogSettings(), stream)
+    before = datetime.now(UTC)
+    logs.line_writer({"event": "call", "level": "info", "who": '100% "ann"'}, {"id": "%s", "ms": "%.3f"})("r-1", 1.23456)
+    after = datetime.now(UTC)
+    logs.event_writer()({"event": "call", "level": "info", "who": '100% "ann"', "id": "r-1", "ms": 1.235})
+    time.sleep(0.01)
+    writer.flush()
+    quick, usual = lines(stream)
+    told = datetime.fromisoformat(quick.pop("timestamp"))
+    assert usual.pop("timestamp")
+    assert quick == usual
+    assert before - timedelta(microseconds=1) <= told <= after

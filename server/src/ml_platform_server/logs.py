@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from select import PIPE_BUF
 from typing import TextIO
@@ -25,12 +25,16 @@ _INTERVAL = 0.1
 _MOST_LINES = 100_000
 
 
+# What writes a line, the time that it tells, and the values that it tells.
+_Unwritten = tuple[Callable[[float, Sequence[object]], str], float, Sequence[object]]
+
+
 class LineWriter:
     """Collects lines and writes them together, now and then. `flush` writes what is left."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._lines: deque[str] = deque(maxlen=_MOST_LINES)
+        self._lines: deque[str | _Unwritten] = deque(maxlen=_MOST_LINES)
         self._writing = threading.Lock()
         self._thread = threading.Thread(target=self._write_forever, name="log", daemon=True)
         self._thread.start()
@@ -39,13 +43,17 @@ class LineWriter:
         """Take one line. Never waits."""
         self._lines.append(line)
 
+    def later(self, write: Callable[[float, Sequence[object]], str], values: Sequence[object]) -> None:
+        """Take what makes a line, and the time. The thread makes it: many at once cost less, and no call waits for it."""
+        self._lines.append((write, time.time(), values))
+
     log = debug = info = warn = warning = error = critical = fatal = exception = failure = msg
 
     def flush(self) -> None:
         """Write every line taken so far."""
         with self._writing:
             lines = [self._lines.popleft() for _ in range(len(self._lines))]
-            for portion in _portions(lines):
+            for portion in _portions(line if isinstance(line, str) else line[0](line[1], line[2]) for line in lines):
                 self._stream.write(portion)
                 self._stream.flush()
 
@@ -112,17 +120,16 @@ def line_writer(shared: Mapping[str, object], varying: Mapping[str, str]) -> Cal
         return lambda *values: told({**shared, **dict(zip(varying, values, strict=True))})
     fields = "".join(f',"{name}":"{form}"' if form == "%s" else f',"{name}":{form}' for name, form in varying.items())
     line = orjson.dumps(shared, str).decode().removesuffix("}").replace("%", "%%") + fields + ',"timestamp":"%s.%06dZ"}'
-    write, second, text = _writers[0].msg, 0, ""
+    later, second, text = _writers[0].later, 0, ""
 
-    def write_line(*values: object) -> None:
+    def written(now: float, values: Sequence[object]) -> str:
         nonlocal second, text
-        now = time.time()
         whole = int(now)
         if whole != second:
             second, text = whole, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
-        write(line % (*values, text, int((now - whole) * 1e6)))
+        return line % (*values, text, int((now - whole) * 1e6))
 
-    return write_line
+    return lambda *values: later(written, values)
 
 
 class _LibraryHandler(logging.Handler):
