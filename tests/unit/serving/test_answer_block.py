@@ -11,9 +11,11 @@ import pytest
 from ml_platform.v1 import predictions_pb2
 from ml_platform_server import wire
 from ml_platform_server.serving.answer_wire import encoded
-from ml_platform_server.serving.answers import Answer
+from ml_platform_server.serving.answers import Answer, answers
 from ml_platform_server.serving.column_answers import ColumnAnswers
 from ml_platform_server.serving.runtimes.answer_block import MOST_NUMBERS, AnswerBlock, Template
+from ml_platform_server.serving.runtimes.few_answers import FewAnswers
+from ml_platform_server.serving.runtimes.outputs import OutputReader
 from ml_platform_server.values import to_struct, to_value
 
 NUMBERS = np.random.default_rng(7)
@@ -29,6 +31,15 @@ CASES: dict[str, tuple[dict[str, Any], Any]] = {
 }
 
 
+class Output:
+    """What ONNX Runtime tells of an output that gives such values."""
+
+    def __init__(self, name: str, values: Any) -> None:
+        self.name = name
+        self.type = {"i": "tensor(int64)", "f": "tensor(float)"}[values.dtype.kind]
+        self.shape = [None, *values.shape[1:]]
+
+
 def block_of(outputs, probabilities):
     return AnswerBlock.of(ColumnAnswers(outputs, None if probabilities is None else lambda: probabilities))
 
@@ -38,7 +49,7 @@ def test_a_block_says_what_its_rows_say_one_by_one(case):
     """Every row of a block has the bytes, and the plain values, that it has when it is written on its own."""
     outputs, probabilities = CASES[case]
     block = block_of(outputs, probabilities)
-    said = block.answers(Template(block))
+    said = block.answers(Template(block.shapes))
     assert len(said) == 9
     for at, answer in enumerate(said):
         plain = {name: values[at].tolist() for name, values in outputs.items()}
@@ -67,6 +78,61 @@ def test_a_block_says_what_its_rows_say_one_by_one(case):
 def test_what_a_template_cannot_say_is_left_to_be_written_row_by_row(values):
     """Numbers that JSON cannot say, other things than numbers, and long vectors make no block."""
     assert block_of({"y": values}, None) is None
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize(
+    ("outputs", "probabilities"),
+    [
+        ([("label", np.arange(3)), ("probabilities", np.array([[0.25, 0.75], [1.0, 0.0], [0.5, 0.5]], np.float32))], 1),
+        ([("label", np.arange(3)), ("probabilities", np.array([[0.2, 0.7, 0.1]] * 3))], 1),
+        ([("y", np.array([[1.5], [-2.5], [0.0]]))], None),
+        ([("y", np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])), ("ü" * 100, np.array([2**53, -(2**53), 0]))], None),
+    ],
+    ids=["two classes", "three classes", "a column", "a vector and whole numbers"],
+)
+def test_a_few_rows_say_what_the_thorough_way_says(outputs, probabilities, rows):
+    """Few rows have the answers, and the bytes, that they have when each is read and written field by field."""
+    names, found = [name for name, _ in outputs], [values[:rows] for _, values in outputs]
+    said = FewAnswers(names, probabilities, Template).of(found, rows)
+    reader = OutputReader([Output(name, values) for name, values in outputs])
+    assert reader.probabilities == probabilities
+    expected = answers(*reader.read(found, rows))
+    assert [each._replace(encoded=b"") for each in said] == expected
+    assert [each.encoded for each in said] == [encoded(each) for each in expected]
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        [np.array([math.nan])],
+        [np.array([1.0, -math.inf])],
+        [np.array([2**53 + 1])],
+        [np.array(["a"], object)],
+        [np.array([True])],
+        [np.zeros((1, MOST_NUMBERS + 1))],
+        [np.zeros((1, MOST_NUMBERS)), np.zeros(1)],
+        [np.zeros((1, 2, 2))],
+        [np.zeros((1, 0))],
+        [np.zeros(0)],
+        [[{"a": 0.5, "b": 0.5}]],
+    ],
+    ids=["nan", "infinity", "large", "text", "truth", "long", "long together", "matrix", "empty", "no row", "map"],
+)
+def test_what_few_rows_cannot_say_is_left_to_the_thorough_way(found):
+    """The same as for a block."""
+    names = [f"output {at}" for at in range(len(found))]
+    assert FewAnswers(names, None, Template).of(found, len(found[0])) is None
+
+
+@pytest.mark.parametrize(
+    "given",
+    [[0.5, 0.6], [-0.1, 1.1], [math.nan, 1.0], [1.0]],
+    ids=["too much", "outside", "nan", "a single one"],
+)
+def test_what_are_no_probabilities_is_left_to_the_thorough_way(given):
+    """Scores that only look like probabilities are told as outputs, and no probability is made of them."""
+    assert FewAnswers(["label", "probabilities"], 1, Template).of([np.array([1]), np.array([given])], 1) is None
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from ml_platform_server.call import remaining
 from ml_platform_server.errors import PlatformError, backend_unavailable
 from ml_platform_server.event_loop import IdleLoop, new_event_loop, when_idle
 from ml_platform_server.observability.recorders import PredictionMetrics
-from ml_platform_server.serving.answers import Answer
+from ml_platform_server.serving.answers import Answer, Said
 from ml_platform_server.serving.batcher import SURELY_LONE, Batcher, Batching
 from ml_platform_server.serving.rows import Row
 
@@ -52,6 +52,11 @@ def batcher_of(model: Model, **batching: int) -> Batcher:
     return Batcher(model.answer, Batching(**batching), PredictionMetrics().unrouted)
 
 
+def submitted(batcher: Batcher, value: object, deadline: float) -> asyncio.Future[Said | PlatformError]:
+    """The outcome of a row, as something that can be cancelled and looked at."""
+    return asyncio.ensure_future(batcher.submit(row(value), deadline))
+
+
 def on_idle_loop(test: Callable[[], object]) -> Callable[[], None]:
     """Run a test on the loop that the server runs on."""
 
@@ -80,15 +85,33 @@ async def test_rows_that_come_together_are_answered_together():
 
 @on_idle_loop
 async def test_a_lone_caller_waits_for_nobody():
-    """Call after call of one caller is a batch of its own; soon it begins before the caller waits."""
+    """Call after call of one caller is a batch of its own; soon it is answered within its call, without a turn of the loop."""
     model = Model()
     batcher = batcher_of(model)
     for value in range(SURELY_LONE + 1):
         await batcher.submit(row(value), in_an_hour())
-    future = batcher.submit(row("at once"), in_an_hour())
-    await asyncio.sleep(0)
-    assert model.batches[-1] == ["at once"]
-    await future
+    turned = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(turned.set_result, None)
+    answer = await batcher.submit(row("at once"), in_an_hour())
+    assert (answer.prediction, turned.done()) == ("at once", False)
+
+
+@on_idle_loop
+async def test_a_lone_caller_who_leaves_or_fails_leaves_room_for_the_next():
+    """What ends the row of a lone caller ends nothing else: its error is its own, and its place is free again."""
+    model = Model()
+    batcher = batcher_of(model, at_once=1, slow_at_once=1)
+    for value in range(SURELY_LONE + 1):
+        await batcher.submit(row(value), in_an_hour())
+    model.failure = backend_unavailable("Feast")
+    assert await batcher.submit(row("fails"), in_an_hour()) == model.failure
+    model.failure = None
+    model.go_on.clear()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(batcher.submit(row("leaves"), in_an_hour()), 0.01)
+    model.go_on.set()
+    assert (await asyncio.wait_for(batcher.submit(row("next"), in_an_hour()), 5)).prediction == "next"
+    assert model.given_up == 1
 
 
 @on_idle_loop
@@ -137,7 +160,7 @@ async def test_who_left_costs_nothing():
     """A row whose caller has left, or whose time is up, before its batch begins is not in it."""
     model = Model()
     batcher = batcher_of(model)
-    left, late = batcher.submit(row("left"), in_an_hour()), batcher.submit(row("late"), time.monotonic() - 1)
+    left, late = submitted(batcher, "left", in_an_hour()), submitted(batcher, "late", time.monotonic() - 1)
     stays = batcher.submit(row("stays"), in_an_hour())
     left.cancel()
     assert (await stays).prediction == "stays"
@@ -157,7 +180,7 @@ async def test_everybody_waits_until_his_own_deadline():
         return await answer(rows)
 
     batcher = Batcher(told, Batching(), PredictionMetrics().unrouted)
-    soon, later = batcher.submit(row("soon"), time.monotonic() + 0.05), batcher.submit(row("later"), time.monotonic() + 30)
+    soon, later = submitted(batcher, "soon", time.monotonic() + 0.05), submitted(batcher, "later", time.monotonic() + 30)
     outcome = await asyncio.wait_for(soon, 5)
     assert outcome.reason == errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED
     assert not later.done()
@@ -171,7 +194,7 @@ async def test_a_batch_that_nobody_waits_for_is_given_up():
     model = Model()
     model.go_on.clear()
     batcher = batcher_of(model, at_once=1, slow_at_once=1)
-    futures = [batcher.submit(row(value), in_an_hour()) for value in range(2)]
+    futures = [submitted(batcher, value, in_an_hour()) for value in range(2)]
     await asyncio.sleep(0.01)
     for future in futures:
         future.cancel()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 import pytest
+from google.protobuf import struct_pb2
 
 from ml_platform.v1 import errors_pb2, models_pb2
 from ml_platform_server.errors import PlatformError, Violation
 from ml_platform_server.serving.columns import Unsuitable, columns_of
-from ml_platform_server.serving.rows import decoder
+from ml_platform_server.serving.rows import decoder, taken
+from ml_platform_server.values import to_value
 from tests.support.serving import column, fields
 
 
@@ -144,3 +147,42 @@ def test_null_is_for_optional_columns() -> None:
 
     assert (row.values, row.missing) == ([None, 1.0, None], [2])
     assert caught.value.violations == (Violation("inputs.b", "must not be null"),)
+
+
+@pytest.mark.parametrize("kind", ["double", "float", "long", "integer", "boolean", "string", "datetime", "binary"])
+@pytest.mark.parametrize(
+    "thing",
+    [
+        0.0,
+        -0.0,
+        1.0,
+        -3.0,
+        2.5,
+        2.0**53,
+        2.0**54,
+        3.5e38,
+        float("inf"),
+        float("nan"),
+        "",
+        "a",
+        "12",
+        "1.5",
+        True,
+        False,
+        None,
+        [1.0],
+    ],
+    ids=repr,
+)
+def test_the_quick_way_into_a_column_leads_where_the_thorough_one_does(kind, thing):
+    """Whatever a Value holds, the decoder of rows gives what the column's own conversion gives, or refuses what that refuses."""
+    (column,) = columns_of(models_pb2.ModelSignature(inputs=[models_pb2.ColumnSpec(name="x", type=kind)]))
+    value = struct_pb2.Value(number_value=thing) if isinstance(thing, float) else to_value(thing)
+    try:
+        expected = taken(column, value)
+    except Unsuitable as error:
+        with pytest.raises(PlatformError, match=re.escape(str(error))):
+            decoder([column])({"x": value})
+    else:
+        (found,) = decoder([column])({"x": value}).values
+        assert (type(found), repr(found)) == (type(expected), repr(expected))

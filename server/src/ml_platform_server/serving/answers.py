@@ -14,12 +14,13 @@ class Answer(NamedTuple):
     """A model's answer for one row.
 
     `prediction` is the first output; `probability` is that of the positive class if there are two, else of the predicted one. NaN
-    and infinity, which JSON cannot say, are None.
+    and infinity, which JSON cannot say, are None. `encoded` is all of it on the wire, where that is written already.
     """
 
     prediction: object
     probability: float | None
     outputs: Mapping[str, object]
+    encoded: bytes = b""
 
 
 class Said(Protocol):
@@ -35,6 +36,10 @@ class Said(Protocol):
 
     @property
     def outputs(self) -> Mapping[str, object]:
+        """See Answer."""
+
+    @property
+    def encoded(self) -> bytes:
         """See Answer."""
 
 

@@ -1,9 +1,10 @@
 """Gathers concurrent requests for one model version into batches: one feature read and one model run for all of them.
 
-A lone caller is never made to wait for others. What has come is taken when the event loop has nothing else to do (event_loop.py):
-with one caller that is at once; under load it is when every call that has arrived has been read, so batches grow with the load by
-themselves. Answers that leave together also cost gRPC much less than answers that leave one by one, which pays for most of the
-work.
+What has come is taken when the event loop has nothing else to do (event_loop.py): with one caller that is at once; under load it
+is when every call that has arrived has been read, so batches grow with the load by themselves. Answers that leave together also
+cost gRPC much less than answers that leave one by one, which pays for most of the work.
+
+A caller who was alone the last times gathers with nobody: the row is answered in the task of its own call.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from ml_platform_server.serving.rows import Row
 Outcome = Said | PlatformError
 # Between two looks at a batch that takes long.
 LOOK_SECONDS = 0.02
-# So many batches of one row make a lone caller, and so often it is looked whether there is another by now.
+# So many batches of one row make a lone caller, and once in so many rows it is looked whether there is another by now.
 SURELY_LONE = 4
 LOOK_AGAIN = 8
 
@@ -77,12 +78,12 @@ class Batcher:
         self._called = False
         self._running: set[asyncio.Task[None]] = set()
 
-    def submit(self, row: Row, deadline: float) -> asyncio.Future[Outcome]:
+    def submit(self, row: Row, deadline: float) -> Awaitable[Outcome]:
         """Have one row answered, together with those that come at the same time.
 
         Args:
             row: the row.
-            deadline: when its caller stops waiting, on the clock of `time.monotonic`. One who stops sooner cancels the future.
+            deadline: when its caller stops waiting, on the clock of `time.monotonic`. One who stops sooner cancels this.
 
         Returns:
             The answer, or what is wrong with this row or with the model, DEADLINE_EXCEEDED included.
@@ -91,6 +92,8 @@ class Batcher:
             PlatformError: OVERLOADED when too many wait.
         """
         queue = self._queue
+        if self._lone >= SURELY_LONE and self._lone % LOOK_AGAIN and not queue and self._free == self._batching.at_once:
+            return self._alone(row)
         if len(queue) >= self._batching.longest_queue:
             error = overloaded("More predictions wait for this model than the server takes.")
             self._metrics.error(error.reason_name)
@@ -103,16 +106,23 @@ class Batcher:
             self._soon()
         return future
 
-    def _soon(self) -> None:
-        """Take what has come when the loop has nothing else to do; at once where nobody else came the last times.
+    async def _alone(self, row: Row) -> Outcome:
+        """Answer a row at once, in the task of its caller, whose deadline and whose leaving hold for all that is done."""
+        self._free -= 1
+        self._lone += 1
+        self._metrics.queue_wait.record(0.0)
+        try:
+            (outcome,) = await self._answer((row,))
+        except PlatformError as error:
+            return error
+        finally:
+            self._release()
+        return outcome
 
-        Every so often it looks all the same whether somebody else comes now.
-        """
+    def _soon(self) -> None:
+        """Take what has come when the loop has nothing else to do."""
         self._called = True
-        if self._lone >= SURELY_LONE and self._lone % LOOK_AGAIN:
-            self._take()
-        else:
-            when_idle(self._take)
+        when_idle(self._take)
 
     def _take(self) -> None:
         """Start as many batches as there may be."""
@@ -130,11 +140,7 @@ class Batcher:
                 self._free -= 1
                 task = asyncio.get_running_loop().create_task(self._run(batch))
                 self._running.add(task)
-                task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        self._release()
+                task.add_done_callback(self._running.discard)
 
     def _release(self) -> None:
         self._free += 1
@@ -174,6 +180,7 @@ class Batcher:
         finally:
             if watch.close():
                 self._quick_again()
+            self._release()
         for (_, _, future, _), outcome in zip(batch, outcomes, strict=True):
             if not future.done():
                 future.set_result(outcome)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from ml_platform.v1 import errors_pb2, models_pb2
@@ -23,7 +23,7 @@ class FeatureReader(Protocol):
         """Resolve what to read."""
         ...
 
-    async def read(self, plan: OnlinePlan, rows: Sequence[Mapping[str, object]]) -> list[list[Cell]]:
+    def read(self, plan: OnlinePlan, rows: Sequence[Mapping[str, object]]) -> Coroutine[None, None, list[list[Cell]]]:
         """Read it for the entities that each row's join keys name."""
         ...
 

@@ -107,9 +107,7 @@ class Enrichment:
     def extras(self, fields: Iterable[str]) -> list[str]:
         """The inputs that nothing uses."""
         known = self._known
-        unused = [name for name in fields if name not in known]
-        unused.sort()
-        return unused
+        return sorted([name for name in fields if name not in known])
 
     def _without_features(
         self, rows: Sequence[Row], lacking: Sequence[int], outcomes: list[Outcome], error: PlatformError

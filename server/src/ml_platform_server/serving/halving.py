@@ -27,7 +27,14 @@ async def by_halves(run: Callable[[slice], Awaitable[T]], rows: int, start: int 
     try:
         return [(part, await run(part))]
     except PlatformError as error:
-        if rows == 1 or error.reason != errors_pb2.ERROR_REASON_MODEL_FAILED:
-            return [(part, error)]
+        return await after(error, run, rows, start)
+
+
+async def after(
+    error: PlatformError, run: Callable[[slice], Awaitable[T]], rows: int, start: int = 0
+) -> list[tuple[slice, T | PlatformError]]:
+    """What `by_halves` gives for rows that the model has just failed on, with this error."""
+    if rows == 1 or error.reason != errors_pb2.ERROR_REASON_MODEL_FAILED:
+        return [(slice(start, start + rows), error)]
     half = rows // 2
     return [*await by_halves(run, half, start), *await by_halves(run, rows - half, start + half)]

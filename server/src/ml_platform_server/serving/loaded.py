@@ -18,6 +18,7 @@ from ml_platform_server.call import remaining, set_deadline
 from ml_platform_server.errors import PlatformError, deadline_exceeded
 from ml_platform_server.observability.recorders import ModelMetrics, PredictionMetrics
 from ml_platform_server.observability.tracing import current
+from ml_platform_server.serving import halving
 from ml_platform_server.serving.answers import Said
 from ml_platform_server.serving.batcher import Batcher, Batching
 from ml_platform_server.serving.bindings import FeatureReader
@@ -25,7 +26,6 @@ from ml_platform_server.serving.column_answers import ColumnAnswers
 from ml_platform_server.serving.column_values import Values
 from ml_platform_server.serving.columns import Column, columns_of
 from ml_platform_server.serving.enrichment import Enrichment
-from ml_platform_server.serving.halving import by_halves
 from ml_platform_server.serving.model_cache import CachedModel, ModelCache, has_graph, is_native
 from ml_platform_server.serving.rows import Fields, Row, decoder
 from ml_platform_server.serving.runtimes import Rows, Runtime
@@ -122,8 +122,12 @@ class LoadedModel:
 
     async def _run(self, rows: Rows) -> list[Said | PlatformError]:
         """Run the model; a row that it fails on has its own error."""
+        try:
+            return [*await self.runtime.predict(rows)]
+        except PlatformError as error:
+            parts = await halving.after(error, lambda part: self.runtime.predict(rows[part]), len(rows))
         outcomes: list[Said | PlatformError] = []
-        for part, said in await by_halves(lambda part: self.runtime.predict(rows[part]), len(rows)):
+        for part, said in parts:
             outcomes += [said] * (part.stop - part.start) if isinstance(said, PlatformError) else said
         return outcomes
 

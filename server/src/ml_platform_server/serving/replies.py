@@ -12,7 +12,6 @@ from ml_platform_server.serving import answer_wire
 from ml_platform_server.serving.answers import Said
 from ml_platform_server.serving.router import ServedVersion
 from ml_platform_server.serving.rows import Row
-from ml_platform_server.serving.runtimes.answer_block import BlockAnswer
 from ml_platform_server.values import to_value
 
 # What makes the prediction ids of this process its own; the rest of an id is counted.
@@ -31,7 +30,7 @@ def encoded(served: ServedVersion, row: Row, answer: Said, prediction_id: str, *
         (
             wire.field(b"\x0a", prediction_id.encode()),
             served.head,
-            answer.encoded if type(answer) is BlockAnswer else answer_wire.encoded(answer),
+            answer.encoded or answer_wire.encoded(answer),
         )
     )
     if not include_features and not row.degraded:

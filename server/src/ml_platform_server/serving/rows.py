@@ -10,9 +10,9 @@ from google.protobuf import struct_pb2
 from ml_platform.v1 import errors_pb2
 from ml_platform_server.backends.feast.online import Cell
 from ml_platform_server.errors import PlatformError, Violation
-from ml_platform_server.serving.columns import Column, Unsuitable, number
+from ml_platform_server.serving.columns import CONVERSIONS, LARGEST_FLOAT, Column, Convert, Unsuitable
 from ml_platform_server.serving.policies import USUAL, Policy
-from ml_platform_server.values import plain
+from ml_platform_server.values import EXACT, plain
 
 # So many sets of columns, of those that callers leave out, are remembered.
 MOST_SETS = 1000
@@ -44,9 +44,8 @@ def decoder(columns: Sequence[Column]) -> Callable[[Fields], Row]:
 
     It raises INPUT_INVALID, with a violation for every value that is not of its column's type.
     """
-    places = {column.name: at for at, column in enumerate(columns)}
+    places = {column.name: (at, _QUICK.get(column.convert, _thoroughly)) for at, column in enumerate(columns)}
     width = len(columns)
-    numbers = frozenset(at for at, column in enumerate(columns) if column.convert is number)
     lacking: dict[int, list[int]] = {}
 
     def missing(sent: int) -> list[int]:
@@ -62,25 +61,64 @@ def decoder(columns: Sequence[Column]) -> Callable[[Fields], Row]:
         violations: list[Violation] = []
         # Callers send less than the model takes, as features supply the rest: what was sent is walked, not what may have been.
         for name in fields:
-            at = places.get(name)
-            if at is None:
+            place = places.get(name)
+            if place is None:
                 others.append(name)
                 continue
+            at, quick = place
             sent |= 1 << at
-            value = fields[name]
-            if at in numbers and value.HasField("number_value"):
-                values[at] = value.number_value
-                continue
-            try:
-                values[at] = taken(columns[at], value)
-            except Unsuitable as error:
-                violations.append(Violation(f"inputs.{name}", str(error)))
+            found = quick(value := fields[name])
+            if found is None:
+                try:
+                    found = taken(columns[at], value)
+                except Unsuitable as error:
+                    violations.append(Violation(f"inputs.{name}", str(error)))
+            values[at] = found
         if violations:
-            raise unsuitable(sorted(violations, key=lambda violation: places[violation.field.removeprefix("inputs.")]))
+            raise unsuitable(sorted(violations, key=lambda violation: places[violation.field.removeprefix("inputs.")][0]))
         lacks = lacking.get(sent)
         return Row(fields, values, missing(sent) if lacks is None else lacks, others)
 
     return decode
+
+
+# A field of a Value that is not the one it holds reads as 0, "" or False. So whatever reads as something else is what it holds,
+# and the rest is left to the thorough way.
+
+
+def _number(value: struct_pb2.Value) -> object | None:
+    return value.number_value or None
+
+
+def _single(value: struct_pb2.Value) -> object | None:
+    number = value.number_value
+    return number if number and -LARGEST_FLOAT <= number <= LARGEST_FLOAT else None
+
+
+def _whole(value: struct_pb2.Value) -> object | None:
+    number = value.number_value
+    return int(number) if number and -EXACT <= number <= EXACT and number.is_integer() else None
+
+
+def _text(value: struct_pb2.Value) -> object | None:
+    return value.string_value or None
+
+
+def _truth(value: struct_pb2.Value) -> object | None:
+    return value.bool_value or None
+
+
+def _thoroughly(value: struct_pb2.Value) -> object | None:  # noqa: ARG001  # as the others
+    return None
+
+
+_QUICK: Mapping[Convert, Callable[[struct_pb2.Value], object | None]] = {
+    CONVERSIONS["double"]: _number,
+    CONVERSIONS["float"]: _single,
+    CONVERSIONS["long"]: _whole,
+    CONVERSIONS["string"]: _text,
+    CONVERSIONS["boolean"]: _truth,
+}
 
 
 def taken(column: Column, value: struct_pb2.Value) -> object:

@@ -71,7 +71,7 @@ class FeastBackend:
 
     def online_store(self, address: Address) -> StoreClient:
         """The way past Feast to the online store."""
-        if self._direct is None or self._direct.address != address:
+        if self._direct is None or (self._direct.address is not address and self._direct.address != address):
             if self._direct is not None:
                 self._direct.close()
             self._direct = StoreClient(address, timeout=self._settings.timeout)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from ml_platform_server.backends.feast import keys
@@ -40,12 +40,18 @@ class Direct:
         """The state of the registry that the layout was derived from."""
 
 
-async def read(layout: Layout, join_keys: Sequence[JoinKey], rows: Sequence[Row], ask: Ask) -> list[list[Cell]]:
+def read(layout: Layout, join_keys: Sequence[JoinKey], rows: Sequence[Row], ask: Ask) -> Coroutine[None, None, list[list[Cell]]]:
     """One list of cells a row, aligned with the plan's features.
 
     Raises:
         PlatformError: ENTITY_MISMATCH, FEATURE_VALUE_INVALID; and whatever `ask` raises.
     """
+    if len(rows) <= ROWS_AT_ONCE:
+        return _read(layout, join_keys, rows, 0, ask)
+    return _read_many(layout, join_keys, rows, ask)
+
+
+async def _read_many(layout: Layout, join_keys: Sequence[JoinKey], rows: Sequence[Row], ask: Ask) -> list[list[Cell]]:
     found: list[list[Cell]] = []
     for begin in range(0, len(rows), ROWS_AT_ONCE):
         found += await _read(layout, join_keys, rows[begin : begin + ROWS_AT_ONCE], begin, ask)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
@@ -63,7 +63,7 @@ class OnlineFeatures:
         if features:
             await self._planned(features, "")
 
-    async def read(self, plan: OnlinePlan, rows: Sequence[Row]) -> list[list[Cell]]:
+    def read(self, plan: OnlinePlan, rows: Sequence[Row]) -> Coroutine[None, None, list[list[Cell]]]:
         """Read the plan's features for each row; a row holds the plan's join keys as plain values, and may hold more.
 
         Returns:
@@ -74,7 +74,10 @@ class OnlineFeatures:
         """
         layout = plan.direct.layout if plan.direct is not None else None
         if layout is not None:
-            return await self._read_direct(layout, plan, rows)
+            return self._read_direct(layout, plan, rows)
+        return self._read_by_feast(plan, rows)
+
+    async def _read_by_feast(self, plan: OnlinePlan, rows: Sequence[Row]) -> list[list[Cell]]:
         fitted = [keys.key_values(plan.join_keys, row, f"rows[{index}]") for index, row in enumerate(rows)]
         return await self._backend.call(_read, plan, fitted) if fitted else []
 

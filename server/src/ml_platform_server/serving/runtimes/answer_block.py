@@ -8,7 +8,7 @@ what a prediction costs most beside gRPC itself.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from struct import pack
+from struct import Struct, pack
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,9 @@ from ml_platform_server.serving.column_answers import ColumnAnswers
 from ml_platform_server.values import EXACT
 
 Array = npt.NDArray[Any]
+Shapes = tuple[tuple[str, int | None], ...]
+"""How long what a row tells is: of the probability first, whose name is empty and which has none or one, then by the outputs'
+names. None stands for single numbers there. Rows of one shape share a template."""
 # A row with more numbers than this is written on its own: the copies are filled number by number.
 MOST_NUMBERS = 32
 _MATRIX = 2
@@ -28,13 +31,18 @@ _MATRIX = 2
 class BlockAnswer:
     """One row of a block: an `Answer` that is made when somebody looks at it, and its bytes, which is what most callers want."""
 
-    __slots__ = ("_at", "_block", "_made", "encoded")
+    __slots__ = ("_at", "_block", "_encoded", "_made")
 
     def __init__(self, block: AnswerBlock, at: int, encoded: bytes) -> None:
         self._block = block
         self._at = at
-        self.encoded = encoded
+        self._encoded = encoded
         self._made: Answer | None = None
+
+    @property
+    def encoded(self) -> bytes:
+        """See Answer."""
+        return self._encoded
 
     @property
     def _answer(self) -> Answer:
@@ -84,8 +92,8 @@ class AnswerBlock:
         return cls(arrays, told) if sum(_width(values) or 1 for values in arrays.values()) <= MOST_NUMBERS else None
 
     @property
-    def shapes(self) -> tuple[tuple[str, int | None], ...]:
-        """By the outputs' names, how long each row's vector is; None for single numbers. Blocks of one shape share a template."""
+    def shapes(self) -> Shapes:
+        """The shape of every row."""
         return (("", None if self._probabilities is None else 1), *((name, _width(each)) for name, each in self._outputs.items()))
 
     def answer(self, at: int) -> Answer:
@@ -113,11 +121,11 @@ class Template:
     """The bytes of one row, with room for its numbers.
 
     Args:
-        example: any block of the shape. Its first row is written with numbers of our own, which are then found in the bytes.
+        shapes: what it is for. A row is written with numbers of our own, which are then found in the bytes.
     """
 
-    def __init__(self, example: AnswerBlock) -> None:
-        (_, told), *shapes = example.shapes
+    def __init__(self, shapes: Shapes) -> None:
+        (_, told), *outputs_shapes = shapes
         marks = iter([mark + 0.5 for mark in range(4 * MOST_NUMBERS)])
         taken: list[float] = []
 
@@ -126,12 +134,24 @@ class Template:
             taken.extend(new)
             return new[0] if width is None else new
 
-        prediction, probability = mark(shapes[0][1]), mark(None) if told else None
-        outputs = {name: mark(width) for name, width in shapes}
+        prediction, probability = mark(outputs_shapes[0][1]), mark(None) if told else None
+        outputs = {name: mark(width) for name, width in outputs_shapes}
         row = encoded(Answer(prediction, probability, outputs))  # type: ignore[arg-type]  # a float
         self._places = [row.index(pack("<d", each)) for each in taken]
         self._row = np.frombuffer(row, np.uint8)
         self.size = len(row)
+        # For single rows: what stands between the numbers, and how all of it is packed.
+        ends = [0, *(place + 8 for place in self._places)]
+        between = [row[end:place] for end, place in zip(ends, [*self._places, len(row)], strict=True)]
+        self._pieces: list[Any] = [each for piece in between for each in (piece, 0.0)][:-1]
+        self._pack = Struct("<" + "d".join(f"{len(piece)}s" for piece in between)).pack
+
+    def row(self, numbers: Sequence[float]) -> bytes:
+        """The bytes of one row."""
+        pieces = self._pieces[:]
+        pieces[1::2] = numbers
+        packed: bytes = self._pack(*pieces)
+        return packed
 
     def filled(self, numbers: Sequence[Array]) -> bytes:
         """The bytes of all rows, one behind the other."""

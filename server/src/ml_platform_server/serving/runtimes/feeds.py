@@ -19,6 +19,9 @@ Array = npt.NDArray[Any]
 Feeds = dict[str, Array]
 Rows = Sequence[Sequence[object]]
 
+# Below so many rows, plain Python is quicker than NumPy's ways for many.
+FEW = 8
+
 _DTYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
     "tensor(double)": np.float64,
@@ -144,39 +147,64 @@ class _PerColumn:
         self._blocks = _blocks(plain)
         together = {each.name for block in self._blocks for each in block.tensors}
         self._singles = [(each, at) for each, at in self._tensors if each.name not in together]
-        # The tensors of a lone row, used again and again; every thread has its own. A row of other shapes has none.
-        self._kept = threading.local() if len(plain) == len(self._tensors) else None
+        # Rows of other shapes than single values have none.
+        self._kept = _KeptByRows() if len(plain) == len(self._tensors) else None
 
     def feeds(self, rows: Rows) -> Feeds:
-        if len(rows) == 1 and self._kept is not None:
-            return self._lone(rows[0], self._kept)
+        if len(rows) < FEW and self._kept is not None:
+            return self._few(rows, self._kept)
         feeds = {each.name: _shaped(each, [row[at] for row in rows]) for each, at in self._singles}
         for block in self._blocks:
             block.add_to(feeds, rows)
         return feeds
 
-    def _lone(self, row: Sequence[object], kept: threading.local) -> Feeds:
-        feeds: Feeds | None = getattr(kept, "feeds", None)
-        if feeds is None:
-            kept.blocks = [(np.empty(len(block.tensors), block.dtype), block.pick) for block in self._blocks]
-            kept.singles = [(np.empty(1, each.dtype), at) for each, at in self._singles]
-            feeds = {
-                each.name: one.reshape(1, *each.tail) for (each, _), (one, _) in zip(self._singles, kept.singles, strict=True)
-            }
-            for block, (values, _) in zip(self._blocks, kept.blocks, strict=True):
-                feeds |= {each.name: values[at : at + 1].reshape(1, *each.tail) for at, each in enumerate(block.tensors)}
-            kept.feeds = feeds
-        for values, pick in kept.blocks:
-            values[:] = pick(row)
-        for one, at in kept.singles:
-            one[0] = row[at]
-        return feeds
+    def _few(self, rows: Rows, kept: _KeptByRows) -> Feeds:
+        made = kept.by_rows.get(len(rows))
+        if made is None:
+            made = kept.by_rows[len(rows)] = _Kept.of(len(rows), self._blocks, self._singles)
+        for place, row in enumerate(rows):
+            for values, pick in made.blocks:
+                values[place] = pick(row)
+            for one, at in made.singles:
+                one[place] = row[at]
+        return made.feeds
 
     def column_feeds(self, columns: Sequence[Values], rows: int) -> Feeds:  # noqa: ARG002  # columns know their lengths
         return {each.name: tensor(columns[at], each.dtype, each.tail) for each, at in self._tensors}
 
     def nullable(self, column: int) -> bool:
         return all(tensor.nullable for tensor, at in self._tensors if at == column)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """The tensors of so many rows, and the arrays behind them: a row's values for each block, and for each other column."""
+
+    blocks: list[tuple[Array, Callable[[Sequence[object]], tuple[object, ...]]]]
+    singles: list[tuple[Array, int]]
+    feeds: Feeds
+
+    @classmethod
+    def of(cls, rows: int, blocks: Sequence[_Block], singles: Sequence[tuple[_Tensor, int]]) -> _Kept:
+        feeds: Feeds = {}
+        kept_blocks, kept_singles = [], []
+        for block in blocks:
+            # A column lies in one piece, as ONNX Runtime wants it.
+            by_column = np.empty((len(block.tensors), rows), block.dtype)
+            kept_blocks.append((by_column.T, block.pick))
+            feeds |= {each.name: column.reshape(rows, *each.tail) for each, column in zip(block.tensors, by_column, strict=True)}
+        for each, at in singles:
+            one = np.empty(rows, each.dtype)
+            kept_singles.append((one, at))
+            feeds[each.name] = one.reshape(rows, *each.tail)
+        return cls(kept_blocks, kept_singles, feeds)
+
+
+class _KeptByRows(threading.local):
+    """The tensors of a few rows, by their number, used again and again; every thread has its own."""
+
+    def __init__(self) -> None:
+        self.by_rows: dict[int, _Kept] = {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,12 +36,12 @@ class OutputReader:
 
     def __init__(self, outputs: Sequence[GraphOutput]) -> None:
         self._names = [output.name for output in outputs]
-        self._probabilities = _probabilities_at(outputs)
+        self.probabilities = _probabilities_at(outputs)
 
     def read(self, found: Sequence[object], rows: int) -> tuple[dict[str, list[object]], list[float | None] | None]:
         """The outputs by name, one plain value a row, and each row's probability if the graph is a classifier that gives them."""
         outputs = {name: _per_row(output, rows) for name, output in zip(self._names, found, strict=True)}
-        at = self._probabilities
+        at = self.probabilities
         if at is None:
             return outputs, None
         labels = outputs[self._names[0]]
@@ -50,9 +50,9 @@ class OutputReader:
     def read_columns(self, found: Sequence[object], rows: int) -> ColumnAnswers:
         """The outputs by name as whole columns, and the rows' probabilities if the graph is a classifier that gives them."""
         outputs = {name: _column(output, rows) for name, output in zip(self._names, found, strict=True)}
-        if self._probabilities is None:
+        if self.probabilities is None:
             return ColumnAnswers(outputs)
-        labels, given = outputs[self._names[0]], outputs[self._names[self._probabilities]]
+        labels, given = outputs[self._names[0]], outputs[self._names[self.probabilities]]
         if isinstance(given, np.ndarray):
             return ColumnAnswers(outputs, partial(likeliest, labels, given))
         named = labels.tolist() if isinstance(labels, np.ndarray) else labels
