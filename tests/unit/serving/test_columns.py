@@ -11,6 +11,7 @@ from google.protobuf import struct_pb2
 from ml_platform.v1 import errors_pb2, models_pb2
 from ml_platform_server.errors import PlatformError, Violation
 from ml_platform_server.serving.columns import Unsuitable, columns_of
+from ml_platform_server.serving.policies import USUAL
 from ml_platform_server.serving.rows import decoder, taken
 from ml_platform_server.values import to_value
 from tests.support.serving import column, fields
@@ -126,7 +127,7 @@ def test_every_unsuitable_value_is_told_at_once() -> None:
     columns = columns_of(models_pb2.ModelSignature(inputs=[column("amount"), column("hour", "long"), column("city", "string")]))
 
     with pytest.raises(PlatformError) as caught:
-        decoder(columns)(fields(amount="12", hour=1.5, city="Paris"))
+        decoder(columns)(fields(amount="12", hour=1.5, city="Paris"), USUAL)
 
     assert caught.value.reason == errors_pb2.ERROR_REASON_INPUT_INVALID
     assert caught.value.violations == (
@@ -141,9 +142,9 @@ def test_null_is_for_optional_columns() -> None:
         models_pb2.ModelSignature(inputs=[column("a", required=False), column("b"), column("c", required=False)])
     )
 
-    row = decoder(columns)(fields(a=None, b=1.0))
+    row = decoder(columns)(fields(a=None, b=1.0), USUAL)
     with pytest.raises(PlatformError) as caught:
-        decoder(columns)(fields(a=None, b=None))
+        decoder(columns)(fields(a=None, b=None), USUAL)
 
     assert (row.values, row.missing) == ([None, 1.0, None], [2])
     assert caught.value.violations == (Violation("inputs.b", "must not be null"),)
@@ -182,7 +183,7 @@ def test_the_quick_way_into_a_column_leads_where_the_thorough_one_does(kind, thi
         expected = taken(column, value)
     except Unsuitable as error:
         with pytest.raises(PlatformError, match=re.escape(str(error))):
-            decoder([column])({"x": value})
+            decoder([column])({"x": value}, USUAL)
     else:
-        (found,) = decoder([column])({"x": value}).values
+        (found,) = decoder([column])({"x": value}, USUAL).values
         assert (type(found), repr(found)) == (type(expected), repr(expected))

@@ -10,6 +10,7 @@ from ml_platform.v1 import errors_pb2, features_pb2, models_pb2
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.serving.columns import columns_of
 from ml_platform_server.serving.enrichment import Enrichment
+from ml_platform_server.serving.policies import USUAL
 from ml_platform_server.serving.rows import Row, decoder
 from tests.support.serving import FakeFeatures, column, fields
 
@@ -45,7 +46,7 @@ class Path:
         self.enrichment = Enrichment(version=version, columns=self.columns, reader=store)
 
     async def run(self, *requests: Mapping[str, object]) -> tuple[list[Row], list[PlatformError | None]]:
-        rows = [decoder(self.columns)(fields(**request)) for request in requests]
+        rows = [decoder(self.columns)(fields(**request), USUAL) for request in requests]
         return rows, await self.enrichment.enrich(rows)
 
 

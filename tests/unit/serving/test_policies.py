@@ -55,9 +55,7 @@ class Path:
         return compiled(message, self.columns)
 
     def _row(self, inputs: Mapping[str, object], policy: Policy) -> Row:
-        row = decoder(self.columns)(fields(**inputs))
-        row.policy = policy
-        return row
+        return decoder(self.columns)(fields(**inputs), policy)
 
 
 @pytest.mark.parametrize("missing", [0, NULL_OR_FAIL, FAIL, DEFAULT, PROCEED])

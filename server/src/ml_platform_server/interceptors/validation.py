@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError, Message
 from ml_platform.v1 import errors_pb2
 from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError, Violation
+from ml_platform_server.interceptors.remembered import remembering
 from ml_platform_server.interceptors.rules import Check, Rules
 from ml_platform_server.method import Handler, Method, Response
 
@@ -27,6 +28,8 @@ class Validation:
         check = self._rules.check_for(method.request_class)
         if method.client_streaming:
             return self._stream(method, check, proceed)
+        if check is not None and method.batched:
+            check = remembering(check, method.request_class)
         return self._unary(method, check, proceed)
 
     def _unary(self, method: Method, check: Check | None, proceed: Handler) -> Handler:

@@ -102,12 +102,14 @@ class PredictionEngine:
         Raises:
             PlatformError: as the contract says for PredictionService.Predict.
         """
-        served = await self.served(request.model_name, request.environment)
+        served = self._router.ready(request.model_name, request.environment)
+        if served is None:
+            served = await self.served(request.model_name, request.environment)
         model = served.model
         facts["model"], facts["version"] = model.name, model.number
         row = self._decoded(served, request)
-        if row.others and (extras := model.enrichment.extras(row.others)):
-            facts["unused_inputs"] = extras
+        if row.others and not model.enrichment.knows(row.others):
+            facts["unused_inputs"] = model.enrichment.extras(row.others)
         # Awaited here and not behind a coroutine of the model's: each one between gRPC and the batch costs every call.
         answer = model.settled(await model.submit(row, current_deadline()))
         prediction_id = facts["prediction_id"] = new_prediction_id()

@@ -104,6 +104,10 @@ class Enrichment:
             self._forget_if_gone([error])
             raise
 
+    def knows(self, fields: Iterable[str]) -> bool:
+        """Whether each of these inputs is used."""
+        return self._known.issuperset(fields)
+
     def extras(self, fields: Iterable[str]) -> list[str]:
         """The inputs that nothing uses."""
         known = self._known

@@ -27,7 +27,7 @@ from ml_platform_server.serving.column_values import Values
 from ml_platform_server.serving.columns import Column, columns_of
 from ml_platform_server.serving.enrichment import Enrichment
 from ml_platform_server.serving.model_cache import CachedModel, ModelCache, has_graph, is_native
-from ml_platform_server.serving.rows import Fields, Row, decoder
+from ml_platform_server.serving.rows import Row, decoder
 from ml_platform_server.serving.runtimes import Rows, Runtime
 from ml_platform_server.serving.runtimes.bentoml import BentomlRuntime
 from ml_platform_server.serving.runtimes.onnx import load_onnx
@@ -70,13 +70,10 @@ class LoadedModel:
         self.columns = columns
         self.enrichment = enrichment
         self.runtime = runtime
-        self._decode = decoder(columns)
+        # Reads one request's inputs; raises INPUT_INVALID.
+        self.decode = decoder(columns)
         self.metrics = metrics or PredictionMetrics().unrouted
         self.submit = Batcher(self.answer, batching or Batching(), self.metrics).submit
-
-    def decode(self, fields: Fields) -> Row:
-        """Read one request's inputs. Raises INPUT_INVALID."""
-        return self._decode(fields)
 
     def settled(self, outcome: Said | PlatformError) -> Said:
         """What came of a row that was submitted: its answer, or its error, which is counted and raised."""

@@ -7,7 +7,6 @@ import secrets
 from datetime import UTC, datetime
 
 from ml_platform.v1 import features_pb2, predictions_pb2
-from ml_platform_server import wire
 from ml_platform_server.serving import answer_wire
 from ml_platform_server.serving.answers import Said
 from ml_platform_server.serving.router import ServedVersion
@@ -19,6 +18,10 @@ _PROCESS = secrets.token_hex(8)
 _COUNT = itertools.count(1)
 
 
+# The tag of the first field of a PredictResponse, and how long an id is.
+_PREDICTION_ID = b"\x0a\x20"
+
+
 def new_prediction_id() -> str:
     """An id that no other prediction has, 32 hexadecimal digits."""
     return f"{_PROCESS}{next(_COUNT):016x}"
@@ -26,13 +29,7 @@ def new_prediction_id() -> str:
 
 def encoded(served: ServedVersion, row: Row, answer: Said, prediction_id: str, *, include_features: bool) -> bytes:
     """Say what the model answered, and who answered: a PredictResponse on the wire, its fields in the order of their numbers."""
-    said = b"".join(
-        (
-            wire.field(b"\x0a", prediction_id.encode()),
-            served.head,
-            answer.encoded or answer_wire.encoded(answer),
-        )
-    )
+    said = b"".join((_PREDICTION_ID, prediction_id.encode(), served.head, answer.encoded or answer_wire.encoded(answer)))
     if not include_features and not row.degraded:
         return said
     features = features_of(served, row) if include_features else ()

@@ -64,9 +64,7 @@ class ServedVersion:
 
     def decode(self, fields: Fields) -> Row:
         """Read one request's inputs. Raises INPUT_INVALID."""
-        row = self.model.decode(fields)
-        row.policy = self.policy
-        return row
+        return self.model.decode(fields, self.policy)
 
 
 class Router:

@@ -39,8 +39,11 @@ class Row:
     degraded: Sequence[str] = ()
 
 
-def decoder(columns: Sequence[Column]) -> Callable[[Fields], Row]:
-    """What takes a model's columns out of the inputs that a caller sent.
+Decode = Callable[[Fields, Policy], Row]
+
+
+def decoder(columns: Sequence[Column]) -> Decode:
+    """What takes a model's columns out of the inputs that a caller sent, for a deployment with a policy.
 
     It raises INPUT_INVALID, with a violation for every value that is not of its column's type.
     """
@@ -55,7 +58,7 @@ def decoder(columns: Sequence[Column]) -> Callable[[Fields], Row]:
         found = lacking[sent] = [at for at in range(width) if not sent >> at & 1]
         return found
 
-    def decode(fields: Fields) -> Row:
+    def decode(fields: Fields, policy: Policy) -> Row:
         values: list[object] = [None] * width
         sent, others = 0, []
         violations: list[Violation] = []
@@ -77,7 +80,7 @@ def decoder(columns: Sequence[Column]) -> Callable[[Fields], Row]:
         if violations:
             raise unsuitable(sorted(violations, key=lambda violation: places[violation.field.removeprefix("inputs.")][0]))
         lacks = lacking.get(sent)
-        return Row(fields, values, missing(sent) if lacks is None else lacks, others)
+        return Row(fields, values, missing(sent) if lacks is None else lacks, others, {}, policy)
 
     return decode
 

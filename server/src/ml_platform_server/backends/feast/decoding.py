@@ -23,6 +23,11 @@ _eight = struct.Struct("<xd")
 _four = struct.Struct("<xf")
 
 
+double = _eight.unpack
+"""Reads a number whose first byte is DOUBLE and that has DOUBLE_BYTES, into a tuple of it alone."""
+DOUBLE_BYTES = _eight.size
+
+
 def _double(raw: bytes, feast_s: Read) -> object | None:
     if len(raw) != _eight.size:
         return feast_s(raw)
