@@ -114,7 +114,7 @@ class ServingSettings(BaseModel):
     model_cache: Path = Field(default=Path(".ml_platform_models"), description="Where models are downloaded to.")
     threads: int = Field(default=2, gt=0, description="For inference in this process.")
     largest_batch: int = Field(default=256, gt=0, description="Calls of Predict that are answered together, at most.")
-    batches_at_once: int = Field(default=2, gt=0, description="Of one model version in this process; the next rows gather.")
+    batches_at_once: int = Field(default=4, gt=0, description="Of one model version in this process; the next rows gather.")
     bentoml_batches_at_once: int = Field(default=2, gt=0, description="The same for a version that BentoML executes.")
     slow_batches_at_once: int = Field(default=4, gt=0, description="The same while batches take long: a slow store, a big model.")
     longest_queue: int = Field(default=2048, gt=0, description="Calls that wait for a batch of one version; more are refused.")
