@@ -1,6 +1,7 @@
 """The ceiling for many rows: ONNX Runtime alone in one thread, asked for the same rows again and again.
 
-Run as `python -m benchmarks.bare_onnx folder rows seconds`, with the folder that `benchmarks.model` filled; prints rows a second.
+Run as `python -m benchmarks.bare_onnx folder rows seconds`, with the folder that `benchmarks.model` filled; prints rows a second,
+of runs of so many rows and of runs of one row each.
 """
 
 from __future__ import annotations
@@ -50,4 +51,5 @@ def rate(facts: Facts, rows: int, seconds: float) -> float:
 
 if __name__ == "__main__":
     folder, rows_text, seconds_text = sys.argv[1:]
-    print(json.dumps({"rate": rate(Facts.read(Path(folder)), int(rows_text), float(seconds_text))}))
+    given, half = Facts.read(Path(folder)), float(seconds_text) / 2
+    print(json.dumps({"rate": rate(given, int(rows_text), half), "alone": rate(given, 1, half)}))

@@ -1,6 +1,7 @@
 """The ceiling: a bare grpc.aio server that answers every unary call with the same bytes and reads nothing.
 
-Run as `python -m benchmarks.echo_server reply.bin`; it prints its port and serves until SIGTERM.
+Run as `python -m benchmarks.echo_server reply.bin`; it prints its port and serves until SIGTERM. With `long-turns` as a second
+word its threads take long turns, as the server's do (docs/adr/0006).
 """
 
 from __future__ import annotations
@@ -9,6 +10,11 @@ import asyncio
 import signal
 import sys
 from pathlib import Path
+
+if "long-turns" in sys.argv[2:]:
+    from ml_platform_server.scheduling import take_long_turns
+
+    take_long_turns()  # Before gRPC is imported.
 
 import grpc
 

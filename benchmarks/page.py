@@ -21,6 +21,7 @@ SECTIONS = (
     ("burst", "1,000 calls, 50 in flight", sections.goals),
     ("steady", "100 calls a second", sections.goals),
     ("costs", "What logs, metrics and traces cost", sections.costs),
+    ("turns", "What long turns give", sections.turns),
     ("profile", "Where the time of a call goes", sections.profile),
 )
 NOTES = results.FOLDER / "notes.md"

@@ -92,13 +92,14 @@ def first_answer(stack: BenchStack, request: predictions_pb2.PredictRequest) -> 
                 time.sleep(0.2)
 
 
-def start_echo(stack: BenchStack, reply: str) -> str:
-    """Start the echo; gives where it listens."""
-    stack.state.log("echo").unlink(missing_ok=True)
-    stack.run("echo", [sys.executable, "-m", "benchmarks.echo_server", reply], lambda: None if _printed(stack) else "is silent")
-    return f"{HOST}:{_printed(stack)}"
+def start_echo(stack: BenchStack, reply: str, name: str = "echo", *words: str) -> str:
+    """Start an echo; gives where it listens."""
+    stack.state.log(name).unlink(missing_ok=True)
+    command = [sys.executable, "-m", "benchmarks.echo_server", reply, *words]
+    stack.run(name, command, lambda: None if _printed(stack, name) else "is silent")
+    return f"{HOST}:{_printed(stack, name)}"
 
 
-def _printed(stack: BenchStack) -> str:
-    log = stack.state.log("echo")
+def _printed(stack: BenchStack, name: str) -> str:
+    log = stack.state.log(name)
     return log.read_text().strip() if log.exists() else ""

@@ -10,6 +10,7 @@ from typing import Any
 from benchmarks import plots
 from benchmarks.figures import SERVERS, peer_title
 from benchmarks.measure import medians, of_target, ratio
+from benchmarks.parts.turns import ECHO, ECHO_LONG, PREDICT, PREDICT_LONG
 
 Found = Mapping[str, Any]
 
@@ -30,7 +31,8 @@ PEERS = (
 )
 BATCH = (
     "The server has one core; `bare` is ONNX Runtime in one thread on the same core, given the same rows as arrays "
-    "that were made before. BatchPredict gets columns and looks up the features; ModelInfer gets raw tensors."
+    "that were made before, as many a run as the call has, and one a run. BatchPredict gets columns and looks up the "
+    "features; ModelInfer gets raw tensors."
 )
 BENTOML = (
     "The same model in scikit-learn, run by the service in deploy/bentoml. Behind the door, BentoML and the "
@@ -43,6 +45,11 @@ WORKER = (
 COSTS = (
     "The server was started anew for each run. Everything is what all other figures are measured with: a log line for every call "
     "and metrics. Traces go to a collector that does not answer, so they cost what they cost the server."
+)
+TURNS = (
+    "The server keeps gRPC's threads from interrupting the event loop "
+    "([ADR 0006](../../docs/adr/0006-threads-take-long-turns.md)); the echo of all other figures runs as `grpc.aio` comes. "
+    "Here are both, each with that and without."
 )
 PROFILE = (
     "The processor time of each of the server's threads, split by samples of its stack (py-spy): each sample counts for the "
@@ -108,15 +115,15 @@ def batch(found: Found, _folder: Path) -> list[str]:
     rows = []
     for size in sorted({each["rows"] for each in found["runs"]}):
         runs = [each for each in found["runs"] if each["rows"] == size]
-        targets = list(dict.fromkeys(each["target"] for each in runs))
-        for target in targets[1:]:
-            bare, ours = (median(each["rate"] for each in of_target(runs, name)) for name in ("bare", target))
-            rows.append(
-                [size, target, f"{bare:,.0f}", f"{ours:,.0f}", f"**{ratio(runs, 'rate', ours=target, other='bare'):.2f}**"]
+        for target in ("batch_predict", "model_infer"):
+            bare, alone, ours = (
+                median(each["rate"] for each in of_target(runs, name)) for name in ("bare", "bare_alone", target)
             )
+            over = [f"**{ratio(runs, 'rate', ours=target, other=other):.2f}**" for other in ("bare", "bare_alone")]
+            rows.append([size, target, f"{bare:,.0f}", f"{alone:,.0f}", f"{ours:,.0f}", *over])
     return [
         f"{found['in_flight']} calls in flight. {BATCH}",
-        table(["rows a call", "RPC", "bare rows/s", "rows/s", "ratio"], rows),
+        table(["rows a call", "RPC", "bare rows/s", "bare, a row a run", "rows/s", "ratio", "over a row a run"], rows),
     ]
 
 
@@ -169,6 +176,29 @@ def costs(found: Found, _folder: Path) -> list[str]:
         told = medians(of_target(found["runs"], name))
         rows.append([name, f"{told['rate']:.0f}", f"{told['cpu']:.0f}", f"**{over:.3f}**"])
     return [f"{found['callers']} callers. {COSTS}", table(["server", "calls/s", "CPU a call µs", "over everything"], rows)]
+
+
+def turns(found: Found, _folder: Path) -> list[str]:
+    """Threads that take long turns, and those that do not."""
+    rows = []
+    for callers, runs in found["runs"].items():
+        for name in (ECHO, ECHO_LONG, PREDICT, PREDICT_LONG):
+            told = medians(of_target(runs, name))
+            over = [f"**{ratio(runs, 'rate', ours=name, other=echo):.2f}**" for echo in (ECHO, ECHO_LONG)]
+            rows.append(
+                [callers, name, f"{told['rate']:.0f}", *over, f"{told['p50']:.2f}", f"{told['p99']:.2f}", f"{told['cpu']:.0f}"]
+            )
+    headings = [
+        "callers",
+        "target",
+        "calls/s",
+        "over the echo",
+        "over the echo with long turns",
+        "p50 ms",
+        "p99 ms",
+        "CPU a call µs",
+    ]
+    return [TURNS, table(headings, rows)]
 
 
 def profile(found: Found, folder: Path) -> list[str]:

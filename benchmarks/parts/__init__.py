@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.bench import Bench
-from benchmarks.parts import batch, bentoml, costs, curve, goals, open_loop, peers, profile, swap, worker
+from benchmarks.parts import batch, bentoml, costs, curve, goals, open_loop, peers, profile, swap, turns, worker
 
 ALL: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "curve": curve.measure,
@@ -18,6 +18,7 @@ ALL: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "peers": peers.measure,
     "burst": goals.burst,
     "costs": costs.measure,
+    "turns": turns.measure,
     "profile": profile.measure,
     "steady": goals.steady,
 }

@@ -29,11 +29,11 @@ def measure(bench: Bench) -> dict[str, Any]:
     for rows in bench.effort.batch_sizes:
         ours = {name: _caller(bench, name, make(bench.stack.facts, rows)) for name, make in batch_requests.KINDS.items()}
         for _ in range(bench.effort.few_rounds):
-            runs.append(_bare(bench, rows))
+            runs += _bare(bench, rows)
             for name, call in ours.items():
                 run = call()
                 runs.append({**run, "target": name, "rows": rows, "rate": run["rate"] * rows, "cpu": run["cpu"] / rows})
-        told = ", ".join(f"{each['target']} {each['rate']:,.0f}" for each in runs[-1 - len(ours) :])
+        told = ", ".join(f"{each['target']} {each['rate']:,.0f}" for each in runs[-2 - len(ours) :])
         print(f"rows a second, {rows} a call: {told}", flush=True)
     return {"in_flight": IN_FLIGHT, "runs": runs}
 
@@ -57,9 +57,10 @@ def _caller(bench: Bench, name: str, request: Request) -> Callable[[], dict[str,
     return load
 
 
-def _bare(bench: Bench, rows: int) -> dict[str, Any]:
+def _bare(bench: Bench, rows: int) -> list[dict[str, Any]]:
     """ONNX Runtime alone, on the server's core."""
     command = [sys.executable, "-m", "benchmarks.bare_onnx", bench.stack.facts.folder, str(rows), str(bench.effort.seconds)]
     with cores.on(cores.SERVER):
         done = subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True)
-    return {"target": "bare", "rows": rows, "rate": json.loads(done.stdout)["rate"]}
+    printed = json.loads(done.stdout)
+    return [{"target": name, "rows": rows, "rate": printed[key]} for name, key in (("bare", "rate"), ("bare_alone", "alone"))]
