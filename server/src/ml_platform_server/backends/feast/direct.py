@@ -46,19 +46,44 @@ def read(layout: Layout, join_keys: Sequence[JoinKey], rows: Sequence[Row], ask:
     Raises:
         PlatformError: ENTITY_MISMATCH, FEATURE_VALUE_INVALID; and whatever `ask` raises.
     """
-    if len(rows) <= ROWS_AT_ONCE:
-        return _read(layout, join_keys, rows, 0, ask)
+    if 0 < len(rows) <= ROWS_AT_ONCE:
+        return _some(layout, join_keys, rows, 0, ask)
     return _read_many(layout, join_keys, rows, ask)
 
 
 async def _read_many(layout: Layout, join_keys: Sequence[JoinKey], rows: Sequence[Row], ask: Ask) -> list[list[Cell]]:
     found: list[list[Cell]] = []
     for begin in range(0, len(rows), ROWS_AT_ONCE):
-        found += await _read(layout, join_keys, rows[begin : begin + ROWS_AT_ONCE], begin, ask)
+        found += await _some(layout, join_keys, rows[begin : begin + ROWS_AT_ONCE], begin, ask)
     return found
 
 
-async def _read(layout: Layout, join_keys: Sequence[JoinKey], rows: Sequence[Row], begin: int, ask: Ask) -> list[list[Cell]]:
+def _some(
+    layout: Layout, join_keys: Sequence[JoinKey], rows: Sequence[Row], begin: int, ask: Ask
+) -> Coroutine[None, None, list[list[Cell]]]:
+    if len(layout.reads) == 1 and layout.in_order:
+        return _read_hashes(layout.reads[0], join_keys, rows, begin, ask)
+    return _read_several(layout, join_keys, rows, begin, ask)
+
+
+async def _read_hashes(
+    read: HashRead, join_keys: Sequence[JoinKey], rows: Sequence[Row], begin: int, ask: Ask
+) -> list[list[Cell]]:
+    """Read one hash for each row, which holds just what is wanted: so it is for most models."""
+    names = _names(read, join_keys, rows, begin)
+    once = list(dict.fromkeys(names)) if len(names) > 1 else names
+    answers = cast("list[Answer]", await ask(b"".join([read.command(name) for name in once]), len(once)))
+    now = time.time()
+    cells = [read.cells(answer, now) for answer in answers]
+    if len(once) == len(names):
+        return cells
+    of_name = dict(zip(once, cells, strict=True))
+    return [of_name[name] for name in names]
+
+
+async def _read_several(
+    layout: Layout, join_keys: Sequence[JoinKey], rows: Sequence[Row], begin: int, ask: Ask
+) -> list[list[Cell]]:
     named = [_names(read, join_keys, rows, begin) for read in layout.reads]
     hashes = [dict.fromkeys(names) for names in named]  # Each once, in order.
     commands = [read.command(name) for read, once in zip(layout.reads, hashes, strict=True) for name in once]
@@ -66,8 +91,6 @@ async def _read(layout: Layout, join_keys: Sequence[JoinKey], rows: Sequence[Row
     now = time.time()
     # By read and then by hash, as the answers come.
     cells = [{name: read.cells(next(answers), now) for name in once} for read, once in zip(layout.reads, hashes, strict=True)]
-    if len(layout.reads) == 1 and layout.in_order and len(hashes[0]) == len(rows):
-        return list(cells[0].values())
     return [
         layout.aligned([cell for of_read, name in zip(cells, names, strict=True) for cell in of_read[name]])
         for names in zip(*named, strict=True)

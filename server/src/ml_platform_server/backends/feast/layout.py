@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ml_platform.v1 import features_pb2
 from ml_platform.v1.features_pb2 import ValueType
@@ -135,18 +135,19 @@ def _missing(event_time: float | None) -> Cell:
 class Layout:
     """All that a plan's features need to be read straight from Redis.
 
-    `order` gives, for each of the plan's features, its place among the cells of all the reads of a row.
+    `order` gives, for each of the plan's features, its place among the cells of all the reads of a row; `in_order` says that they
+    come in the order of the features.
     """
 
     address: Address
     reads: tuple[HashRead, ...]
     order: tuple[int, ...]
+    in_order: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Find out once."""
+        object.__setattr__(self, "in_order", self.order == tuple(range(len(self.order))))
 
     def aligned(self, cells: list[Cell]) -> list[Cell]:
         """The cells of one row, as all its reads gave them, in the order of the plan's features."""
         return [cells[place] for place in self.order]
-
-    @property
-    def in_order(self) -> bool:
-        """Whether the reads give the cells in the order of the plan's features."""
-        return self.order == tuple(range(len(self.order)))
