@@ -27,6 +27,7 @@ Array = npt.NDArray[Any]
 # list, in which a null is None.
 Values = Array | list[Any]
 
+_NO_NULLS: Array = np.empty(0, np.int64)
 _VECTORS = 2
 _MOST_VARINT_BITS = 7
 
@@ -134,6 +135,11 @@ def _varint(number: int) -> bytes:
         number >>= _MOST_VARINT_BITS
     parts.append(number)
     return bytes(parts)
+
+
+def whole(array: Array) -> Sent:
+    """An array as a column without nulls."""
+    return Sent(array, _NO_NULLS)
 
 
 def gathered(things: Sequence[Any]) -> Sent:

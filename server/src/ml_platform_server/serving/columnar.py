@@ -126,7 +126,7 @@ async def complete(served: ServedVersion, sent: Mapping[str, Sent], rows: int) -
         if missing:
             features = ColumnFeatures(
                 columns=model.columns,
-                read=model.enrichment.read,
+                read=model.enrichment.read_columns,
                 enrich=model.enrichment.enrich,
                 policy=served.policy,
                 metrics=model.metrics,

@@ -53,7 +53,7 @@ async def read(layout: Layout, join_keys: Sequence[JoinKey], rows: Sequence[Row]
 
 
 async def _read(layout: Layout, join_keys: Sequence[JoinKey], rows: Sequence[Row], begin: int, ask: Ask) -> list[list[Cell]]:
-    named = [_names(read, join_keys, rows, begin) for read in layout.reads]
+    named = [names_of(read, join_keys, rows, begin) for read in layout.reads]
     hashes = [dict.fromkeys(names) for names in named]  # Each once, in order.
     commands = [read.command(name) for read, once in zip(layout.reads, hashes, strict=True) for name in once]
     answers = iter(cast("list[Answer]", await ask(b"".join(commands), len(commands))))
@@ -68,7 +68,7 @@ async def _read(layout: Layout, join_keys: Sequence[JoinKey], rows: Sequence[Row
     ]
 
 
-def _names(read: HashRead, join_keys: Sequence[JoinKey], rows: Sequence[Row], begin: int) -> list[bytes]:
+def names_of(read: HashRead, join_keys: Sequence[JoinKey], rows: Sequence[Row], begin: int) -> list[bytes]:
     """The name of each row's hash."""
     names: list[bytes] = []
     for at, row in enumerate(rows, begin):
