@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ml_platform_server.backends.feast.decoding import BOOL, DOUBLE, FLOAT, INT32, INT64, MORE
+from ml_platform_server import varints
+from ml_platform_server.backends.feast.decoding import BOOL, DOUBLE, FLOAT, INT32, INT64
 
 Array = npt.NDArray[Any]
 Raw = Sequence[bytes]
@@ -17,8 +18,8 @@ Raw = Sequence[bytes]
 
 _EIGHT = np.dtype([("kind", "u1"), ("value", "<f8")])
 _FOUR = np.dtype([("kind", "u1"), ("value", "<f4")])
-_MOST = 11
-"""Bytes of a whole number at most, first one included."""
+_LEAST, _MOST = 2, 11
+"""Bytes of a whole number, first one included."""
 
 
 def decoded(features: Sequence[Raw]) -> list[Array | None]:
@@ -60,21 +61,18 @@ def _floating(kind: int, raws: Raw, layout: np.dtype[Any]) -> Array | None:
 
 
 def _wholes(kind: int, raws: Raw) -> Array | None:
-    """Numbers of variable length: seven bits a byte, the lowest first; a bit in each but the last says that more follow."""
-    sizes = np.fromiter(map(len, raws), np.int64, len(raws))
-    width = int(sizes.max())
-    if sizes.min() < 2 or width > _MOST:  # noqa: PLR2004  # the kind, and at least one byte
+    sizes = np.fromiter(map(len, raws), np.intp, len(raws))
+    if sizes.min() < _LEAST or sizes.max() > _MOST:
         return None
-    block = _side_by_side(raws, width)
-    more = block[:, 1:] >= MORE
-    values = np.zeros(len(raws), np.uint64)
-    for at in range(1, width):
-        values |= (block[:, at] & np.uint8(MORE - 1)).astype(np.uint64) << np.uint64(7 * (at - 1))
-    numbers = values.view(np.int64)
-    # As many bytes say that more follow as come before the last one, and the last one does not.
-    regular = (more.sum(axis=1) == sizes - 2).all() and not more[np.arange(len(raws)), sizes - 2].any()
-    if not regular or (block[:, 0] != kind).any():
+    data = np.frombuffer(b"".join(raws), np.uint8)
+    ends = sizes.cumsum()
+    starts = ends - sizes
+    more = data >= varints.MORE
+    # In each value, more bytes follow all but its last; the first, which is its kind, belongs to no number.
+    regular = np.count_nonzero(more) == len(data) - 2 * len(raws) and not more[ends - 1].any()
+    if not regular or (data[starts] != kind).any():
         return None
+    numbers = varints.numbers(data, starts + 1, sizes - 1)
     return None if kind == INT32 and (numbers != numbers.astype(np.int32)).any() else numbers
 
 
@@ -83,11 +81,6 @@ def _flags(kind: int, raws: Raw) -> Array | None:
         return None
     block = np.frombuffer(b"".join(raws), np.uint8).reshape(-1, 2)
     return None if (block[:, 0] != kind).any() or (block[:, 1] > 1).any() else block[:, 1] == 1
-
-
-def _side_by_side(raws: Raw, width: int) -> Array:
-    """The bytes of each value in a row of their own, with zeros behind the shorter ones."""
-    return np.array(raws, f"S{width}").view(np.uint8).reshape(len(raws), width)
 
 
 _AT_ONCE: Mapping[int, Callable[[int, Raw], Array | None]] = {

@@ -40,14 +40,17 @@ async def read(layout: Layout, join_keys: Sequence[JoinKey], keys: Keys, count: 
     found: list[CellColumn] = []
     for commands in asked:
         own, answers = answers[: commands.count], answers[commands.count :]
-        parts = [await _columns(commands.read, own[at : at + AT_ONCE], now) for at in range(0, len(own), AT_ONCE)]
+        parts = []
+        for at in range(0, len(own), AT_ONCE):
+            if at:
+                await asyncio.sleep(0)  # the other calls of this process have waited for those before
+            parts.append(await _columns(commands.read, own[at : at + AT_ONCE], now))
         found += [commands.spread(joined(column)) for column in zip(*parts, strict=True)]
     return [found[place] for place in layout.order]
 
 
 async def _columns(read: HashRead, answers: Sequence[Answer], now: float) -> list[CellColumn]:
     """The columns of all the features of a read, from the answers for some entities."""
-    await asyncio.sleep(0)  # the other calls of this process have waited for those before
     gaps = [at for at, answer in enumerate(answers) if not all(answer)]
     if not gaps:
         return _whole(read, answers, now)
