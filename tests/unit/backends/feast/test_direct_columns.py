@@ -14,6 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from ml_platform.v1 import features_pb2
 from ml_platform_server.backends.feast import direct, direct_columns
+from ml_platform_server.backends.feast.direct_columns import AT_ONCE
 from ml_platform_server.backends.feast.layout import ENCODERS, HashRead, KeyTemplate, Layout, ViewFields
 from ml_platform_server.backends.feast.plans import JoinKey, by_column, listed
 from ml_platform_server.backends.feast.resp import Address
@@ -130,7 +131,9 @@ async def test_columns_hold_what_rows_hold(name: str, gaps: float, count: int) -
     join_keys = [JoinKey(key, {"user": TEXT, "place": WHOLE}[key]) for key in keys]
     store = Store(count, gaps)
     columns = await direct_columns.read(wanted, join_keys, named, count, store.ask)
-    assert len(store.asked) == len(set(store.asked))  # no hash is read twice
+    for begin in range(0, len(store.asked), AT_ONCE) if len(wanted.reads) == 1 else ():
+        together = store.asked[begin : begin + AT_ONCE]
+        assert len(together) == len(set(together))  # no hash is read twice
     rows = [dict(zip(named, row, strict=True)) for row in zip(*named.values(), strict=True)] or [{}]
     expected = by_column(await direct.read(wanted, join_keys, rows, store.ask), len(wanted.order))
     for ours, theirs in zip(columns, expected, strict=True):
@@ -153,3 +156,13 @@ async def test_a_key_that_fits_no_hash_is_told_as_for_rows() -> None:
         errors.append(caught.value)
     assert errors[0].message == errors[1].message
     assert errors[0].reason == errors[1].reason
+
+
+async def test_a_hash_that_several_entities_share_is_read_once() -> None:
+    """Entities that differ in another read's key alone."""
+    keys, wanted = LAYOUTS["two reads"]
+    store = Store(0, 0.0)
+    named: dict[str, list[Any]] = {"user": ["a", "b", "a"], "place": [1, 1, 2]}
+    columns = await direct_columns.read(wanted, [JoinKey(keys[0], TEXT), JoinKey(keys[1], WHOLE)], named, 3, store.ask)
+    assert len(store.asked) == len(set(store.asked)) == 4
+    assert listed(columns[1].values)[0] == listed(columns[1].values)[2]
