@@ -14,6 +14,7 @@ import pytest
 
 from ml_platform_server.backends.feast.client import FeastBackend
 from ml_platform_server.backends.feast.online import Cell, OnlineFeatures, OnlinePlan
+from ml_platform_server.backends.feast.plans import by_column, listed
 from ml_platform_server.settings import FeastSettings
 from tests.support.feast_project import FeastProject, is_direct, make_project
 from tests.support.feast_requests import NULL, PRESENT, UNKNOWN
@@ -151,21 +152,24 @@ def online_in_layout_fixture(backend: FeastBackend) -> OnlineFeatures:
     return OnlineFeatures(backend=backend)
 
 
+ASKED = pytest.mark.parametrize(
+    "asked",
+    [
+        {"features": ["carriers"]},
+        {"features": ["more:int64", "carriers:double", "more:string", "carriers:bool"]},
+        {"features": ["places:timestamp", "lanes", "carriers", "places:int64"]},
+        {"features": ["smalls"]},
+        {"features": ["raws"]},
+        {"features": ["world:rate"]},
+        {"features": ["world:rate", "smalls:double"]},
+        {"feature_service": "route"},
+    ],
+    ids=lambda asked: "+".join(str(word) for word in (asked.get("features") or [asked["feature_service"]])),
+)
+
+
 class TestBothWays:
-    @pytest.mark.parametrize(
-        "asked",
-        [
-            {"features": ["carriers"]},
-            {"features": ["more:int64", "carriers:double", "more:string", "carriers:bool"]},
-            {"features": ["places:timestamp", "lanes", "carriers", "places:int64"]},
-            {"features": ["smalls"]},
-            {"features": ["raws"]},
-            {"features": ["world:rate"]},
-            {"features": ["world:rate", "smalls:double"]},
-            {"feature_service": "route"},
-        ],
-        ids=lambda asked: "+".join(str(word) for word in (asked.get("features") or [asked["feature_service"]])),
-    )
+    @ASKED
     async def test_they_come_to_the_same(self, online: OnlineFeatures, asked: dict[str, Any]) -> None:
         """For every type, every age, and keys of every kind, known and unknown, alone and in batches."""
         plan, chance = await online.plan(**asked), random.Random(11)
@@ -177,6 +181,21 @@ class TestBothWays:
             assert comparable(ours) == comparable(theirs)
             seen |= {cell.status for row in ours for cell in row}
         assert seen == {PRESENT} if asked == {"features": ["world:rate"]} else seen >= {PRESENT, NULL, UNKNOWN}
+
+    @ASKED
+    async def test_columns_hold_what_rows_hold(self, online: OnlineFeatures, asked: dict[str, Any]) -> None:
+        """For the same reads, in the types of the keys, past Feast and by Feast."""
+        plan, chance = await online.plan(**asked), random.Random(13)
+        for count in (1, 32, 600):
+            found = [tuple((key.name, chance.choice(KEYS[key.name])) for key in plan.join_keys) for _ in range(count)]
+            rows = [dict(row) for row in dict.fromkeys(found)]
+            keys = {key.name: [row[key.name] for row in rows] for key in plan.join_keys}
+            expected = by_column(await online.read(plan, rows), len(plan.features))
+            for way in (plan, by_feast(plan)):
+                columns = await online.read_columns(way, keys, len(rows))
+                for ours, theirs in zip(columns, expected, strict=True):
+                    assert [repr(value) for value in listed(ours.values)] == [repr(value) for value in theirs.values]
+                    assert list(ours.statuses) == list(theirs.statuses)
 
     async def test_rows_of_the_same_key_are_each_their_own(self, online: OnlineFeatures) -> None:
         """The store is asked once, and the rows share no list."""

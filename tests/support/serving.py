@@ -13,7 +13,8 @@ from onnx import TensorProto, helper
 
 from ml_platform.v1 import deployments_pb2, errors_pb2, features_pb2, models_pb2
 from ml_platform.v1.deployments_pb2 import Environment
-from ml_platform_server.backends.feast.online import Cell, JoinKey, OnlinePlan, PlannedFeature
+from ml_platform_server.backends.feast.online import Cell, CellColumn, JoinKey, OnlinePlan, PlannedFeature
+from ml_platform_server.backends.feast.plans import by_column
 from ml_platform_server.errors import PlatformError, backend_unavailable
 from ml_platform_server.store.tables import DeploymentRow
 
@@ -175,6 +176,10 @@ class FakeFeatures:
         self._check()
         self.reads.append(([f"{feature.view}:{feature.name}" for feature in plan.features], [dict(row) for row in rows]))
         return [[self._cell(feature, row) for feature in plan.features] for row in rows]
+
+    async def read_columns(self, plan: OnlinePlan, entities: Mapping[str, Sequence[object]], count: int) -> list[CellColumn]:
+        rows = [dict(zip(entities, row, strict=True)) for row in zip(*entities.values(), strict=True)] or [{}] * count
+        return by_column(await self.read(plan, rows), len(plan.features))
 
     def _cell(self, feature: PlannedFeature, row: Mapping[str, object]) -> Cell:
         key = tuple(row[name] for name in self.keys[feature.view])

@@ -31,7 +31,8 @@ from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.serving import columnar
 from ml_platform_server.serving.batches import Batches
-from ml_platform_server.serving.column_values import packed_doubles, received
+from ml_platform_server.serving.column_values import received
+from ml_platform_server.serving.column_wire import packed_doubles
 from ml_platform_server.values import plain, to_value
 from tests.support.inference import classifier_graph, deploy, echo_graph
 from tests.support.predictions import House, opened
@@ -51,7 +52,10 @@ async def ask(house: House, **forms: Any) -> BatchPredictResponse:
     call = Call(method="", request_id="r", context=cast("Any", None), deadline=math.inf)
     request = BatchPredictRequest(model_name="m", environment=PRODUCTION, **forms)
     answer = await Batches(find=house.engine.served).predict(request, call)
-    return BatchPredictResponse.FromString(answer) if isinstance(answer, bytes) else answer
+    message = BatchPredictResponse.FromString(answer)
+    if "columns" in forms:
+        assert message.SerializeToString() == answer
+    return message
 
 
 def any_policy(chance: random.Random) -> FeaturePolicy:
@@ -332,7 +336,7 @@ async def test_numbers_travel_as_they_are(house: House) -> None:
     """Doubles of every kind survive the way into NumPy and back, bit for bit."""
     for count in (1, 15, 16, 17, 127, 128, 3000, 300_000):
         numbers = np.random.default_rng(count).standard_normal(count)
-        message = packed_doubles(numbers)
+        message = DoubleValues.FromString(packed_doubles(b"\x0a", numbers))
         assert list(message.values[:5]) == numbers[:5].tolist()
         assert len(message.values) == count
         taken, rows = received([InputColumn(name="a", values=ColumnValues(doubles=message))])

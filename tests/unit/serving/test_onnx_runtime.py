@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
@@ -14,7 +16,9 @@ from ml_platform.v1 import models_pb2
 from ml_platform_server.backends.blocking import BlockingPool
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.serving.columns import columns_of
-from ml_platform_server.serving.runtimes.onnx import OnnxRuntime, load_onnx
+from ml_platform_server.serving.runtimes.onnx import INLINE_SECONDS, OnnxRuntime, load_onnx
+from ml_platform_server.serving.runtimes.run_times import RunTimes
+from tests.support.inference import classifier_graph
 from tests.support.serving import column, save_onnx, sum_graph
 
 P = ParamSpec("P")
@@ -83,6 +87,30 @@ async def test_short_runs_stay_on_the_loop_and_long_ones_leave_it(total: OnnxRun
     long = await _runs(pool, total, rows=100_000)
 
     assert (first, short, long) == (1, 0, 1)
+
+
+async def test_columns_that_take_a_little_longer_are_run_in_two_halves_on_the_loop(
+    tmp_path: Path, pool: CountingPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They give what one run gives, others have a turn in between, and what takes longer still leaves the loop."""
+    runtime = await _load(tmp_path, pool, classifier_graph(), column("a"), column("b"))
+    columns = [np.linspace(-3, 3, 101), np.linspace(2, -1, 101)]
+    expected = await runtime.predict_columns(columns, 101)
+    ran = pool.runs
+    turns: list[int] = []
+    asyncio.get_running_loop().call_soon(turns.append, 1)
+    monkeypatch.setattr(RunTimes, "expected", lambda *_: 1.5 * INLINE_SECONDS)
+    halves = await runtime.predict_columns(columns, 101)
+    assert (pool.runs, turns) == (ran, [1])
+    for name, values in expected.outputs.items():
+        assert np.array_equal(np.asarray(halves.outputs[name]), np.asarray(values))
+        assert np.asarray(halves.outputs[name]).dtype == np.asarray(values).dtype
+    assert expected.probabilities is not None
+    assert halves.probabilities is not None
+    assert np.array_equal(halves.probabilities(), expected.probabilities())
+    monkeypatch.setattr(RunTimes, "expected", lambda *_: 2.5 * INLINE_SECONDS)
+    await runtime.predict_columns(columns, 101)
+    assert pool.runs == ran + 1
 
 
 async def _runs(pool: CountingPool, runtime: OnnxRuntime, *, rows: int) -> int:

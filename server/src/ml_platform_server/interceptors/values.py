@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
 from typing import Any
 
@@ -35,6 +35,18 @@ def compile_value(field: FieldDescriptor, rules: FieldRules) -> ValueCheck | Non
     if field.cpp_type in _NUMBERS:
         return _number(rules)
     return None
+
+
+def compile_texts(field: FieldDescriptor, rules: FieldRules) -> Callable[[Sequence[str]], bool] | None:
+    """What tells at once that nothing is wrong with many texts, as `compile_value` would find one by one; None if nothing can."""
+    if field.type != FieldDescriptor.TYPE_STRING or rules.required or rules.pattern or is_date(rules):
+        return None
+    longest = rules.max_len
+
+    def fine(values: Sequence[str]) -> bool:
+        return "\0" not in "".join(values) and (not longest or max(map(len, values), default=0) <= longest)
+
+    return fine
 
 
 def is_date(rules: FieldRules) -> bool:

@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 
 from ml_platform.v1.predictions_pb2 import (
     BatchPredictRequest,
-    BatchPredictResponse,
     PredictRequest,
     StreamPredictRequest,
 )
@@ -28,7 +27,7 @@ class PredictionService:
         """Predict one row."""
         return self._engine.predict_encoded(request, call.facts)
 
-    async def BatchPredict(self, request: BatchPredictRequest, call: Call) -> BatchPredictResponse | bytes:
+    async def BatchPredict(self, request: BatchPredictRequest, call: Call) -> bytes:
         """Predict many rows."""
         return await self._batches.predict(request, call)
 

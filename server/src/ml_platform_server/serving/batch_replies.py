@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from google.rpc import status_pb2
 
-from ml_platform.v1.predictions_pb2 import BatchPredictResponse
+from ml_platform_server import wire
 from ml_platform_server.errors import PlatformError, to_status
-from ml_platform_server.serving.replies import new_prediction_id
 from ml_platform_server.serving.router import ServedVersion
 
 
@@ -25,12 +24,6 @@ class RowErrors:
         return self._packed[id(error)][1]
 
 
-def head(served: ServedVersion) -> BatchPredictResponse:
-    """The response so far: who answers."""
-    version = served.model.version
-    return BatchPredictResponse(
-        prediction_id=new_prediction_id(),
-        model_name=version.model_name,
-        model_version=version.version,
-        deployment_id=served.deployment_id,
-    )
+def head(served: ServedVersion, prediction_id: str) -> bytes:
+    """The response so far, on the wire: who answers. These fields have the same numbers as in a PredictResponse."""
+    return wire.field(b"\x0a", prediction_id.encode()) + served.head

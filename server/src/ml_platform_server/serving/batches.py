@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from google.protobuf import struct_pb2
 
 from ml_platform.v1.deployments_pb2 import Environment
-from ml_platform.v1.predictions_pb2 import BatchPredictRequest, BatchPredictResponse, RowPrediction
+from ml_platform.v1.predictions_pb2 import BatchPredictRequest, RowPrediction
 from ml_platform_server import wire
 from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError, invalid
@@ -16,7 +16,7 @@ from ml_platform_server.serving import answer_wire
 from ml_platform_server.serving.answers import Said
 from ml_platform_server.serving.batch_replies import RowErrors, head
 from ml_platform_server.serving.columnar import predict_columns
-from ml_platform_server.serving.replies import features_of
+from ml_platform_server.serving.replies import features_of, new_prediction_id
 from ml_platform_server.serving.router import ServedVersion
 from ml_platform_server.serving.rows import Row
 
@@ -39,8 +39,8 @@ class Batches:
     def __init__(self, *, find: Find) -> None:
         self._find = find
 
-    async def predict(self, request: BatchPredictRequest, call: Call) -> BatchPredictResponse | bytes:
-        """Answer a valid request, with a message or with what it is on the wire.
+    async def predict(self, request: BatchPredictRequest, call: Call) -> bytes:
+        """Answer a valid request, with a BatchPredictResponse on the wire.
 
         Raises:
             PlatformError: as the contract says for PredictionService.BatchPredict.
@@ -66,8 +66,8 @@ async def predict_rows(served: ServedVersion, request: BatchPredictRequest, call
     Raises:
         PlatformError: what kept the model itself from answering.
     """
-    response = head(served)
-    parts = [response.SerializeToString()]
+    prediction_id = new_prediction_id()
+    parts = [head(served, prediction_id)]
     errors = RowErrors(call.request_id)
     failed = 0
     for start in range(0, len(request.rows), SLICE):
@@ -79,7 +79,7 @@ async def predict_rows(served: ServedVersion, request: BatchPredictRequest, call
             else:
                 parts.append(_prediction(served, row, outcome, include_features=request.include_features))
         await asyncio.sleep(0)  # the other calls of this process have waited for this slice
-    call.facts.update(prediction_id=response.prediction_id, rows=len(request.rows), row_errors=failed)
+    call.facts.update(prediction_id=prediction_id, rows=len(request.rows), row_errors=failed)
     return b"".join(parts)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from ml_platform.v1 import errors_pb2, models_pb2
-from ml_platform_server.backends.feast.online import Cell, OnlinePlan, PlannedFeature
+from ml_platform_server.backends.feast.online import Cell, CellColumn, OnlinePlan, PlannedFeature
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.serving.columns import Column, Convert
 from ml_platform_server.serving.join_keys import KeyTaker
@@ -25,6 +25,10 @@ class FeatureReader(Protocol):
 
     def read(self, plan: OnlinePlan, rows: Sequence[Mapping[str, object]]) -> Coroutine[None, None, list[list[Cell]]]:
         """Read it for the entities that each row's join keys name."""
+        ...
+
+    async def read_columns(self, plan: OnlinePlan, entities: Mapping[str, Sequence[object]], count: int) -> list[CellColumn]:
+        """Read it by columns, for so many entities: for each join key, their values."""
         ...
 
 

@@ -50,6 +50,16 @@ class Outputs:
             found[rows] = answers.probabilities()
         return found if self._parts else None
 
+    def answers(self) -> ColumnAnswers:
+        """All of them as one."""
+        given = all(part.probabilities is not None for _, part in self._parts)
+        return ColumnAnswers(self.columns(), self._certain if given else None)
+
+    def _certain(self) -> Array:
+        found = self.probabilities()
+        assert found is not None  # noqa: S101  # every part has them
+        return found
+
     def _joined(self, parts: list[tuple[Array, Values]]) -> Values:
         if len(parts) == 1 and len(parts[0][0]) == self._rows:
             return parts[0][1]
@@ -87,5 +97,4 @@ def joined(parts: Sequence[ColumnAnswers]) -> ColumnAnswers:
     whole = Outputs(len(parts))
     for row, answers in enumerate(parts):
         whole.add(np.array([row]), answers)
-    found = whole.probabilities()
-    return ColumnAnswers(whole.columns(), None if found is None else lambda: found)
+    return whole.answers()

@@ -97,7 +97,7 @@ def _refusal(column: Column, value: object) -> str:
 
 
 def _texts(column: Column, sent: Sent) -> Converted | None:
-    if kind_of(column) != "string" or column.shape or sent.nulls.size or not all(type(text) is str for text in sent.values):
+    if kind_of(column) != "string" or column.shape or sent.nulls.size or not set(map(type, sent.values)) <= {str}:
         return None
     return Converted(list(sent.values))
 

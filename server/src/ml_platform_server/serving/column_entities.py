@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -29,20 +29,24 @@ class Entities:
         self._keys = keys
         self._values: list[list[Any]] = [[] for _ in keys]
         self.count = 1
+        # Where each row's entity is; each row may have one for itself, and then they are in order.
         self._places: Array = np.zeros(rows, np.int64)
+        self._each = False
         if keys:
             self._find([column.plain() for column in columns], columns, rows)
 
     def _find(self, values: list[list[Any]], columns: Sequence[Sent], rows: int) -> None:
         told = [_hashable(column, each) for column, each in zip(columns, values, strict=True)]
-        known: dict[object, int] = {}
-        named: Iterable[object] = told[0] if len(told) == 1 else zip(*told, strict=True)
-        self._places = np.fromiter([known.setdefault(entity, len(known)) for entity in named], np.int64, rows)
+        named: Sequence[object] = told[0] if len(told) == 1 else list(zip(*told, strict=True))
+        known = {entity: place for place, entity in enumerate(dict.fromkeys(named))}
         self.count = len(known)
-        if len(told) == 1 and told[0] is values[0]:
-            self._values = [list(known)]
+        self._each = self.count == rows
+        if not self._each:
+            self._places = np.fromiter(map(known.__getitem__, named), np.int64, rows)
+        if self._each or (len(told) == 1 and told[0] is values[0]):
+            self._values = values if self._each else [list(known)]
             return
-        first = np.empty(len(known), np.int64)
+        first = np.empty(self.count, np.int64)
         first[self._places[::-1]] = np.arange(rows - 1, -1, -1)
         self._values = [[each[at] for at in first.tolist()] for each in values]
 
@@ -63,14 +67,24 @@ class Entities:
             return [{name: values[at]} for at in places]
         return [{name: values[at] for name, values in zip(names, self._values, strict=True)} for at in places]
 
+    def keyed(self, places: Sequence[int]) -> dict[str, Sequence[object]]:
+        """Some of the entities, in their order: for each key, their values."""
+        whole = len(places) == self.count
+        values = self._values if whole else [[each[at] for at in places] for each in self._values]
+        return {key.name: each for key, each in zip(self._keys, values, strict=True)}
+
     def spread(self, values: Values) -> Values:
         """Each row's value, from its entity's."""
+        if self._each:
+            return values
         return values[self._places] if isinstance(values, np.ndarray) else [values[at] for at in self._places.tolist()]
 
     def spread_some(self, things: Mapping[int, _T]) -> dict[int, _T]:
         """What some entities have, for their rows."""
         if not things:
             return {}
+        if self._each:
+            return dict(things)
         return {row: things[at] for row, at in enumerate(self._places.tolist()) if at in things}
 
 

@@ -8,7 +8,6 @@ make of it, in their errors too.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -17,20 +16,20 @@ from google.protobuf import struct_pb2
 
 from ml_platform.v1 import deployments_pb2, features_pb2
 from ml_platform.v1.features_pb2 import FeatureStatus
-from ml_platform_server.backends.feast.online import Cell
+from ml_platform_server.backends.feast.online import CellColumn
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.observability.recorders import ModelMetrics
 from ml_platform_server.observability.tracing import current
 from ml_platform_server.serving.bindings import Binding
 from ml_platform_server.serving.column_conversion import convert
 from ml_platform_server.serving.column_entities import Entities
-from ml_platform_server.serving.column_values import Sent, Values, gathered
+from ml_platform_server.serving.column_values import Sent, Values, gathered, whole
 from ml_platform_server.serving.columns import Column
 from ml_platform_server.serving.policies import Policy
 from ml_platform_server.serving.rows import Row
 from ml_platform_server.values import to_value
 
-Read = Callable[[Binding, Sequence[Mapping[str, object]]], Awaitable[list[list[Cell]]]]
+Read = Callable[[Binding, Mapping[str, Sequence[object]], int], Awaitable[list[CellColumn]]]
 Enrich = Callable[[Sequence[Row]], Awaitable[Sequence[PlatformError | None]]]
 
 
@@ -95,7 +94,7 @@ class ColumnFeatures:
         usual = [at for at in range(entities.count) if at not in unusual] if unusual else range(entities.count)
         trace, started = current.get(), time.perf_counter()
         try:
-            cells = await self._read(binding, entities.named(usual))
+            cells = await self._read(binding, entities.keyed(usual), len(usual))
         except PlatformError:
             return range(entities.count), {}
         ended = time.perf_counter()
@@ -108,20 +107,21 @@ class ColumnFeatures:
             if place is None:
                 found[column] = [None] * entities.count
                 continue
-            values, doubtful = self._column(column, [row[place] for row in cells])
+            values, doubtful = self._column(column, cells[place])
             unusual.update(usual[at] for at in doubtful)
             found[column] = values if len(usual) == entities.count else _placed(values, usual, entities.count)
         return sorted(unusual), found
 
-    def _column(self, column: int, cells: Sequence[Cell]) -> tuple[Values, set[int]]:
+    def _column(self, column: int, cells: CellColumn) -> tuple[Values, set[int]]:
         """One column of what was read, and the positions of the cells for which that is not all there is to it."""
-        fitting = self._fitting(column)
-        statuses = [cell.status for cell in cells]
-        doubtful = set() if fitting.issuperset(statuses) else {at for at, one in enumerate(statuses) if one not in fitting}
-        for status, count in Counter(statuses).items():
-            if status in fitting:  # the others are counted where they are looked at again
-                self._metrics.feature_status(FeatureStatus.Name(FeatureStatus.ValueType(status)), count)
-        converted = convert(self._columns[column], gathered([cell.value for cell in cells]))
+        fitting, statuses = self._fitting(column), cells.statuses
+        found = set(statuses)
+        doubtful = set() if fitting >= found else {at for at, one in enumerate(statuses) if one not in fitting}
+        for status in found & fitting:  # the others are counted where they are looked at again
+            count = len(statuses) if len(found) == 1 else statuses.count(status)
+            self._metrics.feature_status(FeatureStatus.Name(FeatureStatus.ValueType(status)), count)
+        values = cells.values
+        converted = convert(self._columns[column], whole(values) if isinstance(values, np.ndarray) else gathered(values))
         doubtful.update(converted.bad)
         return converted.values, doubtful
 

@@ -11,15 +11,13 @@ import numpy.typing as npt
 from google.protobuf import struct_pb2
 
 from ml_platform.v1.predictions_pb2 import (
-    BooleanValues,
     ColumnValues,
-    DoubleValues,
     InputColumn,
-    IntegerValues,
     TextValues,
     VectorValues,
 )
 from ml_platform_server.errors import PlatformError, invalid
+from ml_platform_server.serving import column_wire
 from ml_platform_server.values import plain, to_value
 
 Array = npt.NDArray[Any]
@@ -27,8 +25,7 @@ Array = npt.NDArray[Any]
 # list, in which a null is None.
 Values = Array | list[Any]
 
-_VECTORS = 2
-_MOST_VARINT_BITS = 7
+_NO_NULLS: Array = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +80,11 @@ def _received(values: ColumnValues, where: str) -> Sent:
     taken: Array | Sequence[Any]
     match values.WhichOneof("kind"):
         case "doubles":
-            taken = _doubles(values.doubles)
+            taken = column_wire.doubles(values.doubles)
         case "integers":
-            taken = np.fromiter(values.integers.values, np.int64, len(values.integers.values))
+            taken = column_wire.integers(values.integers)
         case "booleans":
-            taken = np.fromiter(values.booleans.values, np.bool_, len(values.booleans.values))
+            taken = column_wire.booleans(values.booleans)
         case "texts":
             taken = list(values.texts.values)
         case "vectors":
@@ -96,7 +93,7 @@ def _received(values: ColumnValues, where: str) -> Sent:
             taken = values.any.values
         case _:
             raise invalid(where, "must hold values")
-    nulls = np.array(values.nulls, np.int64)
+    nulls = np.array(values.nulls, np.int64) if values.nulls else _NO_NULLS
     if nulls.size and (nulls[-1] >= len(taken) or (np.diff(nulls) <= 0).any()):
         raise invalid(f"{where}.nulls", "must be positions among the values, growing")
     return Sent(taken, nulls)
@@ -113,27 +110,9 @@ def _uneven(where: str) -> PlatformError:
     return invalid(f"{where}.vectors", "must hold a whole number of vectors of the length given")
 
 
-def _doubles(values: DoubleValues) -> Array:
-    """The numbers, without a Python object for each: on the wire they are little-endian doubles, packed behind their length."""
-    count = len(values.values)
-    if not count:
-        return np.empty(0, np.float64)
-    return np.frombuffer(values.SerializeToString()[-8 * count :], "<f8")
-
-
-def packed_doubles(array: Array) -> DoubleValues:
-    """The message that holds these numbers; the way back of `_doubles`."""
-    data = np.ascontiguousarray(array, "<f8").tobytes()
-    return DoubleValues.FromString(b"\x0a" + _varint(len(data)) + data) if data else DoubleValues()
-
-
-def _varint(number: int) -> bytes:
-    parts = bytearray()
-    while number >> _MOST_VARINT_BITS:
-        parts.append(number & 0x7F | 0x80)
-        number >>= _MOST_VARINT_BITS
-    parts.append(number)
-    return bytes(parts)
+def whole(array: Array) -> Sent:
+    """An array as a column without nulls."""
+    return Sent(array, _NO_NULLS)
 
 
 def gathered(things: Sequence[Any]) -> Sent:
@@ -160,30 +139,18 @@ def as_values(things: Sequence[Any]) -> Values:
 _DTYPES: dict[type, Any] = {float: np.float64, int: np.int64, bool: np.bool_}
 
 
-def told(values: Values, nulls: Sequence[int] = ()) -> ColumnValues:
-    """A column as the reply has it; `nulls` are positions beside those whose value is None."""
-    sent = gathered(values) if isinstance(values, list) else Sent(values, np.empty(0, np.int64))
-    positions = sorted({*nulls, *sent.nulls.tolist()})
+def told(values: Values, nulls: Sequence[int] = ()) -> bytes:
+    """A column as the reply has it, ColumnValues on the wire; `nulls` are positions beside those whose value is None."""
+    sent = gathered(values) if isinstance(values, list) else whole(values)
+    positions = sorted({*nulls, *sent.nulls.tolist()}) if sent.nulls.size else nulls
     things = sent.values
     if isinstance(things, np.ndarray):
-        return _told_array(things, positions)
+        said = column_wire.column_values(things, positions)
+        return _told_anything(things.tolist(), positions).SerializeToString() if said is None else said
     texts = ["" if thing is None else thing for thing in things]
     if all(type(text) is str for text in texts):
-        return ColumnValues(texts=TextValues(values=texts), nulls=positions)
-    return _told_anything(list(things), positions)
-
-
-def _told_array(array: Array, nulls: list[int]) -> ColumnValues:
-    kind = array.dtype.kind
-    if kind == "f" and array.ndim == _VECTORS and array.shape[1]:
-        return ColumnValues(vectors=VectorValues(values=packed_doubles(array).values, length=array.shape[1]), nulls=nulls)
-    if array.ndim == 1 and kind == "f":
-        return ColumnValues(doubles=packed_doubles(array), nulls=nulls)
-    if array.ndim == 1 and kind == "b":
-        return ColumnValues(booleans=BooleanValues(values=array.tolist()), nulls=nulls)
-    if array.ndim == 1 and kind in "iu" and (array <= np.iinfo(np.int64).max).all():
-        return ColumnValues(integers=IntegerValues(values=array.tolist()), nulls=nulls)
-    return _told_anything(array.tolist(), nulls)
+        return ColumnValues(texts=TextValues(values=texts), nulls=positions).SerializeToString()
+    return _told_anything(list(things), positions).SerializeToString()
 
 
 def _told_anything(things: Sequence[object], nulls: Sequence[int]) -> ColumnValues:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ml_platform.v1.predictions_pb2 import BatchPredictRequest, BatchPredictResponse, DegradedRow, OutputColumn, RowError
+from ml_platform.v1.predictions_pb2 import BatchPredictRequest, BatchPredictResponse, DegradedRow, RowError
+from ml_platform_server import wire
 from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError, Violation
 from ml_platform_server.serving.batch_replies import RowErrors, head
@@ -19,18 +20,23 @@ from ml_platform_server.serving.bindings import Binding
 from ml_platform_server.serving.column_answers import ColumnAnswers, Outputs
 from ml_platform_server.serving.column_conversion import convert
 from ml_platform_server.serving.column_features import ColumnFeatures
-from ml_platform_server.serving.column_values import Array, Sent, Values, packed_doubles, received, told
+from ml_platform_server.serving.column_values import Array, Sent, Values, received, told
+from ml_platform_server.serving.column_wire import packed_doubles
 from ml_platform_server.serving.halving import by_halves
 from ml_platform_server.serving.loaded import LoadedModel
+from ml_platform_server.serving.replies import new_prediction_id
 from ml_platform_server.serving.router import ServedVersion
 from ml_platform_server.serving.rows import unsuitable
 
 # Rows that are answered together. More would hold up the other calls of this process; fewer would cost more reads and runs.
 SLICE = 2048
+# The tags of BatchPredictResponse's fields 6 and 7, and of the fields of an OutputColumn.
+_OUTPUT, _PROBABILITIES = b"\x32", b"\x3a"
+_NAME, _VALUES = b"\x0a", b"\x12"
 
 
-async def predict_columns(served: ServedVersion, request: BatchPredictRequest, call: Call) -> BatchPredictResponse:
-    """Answer the columns of a batch.
+async def predict_columns(served: ServedVersion, request: BatchPredictRequest, call: Call) -> bytes:
+    """Answer the columns of a batch, with a BatchPredictResponse on the wire.
 
     Raises:
         PlatformError: INVALID_FIELDS, and what kept the model itself from answering.
@@ -39,12 +45,14 @@ async def predict_columns(served: ServedVersion, request: BatchPredictRequest, c
     call.facts["rows"] = rows
     batch = _Batch(served, rows)
     for start in range(0, rows, SLICE):
+        if start:
+            await asyncio.sleep(0)  # the other calls of this process have waited for the slice before
         stop = min(start + SLICE, rows)
-        await batch.answer({name: column.part(start, stop) for name, column in sent.items()}, start, stop - start)
-        await asyncio.sleep(0)  # the other calls of this process have waited for this slice
-    response = batch.response(call.request_id)
-    call.facts.update(prediction_id=response.prediction_id, row_errors=len(response.errors))
-    return response
+        part = sent if stop - start == rows else {name: column.part(start, stop) for name, column in sent.items()}
+        await batch.answer(part, start, stop - start)
+    prediction_id = call.facts["prediction_id"] = new_prediction_id()
+    call.facts["row_errors"] = batch.failed
+    return batch.response(prediction_id, call.request_id)
 
 
 @dataclass(slots=True)
@@ -70,14 +78,16 @@ class _Batch:
         inputs = await complete(self._served, sent, rows)
         errors = inputs.errors
         columns = inputs.columns
-        good = np.arange(rows)
+        good = np.arange(start, start + rows)
         if errors:
-            good = np.delete(good, sorted(errors))
-            columns = [_chosen(column, good) for column in columns]
+            chosen = np.delete(np.arange(rows), sorted(errors))
+            good, columns = good[chosen], [_chosen(column, chosen) for column in columns]
         if good.size:
-            await self._run(columns, good + start)
-        self._errors.update((row + start, error) for row, error in errors.items())
-        self._degraded.update((row + start, refs) for row, refs in inputs.degraded.items() if row not in errors)
+            await self._run(columns, good)
+        if errors:
+            self._errors.update((row + start, error) for row, error in errors.items())
+        if inputs.degraded:
+            self._degraded.update((row + start, refs) for row, refs in inputs.degraded.items() if row not in errors)
 
     async def _run(self, columns: Sequence[Values], rows: Array) -> None:
         """Run the model; a row that it fails on has its own error."""
@@ -91,16 +101,28 @@ class _Batch:
             else:
                 self._outputs.add(rows[part], said)
 
-    def response(self, request_id: str) -> BatchPredictResponse:
-        """All of it."""
-        response = head(self._served)
+    @property
+    def failed(self) -> int:
+        """How many rows have errors."""
+        return len(self._errors)
+
+    def response(self, prediction_id: str, request_id: str) -> bytes:
+        """All of it, its fields in the order of their numbers."""
         failed = sorted(self._errors)
+        parts = [head(self._served, prediction_id)]
         for name, values in self._outputs.columns().items():
-            response.outputs.append(OutputColumn(name=name, values=told(values, failed)))
+            said = wire.field(_NAME, name.encode()) if name else b""
+            parts.append(wire.field(_OUTPUT, said + wire.field(_VALUES, told(values, failed))))
         probabilities = self._outputs.probabilities()
         if probabilities is not None:
-            response.probabilities.MergeFrom(packed_doubles(probabilities).values)
-        errors = RowErrors(request_id)
+            parts.append(packed_doubles(_PROBABILITIES, probabilities))
+        if failed or self._degraded:
+            parts.append(self._troubles(failed, request_id).SerializeToString())
+        return b"".join(parts)
+
+    def _troubles(self, failed: Sequence[int], request_id: str) -> BatchPredictResponse:
+        """The errors, which are counted, and the rows that went on without something."""
+        errors, response = RowErrors(request_id), BatchPredictResponse()
         response.errors.extend(RowError(row=row, error=errors.status(self._errors[row])) for row in failed)
         for error in self._errors.values():
             self._served.model.metrics.error(error.reason_name)
@@ -126,7 +148,7 @@ async def complete(served: ServedVersion, sent: Mapping[str, Sent], rows: int) -
         if missing:
             features = ColumnFeatures(
                 columns=model.columns,
-                read=model.enrichment.read,
+                read=model.enrichment.read_columns,
                 enrich=model.enrichment.enrich,
                 policy=served.policy,
                 metrics=model.metrics,

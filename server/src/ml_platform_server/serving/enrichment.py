@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import structlog
 
 from ml_platform.v1 import errors_pb2, models_pb2
-from ml_platform_server.backends.feast.online import Cell
+from ml_platform_server.backends.feast.online import CellColumn
 from ml_platform_server.errors import PlatformError, Violation
 from ml_platform_server.observability.recorders import ModelMetrics
 from ml_platform_server.serving.bindings import Binding, FeatureReader, narrowed, resolve
@@ -92,14 +92,14 @@ class Enrichment:
             self._forget_if_gone(outcomes)
         return outcomes
 
-    async def read(self, binding: Binding, entities: Sequence[Mapping[str, object]]) -> list[list[Cell]]:
-        """Read all features of a binding for entities, each given by its join keys.
+    async def read_columns(self, binding: Binding, entities: Mapping[str, Sequence[object]], count: int) -> list[CellColumn]:
+        """Read all features of a binding for so many entities: for each join key, their values.
 
         Raises:
             PlatformError: as the feature store gives them.
         """
         try:
-            return await self._reader.read(binding.plan, entities)
+            return await self._reader.read_columns(binding.plan, entities, count)
         except PlatformError as error:
             self._forget_if_gone([error])
             raise

@@ -70,7 +70,7 @@ async def _read_hashes(
     read: HashRead, join_keys: Sequence[JoinKey], rows: Sequence[Row], begin: int, ask: Ask
 ) -> list[list[Cell]]:
     """Read one hash for each row, which holds just what is wanted: so it is for most models."""
-    names = _names(read, join_keys, rows, begin)
+    names = names_of(read, join_keys, rows, begin)
     once = list(dict.fromkeys(names)) if len(names) > 1 else names
     answers = cast("list[Answer]", await ask(b"".join([read.command(name) for name in once]), len(once)))
     now = time.time()
@@ -84,7 +84,7 @@ async def _read_hashes(
 async def _read_several(
     layout: Layout, join_keys: Sequence[JoinKey], rows: Sequence[Row], begin: int, ask: Ask
 ) -> list[list[Cell]]:
-    named = [_names(read, join_keys, rows, begin) for read in layout.reads]
+    named = [names_of(read, join_keys, rows, begin) for read in layout.reads]
     hashes = [dict.fromkeys(names) for names in named]  # Each once, in order.
     commands = [read.command(name) for read, once in zip(layout.reads, hashes, strict=True) for name in once]
     answers = iter(cast("list[Answer]", await ask(b"".join(commands), len(commands))))
@@ -97,7 +97,7 @@ async def _read_several(
     ]
 
 
-def _names(read: HashRead, join_keys: Sequence[JoinKey], rows: Sequence[Row], begin: int) -> list[bytes]:
+def names_of(read: HashRead, join_keys: Sequence[JoinKey], rows: Sequence[Row], begin: int) -> list[bytes]:
     """The name of each row's hash."""
     names: list[bytes] = []
     for at, row in enumerate(rows, begin):

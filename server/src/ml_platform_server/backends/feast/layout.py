@@ -97,8 +97,10 @@ class HashRead:
 
     def __init__(self, template: KeyTemplate, fields: Sequence[bytes], views: Sequence[ViewFields], feast_s: Read) -> None:
         self.key = template.maker()
+        self.template = template
         self.fields = tuple(fields)
-        self._views = tuple((view.start, view.end, view.max_age) for view in views)
+        self.feast_s = feast_s
+        self.views = self._views = tuple((view.start, view.end, view.max_age) for view in views)
         self._feast_s = feast_s
         # A command but for the key: what comes before the key's length, and what comes behind the key.
         self._before = b"*%d\r\n$5\r\nHMGET\r\n$" % (len(fields) + 2)
@@ -107,6 +109,10 @@ class HashRead:
     def command(self, key: bytes) -> bytes:
         """The command that reads the fields of one hash."""
         return b"%b%d\r\n%b%b" % (self._before, len(key), key, self._behind)
+
+    def around(self, size: int) -> tuple[bytes, bytes]:
+        """What stands before and behind the key in such a command, if the key has so many bytes."""
+        return b"%b%d\r\n" % (self._before, size), self._behind
 
     def cells(self, answer: Answer, now: float) -> list[Cell]:
         """The cells of the features of all the views, from the answer to such a command."""

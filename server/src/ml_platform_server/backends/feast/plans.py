@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from ml_platform.v1.features_pb2 import FeatureStatus, ValueType
 from ml_platform_server.backends.feast.keys import Column
@@ -61,3 +64,36 @@ class Cell(NamedTuple):
     value: object | None
     status: FeatureStatus.ValueType
     event_time: float | None
+
+
+class CellColumn(NamedTuple):
+    """The values of one feature for many entities, and how each came about: as many cells, but for their event times.
+
+    The values are an array where all are there and are numbers, or truth values, of one kind; else a list, in which a missing one
+    is None.
+    """
+
+    values: npt.NDArray[Any] | Sequence[object | None]
+    statuses: Sequence[FeatureStatus.ValueType]
+
+
+def by_column(rows: Sequence[Sequence[Cell]], features: int) -> list[CellColumn]:
+    """The cells of rows, of so many features each, feature by feature."""
+    columns = list(zip(*rows, strict=True)) or [()] * features
+    return [CellColumn([cell.value for cell in column], [cell.status for cell in column]) for column in columns]
+
+
+def joined(parts: Sequence[CellColumn]) -> CellColumn:
+    """One column out of its parts, one behind the other."""
+    if len(parts) == 1:
+        return parts[0]
+    statuses = [status for part in parts for status in part.statuses]
+    arrays = [part.values for part in parts if isinstance(part.values, np.ndarray)]
+    if len(arrays) == len(parts) and len({array.dtype for array in arrays}) == 1:
+        return CellColumn(np.concatenate(arrays), statuses)
+    return CellColumn([value for part in parts for value in listed(part.values)], statuses)
+
+
+def listed(values: npt.NDArray[Any] | Sequence[object | None]) -> list[object | None]:
+    """The values of a column as Python has them."""
+    return values.tolist() if isinstance(values, np.ndarray) else list(values)

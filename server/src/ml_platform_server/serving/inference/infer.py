@@ -107,6 +107,8 @@ def _column(name: str, array: Array, shape: tuple[int, ...]) -> Sent:
 
 
 def _decoded(things: list[Any]) -> list[Any]:
+    if set(map(type, things)) <= {str}:
+        return things
     return [thing.decode() if type(thing) is bytes else _decoded(thing) for thing in things]
 
 

@@ -19,7 +19,7 @@ _LENGTH = struct.Struct("<I")
 
 
 def received(request: Message) -> dict[str, Array]:
-    """The inputs of a request by name. Those of BYTES are arrays of objects, which are bytes.
+    """The inputs of a request by name. Those of BYTES are arrays of objects: bytes, or texts already.
 
     Raises:
         PlatformError: INVALID_FIELDS for inputs that are not what they say they are.
@@ -64,6 +64,9 @@ def _raw(raw: bytes, datatype: str, count: int, where: str) -> Array:
 
 
 def _strings(raw: bytes, where: str) -> Array:
+    texts = _short_texts(raw)
+    if texts is not None:
+        return _objects(texts)
     found: list[bytes] = []
     start, end = 0, len(raw)
     while start < end:
@@ -75,6 +78,19 @@ def _strings(raw: bytes, where: str) -> Array:
         found.append(raw[start : start + length])
         start += length
     return _objects(found)
+
+
+def _short_texts(raw: bytes) -> list[str] | None:
+    """The elements as texts, if all are ASCII, not empty, and so short that three zeros, the rest of a length, part them."""
+    if not raw.isascii():
+        return None
+    pieces = raw.decode("ascii").split("\0\0\0")
+    texts = [piece[:-1] for piece in pieces]  # the first byte of the next one's length ends each but the last
+    texts[-1] = pieces[-1]
+    del texts[0]
+    if len(pieces[0]) != 1 or not texts or list(map(len, texts)) != [ord(piece[-1:] or "\0") for piece in pieces[:-1]]:
+        return None
+    return texts
 
 
 def _cut_short(where: str) -> PlatformError:

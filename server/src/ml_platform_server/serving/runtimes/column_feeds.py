@@ -30,7 +30,9 @@ def as_type(values: Values, dtype: type[np.generic]) -> Array:
     """The values in a type. Whole numbers that it does not hold are refused, as NumPy refuses them one by one."""
     if not isinstance(values, np.ndarray):
         return np.array(values, dtype)
-    if np.dtype(dtype).kind in "iu" and values.dtype != dtype and values.size:
+    if values.dtype == dtype:
+        return values
+    if np.dtype(dtype).kind in "iu" and values.size:
         limits = np.iinfo(dtype)  # type: ignore[type-var]  # it is a type of whole numbers
         if values.min() < limits.min or values.max() > limits.max:
             raise OverflowError(f"whole numbers that {np.dtype(dtype)} does not hold")

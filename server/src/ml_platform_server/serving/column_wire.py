@@ -1,0 +1,82 @@
+"""Columns between protobuf's bytes and NumPy: a packed field is read from the wire, and written onto it, as a whole.
+
+Numbers are little-endian on the wire, packed behind their length. A test holds what is written here against what protobuf itself
+writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ml_platform.v1.predictions_pb2 import BooleanValues, DoubleValues, IntegerValues
+from ml_platform_server import varints, wire
+
+Array = npt.NDArray[Any]
+
+# The first field of the messages that hold values, and the fields of ColumnValues.
+_VALUES = b"\x0a"
+_DOUBLES, _INTEGERS, _BOOLEANS, _NULLS, _VECTORS = b"\x0a", b"\x12", b"\x22", b"\x32", b"\x3a"
+_LENGTH = b"\x10"
+_MATRIX = 2
+
+
+def doubles(values: DoubleValues) -> Array:
+    """The numbers of a message."""
+    count = len(values.values)
+    return np.frombuffer(values.SerializeToString()[-8 * count :], "<f8") if count else np.empty(0, np.float64)
+
+
+def integers(values: IntegerValues) -> Array:
+    """The whole numbers of a message."""
+    return varints.unpacked(_content(values.SerializeToString()))
+
+
+def booleans(values: BooleanValues) -> Array:
+    """The truth values of a message."""
+    count = len(values.values)
+    return np.frombuffer(values.SerializeToString()[-count:], np.bool_) if count else np.empty(0, np.bool_)
+
+
+def _content(data: bytes) -> bytes:
+    """What a message of one packed field holds, without the field's tag and length."""
+    start = 1
+    while start < len(data) and data[start] >= varints.MORE:
+        start += 1
+    return data[start + 1 :]
+
+
+def packed_doubles(tag: bytes, array: Array) -> bytes:
+    """A field of packed doubles; nothing for none, as protobuf has it."""
+    return wire.field(tag, np.ascontiguousarray(array, "<f8").tobytes()) if array.size else b""
+
+
+def column_values(array: Array, nulls: Sequence[int]) -> bytes | None:
+    """The ColumnValues that hold an array of numbers or truth values; None for any other."""
+    kind, absent = array.dtype.kind, _nulls(nulls)
+    if kind == "f" and array.ndim == _MATRIX and array.shape[1]:
+        width = _LENGTH + wire.length(array.shape[1])
+        return absent + wire.field(_VECTORS, packed_doubles(_VALUES, array) + width)
+    if array.ndim != 1:
+        return None
+    if kind == "f":
+        return wire.field(_DOUBLES, packed_doubles(_VALUES, array)) + absent
+    if kind == "b":
+        return wire.field(_BOOLEANS, wire.field(_VALUES, array.tobytes()) if array.size else b"") + absent
+    if kind in "iu" and (array <= np.iinfo(np.int64).max).all():
+        return wire.field(_INTEGERS, _integers(array)) + absent
+    return None
+
+
+def _integers(array: Array) -> bytes:
+    data = varints.packed(array)
+    if data is None:
+        return IntegerValues(values=array.tolist()).SerializeToString()
+    return wire.field(_VALUES, data) if data else b""
+
+
+def _nulls(places: Sequence[int]) -> bytes:
+    return wire.field(_NULLS, b"".join(map(wire.length, places))) if places else b""
