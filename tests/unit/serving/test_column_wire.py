@@ -50,6 +50,19 @@ def test_whole_numbers_are_read_as_protobuf_reads_them(things: list[int], count:
     assert taken(ColumnValues(integers=IntegerValues(values=numbers))) == numbers
 
 
+@pytest.mark.parametrize("message", [DoubleValues, IntegerValues, BooleanValues])
+@pytest.mark.parametrize("count", [1, 300])
+def test_fields_of_a_contract_to_come_are_no_values(message: type[Any], count: int) -> None:
+    """A message that holds fields that this server does not know has the values that it has without them."""
+    plain = message(values=[1] * count)
+    unknown = b"\x7a\x09" + b"\x01" * 9  # field 15, of bytes
+    for data in (plain.SerializeToString() + unknown, unknown + plain.SerializeToString()):
+        read = message.FromString(data)
+        assert len(read.SerializeToString()) == len(data)
+        column = ColumnValues(**{message.__name__.removesuffix("Values").lower() + "s": read})
+        assert taken(column) == [1] * count
+
+
 @pytest.mark.parametrize("count", COUNTS)
 def test_doubles_and_truth_values_are_read_as_protobuf_reads_them(count: int) -> None:
     """Whatever their number, bit for bit."""

@@ -26,27 +26,30 @@ _MATRIX = 2
 
 def doubles(values: DoubleValues) -> Array:
     """The numbers of a message."""
-    count = len(values.values)
-    return np.frombuffer(values.SerializeToString()[-8 * count :], "<f8") if count else np.empty(0, np.float64)
+    return np.frombuffer(_content(values), "<f8")
 
 
 def integers(values: IntegerValues) -> Array:
     """The whole numbers of a message."""
-    return varints.unpacked(_content(values.SerializeToString()))
+    return varints.unpacked(_content(values))
 
 
 def booleans(values: BooleanValues) -> Array:
     """The truth values of a message."""
-    count = len(values.values)
-    return np.frombuffer(values.SerializeToString()[-count:], np.bool_) if count else np.empty(0, np.bool_)
+    return np.frombuffer(_content(values), np.bool_)
 
 
-def _content(data: bytes) -> bytes:
-    """What a message of one packed field holds, without the field's tag and length."""
-    start = 1
-    while start < len(data) and data[start] >= varints.MORE:
-        start += 1
-    return data[start + 1 :]
+def _content(values: DoubleValues | IntegerValues | BooleanValues) -> bytes:
+    """What a message of one packed field holds, without the field's tag and length, and without fields of a contract to come."""
+    if not values.values:
+        return b""
+    data = values.SerializeToString()
+    size, at, shift = 0, 1, 0
+    while data[at] >= varints.MORE:
+        size |= (data[at] & (varints.MORE - 1)) << shift
+        at, shift = at + 1, shift + 7
+    size |= data[at] << shift
+    return data[at + 1 : at + 1 + size]
 
 
 def packed_doubles(tag: bytes, array: Array) -> bytes:
