@@ -78,7 +78,7 @@ async def _read_hashes(
     if len(once) == len(names):
         return cells
     of_name = dict(zip(once, cells, strict=True))
-    return [of_name[name] for name in names]
+    return [[*of_name[name]] for name in names]  # Each row's its own: what is put into one is not the other's.
 
 
 async def _read_several(
