@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import ipaddress
 import os
@@ -104,6 +105,27 @@ async def test_whoever_gives_up_leaves_the_others_theirs() -> None:
         assert await kept == [b"4"]
         assert await client.ask(*gets(5), 5.0) == [b"5"]
         assert len(seen) == 1
+
+
+async def test_a_store_that_fell_silent_is_asked_anew_though_nobody_waits_so_long() -> None:
+    """A connection that gives no answers is given up after its time, even if every caller leaves sooner."""
+    seen: list[asyncio.StreamWriter] = []
+
+    async def silent_at_first(words: list[bytes], writer: asyncio.StreamWriter) -> None:
+        if writer not in seen:
+            seen.append(writer)
+        if writer is not seen[0] or words[-1] == b"1":
+            await echo(words, writer)
+
+    async with asked(silent_at_first, silence=0.3) as client:
+        assert await client.ask(*gets(1), 5.0) == [b"1"]
+        begun, answers = time.monotonic(), None
+        while answers is None and time.monotonic() < begun + 5:
+            with contextlib.suppress(TimeoutError):  # As a call whose caller left: its task is cancelled.
+                answers = await asyncio.wait_for(client.ask(*gets(2), 5.0), 0.05)
+        assert answers == [b"2"]
+        assert len(seen) == 2
+        assert 0.2 < time.monotonic() - begun < 2
 
 
 async def test_an_answer_that_nobody_asked_for_ends_the_connection() -> None:

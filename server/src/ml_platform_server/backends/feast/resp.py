@@ -76,6 +76,7 @@ class Connection(asyncio.Protocol):
         self._waiting: deque[_Question] = deque()
         self._transport: asyncio.Transport | None = None
         self._heard = 0.0
+        self._listening: asyncio.TimerHandle | None = None
         self._file = -1
         self._not_now = 0
         self.lost = False
@@ -132,6 +133,7 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """End the connection at once; whoever waits hears that it is lost."""
         self.lost = True
+        self._listen_no_more()
         if self._transport is not None:
             self._transport.abort()
 
@@ -140,10 +142,12 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         if transport.get_extra_info("sslcontext") is None:
             self._file = transport.get_extra_info("socket").fileno()
+        self._listening = self._loop.call_later(self._timeout, self._listen)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Asyncio: the connection is gone, and with it every answer that was owed."""
         self.lost, self._file = True, -1
+        self._listen_no_more()
         waiting, self._waiting = self._waiting, deque()
         for question in waiting:
             if not question.future.done():
@@ -174,6 +178,21 @@ class Connection(asyncio.Protocol):
                 question.future.set_result(answers)
         if gets() is not False:  # Nobody asked for this, so no count can be trusted any more.
             self.close()
+
+    def _listen(self) -> None:
+        """Close the connection when the store owes answers and was silent for too long, whether or not anybody still waits.
+
+        Callers whose own time is shorter have left by then, and the next ones must not be left to the same silence.
+        """
+        silent = self._loop.time() - self._heard if self._waiting else 0.0
+        if silent >= self._timeout * 0.99:
+            self.close()
+        else:
+            self._listening = self._loop.call_later(self._timeout - silent, self._listen)
+
+    def _listen_no_more(self) -> None:
+        if self._listening is not None:
+            self._listening.cancel()
 
     def _expire(self, future: asyncio.Future[list[object]]) -> None:
         if not future.done():
