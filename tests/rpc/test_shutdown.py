@@ -37,3 +37,29 @@ async def test_callers_of_a_busy_server_that_stops_are_answered_or_told_to_call_
         await frame.server.stop(grace=5)
         await asyncio.gather(*callers)
     assert ends == {("UNAVAILABLE", "SHUTTING_DOWN"): 64}
+
+
+async def test_callers_who_never_rest_lose_no_call_either(tmp_path):
+    """Who calls again at once, whatever he was told, hears nothing but that he may call again, until nobody is there."""
+    ends: collections.Counter[str] = collections.Counter()
+    busy, over = asyncio.Event(), asyncio.Event()
+
+    async def call_on_and_on(client: EchoClient) -> None:
+        for count in itertools.count():
+            try:
+                await client.call("Unary", Echo(text="a"))
+            except grpc.aio.AioRpcError as error:
+                ends[error.code().name] += 1
+                if over.is_set():
+                    return
+            if count == 5:
+                busy.set()
+
+    async with running_frame(tmp_path, [(ECHO, EchoService())]) as frame:
+        client = EchoClient(frame.channel, metadata=frame.metadata)
+        callers = [asyncio.create_task(call_on_and_on(client)) for _ in range(50)]
+        await busy.wait()
+        await frame.server.stop(grace=5)
+        over.set()
+        await asyncio.gather(*callers)
+    assert set(ends) == {"UNAVAILABLE"}

@@ -32,8 +32,10 @@ from ml_platform_server.store.done_calls import DoneCalls
 
 # What gRPC needs to send the last answers after the last call has ended.
 _LAST_WORDS = 0.5
-# How long callers who do not stop calling are refused one by one.
+# How long callers who do not stop calling are waited for.
 _LAST_CALLERS = 1.0
+# How long the word that its connection ends may take to a client.
+_GOODBYE = 0.1
 _log = structlog.get_logger(__name__)
 
 
@@ -109,6 +111,8 @@ class GrpcServer:
         """Accept nothing new, let calls end for `grace` seconds, tell what is left that the server shuts down, and stop."""
         await self._shutdown.turn_away(min(grace, _LAST_CALLERS))
         stopping = asyncio.create_task(self._server.stop(grace + 2 * _LAST_WORDS))
+        await asyncio.sleep(min(grace, _GOODBYE))
+        self._shutdown.part()
         try:
             async with asyncio.timeout(grace):
                 await self._shutdown.wait_idle()

@@ -24,6 +24,7 @@ class Shutdown:
         self._awaited = False
         self._refusing = False
         self._refused = 0
+        self._parting = asyncio.Event()
         self._cutting_off = False
 
     def wrap(self, method: Method, proceed: Handler) -> Handler:  # noqa: ARG002  # the same for every method
@@ -32,6 +33,7 @@ class Shutdown:
         async def handle(request: object, call: Call) -> Response:
             if self._refusing:
                 self._refused += 1
+                await self._parting.wait()
                 raise _shutting_down()
             task = asyncio.current_task()
             assert task is not None  # noqa: S101  # a coroutine always runs in a task
@@ -51,9 +53,10 @@ class Shutdown:
         return handle
 
     async def turn_away(self, at_most: float) -> None:
-        """Refuse what comes from now on, until nothing comes any more, but not for longer than so many seconds.
+        """Let nothing in from now on, until nothing comes any more, but not for longer than so many seconds.
 
-        What gRPC has received and not handed over when it stops is cancelled by it; who is refused hears that he may call again.
+        What gRPC has received and not handed over when it stops is cancelled by it. So nobody hears that he is refused before
+        `part`: who calls again at once would always have something under way.
         """
         self._refusing = True
         loop = asyncio.get_running_loop()
@@ -63,6 +66,10 @@ class Shutdown:
             await asyncio.sleep(0.001)
             quiet = quiet + 1 if self._refused == before else 0
             before = self._refused
+
+    def part(self) -> None:
+        """Tell those who were not let in that they may call again; to be called when connections are told to end."""
+        self._parting.set()
 
     async def wait_idle(self) -> None:
         """Wait until no call runs."""
@@ -74,6 +81,7 @@ class Shutdown:
     def cut_off(self) -> None:
         """End every call that still runs, and refuse new ones."""
         self._refusing = self._cutting_off = True
+        self.part()
         for task in self._running:
             task.cancel()
 
