@@ -1,15 +1,19 @@
-"""Generates deliveries of meals, and weekly snapshots of what is known of the couriers and the restaurants."""
+"""Generates deliveries of meals, and weekly snapshots of what is known of the couriers and the restaurants.
+
+The same day always has the same deliveries, whatever the last day is: a longer history only adds to a shorter one.
+"""
 
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-SEED = 7
+SEED = 10
 FIRST_DAY = date(2025, 1, 1)
 DELIVERIES_A_DAY = 40
 COURIERS = 60
@@ -34,6 +38,14 @@ class Files(NamedTuple):
     restaurant_stats: Path
 
 
+class Nature(NamedTuple):
+    """What stays the same on every day: each courier's vehicle and skill, and each kitchen's minutes."""
+
+    vehicle: NDArray[np.str_]
+    skill: NDArray[np.float64]
+    kitchen: NDArray[np.float64]
+
+
 def generate(last_day: date, *, seed: int = SEED) -> History:
     """Make the history from FIRST_DAY up to and including a day, at least two weeks of it.
 
@@ -42,7 +54,7 @@ def generate(last_day: date, *, seed: int = SEED) -> History:
     """
     if last_day < FIRST_DAY + 2 * WEEK:
         raise ValueError(f"the data begin on {FIRST_DAY} and cover two weeks at least; {last_day} is too early")
-    deliveries = _deliveries((last_day - FIRST_DAY).days + 1, np.random.default_rng(seed))
+    deliveries = _deliveries((last_day - FIRST_DAY).days + 1, seed)
     speed = deliveries["distance_km"] / (deliveries["minutes"] - deliveries["preparation_minutes"]) * 60
     facts = deliveries.assign(speed=speed)
     couriers = _snapshots(facts, "courier_id", {"average_speed_kmh": "speed", "rating": "courier_rating"})
@@ -62,34 +74,50 @@ def write(folder: Path, last_day: date) -> Files:
     return files
 
 
-def _deliveries(days: int, rng: np.random.Generator) -> pd.DataFrame:
-    count = days * DELIVERIES_A_DAY
+def _nature(rng: np.random.Generator) -> Nature:
+    return Nature(
+        vehicle=rng.choice(list(SPEEDS), COURIERS),
+        skill=rng.normal(1.0, 0.15, COURIERS),
+        kitchen=rng.uniform(6, 30, RESTAURANTS),
+    )
+
+
+def _deliveries(days: int, seed: int) -> pd.DataFrame:
+    nature = _nature(np.random.default_rng(seed))
+    drawn = [_day(FIRST_DAY + timedelta(days=offset), nature, seed) for offset in range(days)]
+    frame = pd.DataFrame({name: np.concatenate([day[name] for day in drawn]) for name in drawn[0]})
+    begin = datetime.combine(FIRST_DAY, datetime.min.time(), tzinfo=UTC)
+    midnights = np.repeat(np.arange(days), DELIVERIES_A_DAY) * 86400
+    frame["event_timestamp"] = begin + pd.to_timedelta(midnights + frame.pop("second"), unit="s")
+    frame["delivery_id"] = np.arange(1, len(frame) + 1)
+    frame["courier_id"] = "courier_" + (frame.pop("courier") + 1).astype(str)
+    frame["restaurant_id"] = frame.pop("restaurant") + 1
+    return frame
+
+
+def _day(day: date, nature: Nature, seed: int) -> dict[str, NDArray[Any]]:
+    """One day's deliveries in the order of their times, drawn from a generator that belongs to the day."""
+    rng, count = np.random.default_rng([seed, day.toordinal()]), DELIVERIES_A_DAY
     courier, restaurant = rng.integers(0, COURIERS, count), rng.integers(0, RESTAURANTS, count)
-    skill, kitchen = rng.normal(1.0, 0.15, COURIERS), rng.uniform(6, 30, RESTAURANTS)
-    vehicle = rng.choice(list(SPEEDS), COURIERS)[courier]
     items, distance = 1 + rng.poisson(2, count), rng.gamma(2.5, 1.3, count).clip(0.3, 15)
     rain = rng.random(count) < 0.2
-    preparation = kitchen[restaurant] + 1.2 * items + rng.normal(0, 3, count)
-    speed = pd.Series(vehicle).map(SPEEDS).to_numpy() * skill[courier].clip(0.6, 1.5) * np.where(rain, 0.75, 1.0)
+    preparation = (nature.kitchen[restaurant] + 1.2 * items + rng.normal(0, 3, count)).clip(3)
+    vehicle, skill = nature.vehicle[courier], nature.skill[courier]
+    speed = np.array([SPEEDS[each] for each in vehicle]) * skill.clip(0.6, 1.5) * np.where(rain, 0.75, 1.0)
     riding = distance / speed * 60 * rng.lognormal(0, 0.1, count)
-    moments = np.sort(rng.integers(10 * 3600, 22 * 3600, count) + np.repeat(np.arange(days), DELIVERIES_A_DAY) * 86400)
-    begin = datetime.combine(FIRST_DAY, datetime.min.time(), tzinfo=UTC)
-    return pd.DataFrame(
-        {
-            "delivery_id": np.arange(1, count + 1),
-            "courier_id": [f"courier_{number + 1}" for number in courier],
-            "restaurant_id": restaurant + 1,
-            "event_timestamp": begin + pd.to_timedelta(moments, unit="s"),
-            "distance_km": distance.round(2),
-            "items": items,
-            "vehicle": vehicle,
-            "is_raining": rain,
-            "preparation_minutes": preparation.clip(3).round(1),
-            "minutes": (preparation.clip(3) + riding).round(1),
-            "courier_rating": (3.0 + 1.5 * skill[courier] + rng.normal(0, 0.5, count)).clip(1, 5).round(),
-            "restaurant_rating": rng.normal(4.0, 0.8, count).clip(1, 5).round(),
-        }
-    )
+    return {
+        "courier": courier,
+        "restaurant": restaurant,
+        "second": np.sort(rng.integers(10 * 3600, 22 * 3600, count)),
+        "distance_km": distance.round(2),
+        "items": items,
+        "vehicle": vehicle,
+        "is_raining": rain,
+        "preparation_minutes": preparation.round(1),
+        "minutes": (preparation + riding).round(1),
+        "courier_rating": (3.0 + 1.5 * skill + rng.normal(0, 0.5, count)).clip(1, 5).round(),
+        "restaurant_rating": rng.normal(4.0, 0.8, count).clip(1, 5).round(),
+    }
 
 
 def _snapshots(facts: pd.DataFrame, key: str, averages: dict[str, str]) -> pd.DataFrame:

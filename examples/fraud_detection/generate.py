@@ -33,14 +33,15 @@ CATEGORIES = (
     ("travel", 0.05, 0.14, 3.5),
     ("gift_card", 0.04, 0.22, 1.0),
 )
-_NAMES = np.array([name for name, _, _, _ in CATEGORIES])
+_NAMES = np.array([name for name, _, _, _ in CATEGORIES], dtype=object)
 _HONEST_SHARES = np.array([share for _, share, _, _ in CATEGORIES])
 _FRAUD_SHARES = np.array([share for _, _, share, _ in CATEGORIES])
 _MULTIPLES = np.array([multiple for _, _, _, multiple in CATEGORIES])
 _HONEST_HOURS = np.array([1, 1, 1, 1, 1, 2, 4, 8, 10, 9, 9, 11, 14, 12, 9, 9, 11, 14, 16, 15, 12, 8, 5, 2]) / 185
 _FRAUD_HOURS = np.array([12, 14, 14, 13, 11, 7, 4, 3, 3, 3, 3, 4, 4, 4, 4, 4, 4, 4, 5, 5, 6, 7, 9, 11]) / 158
 
-Users = dict[str, NDArray[Any]]
+Columns = dict[str, NDArray[Any]]
+Users = Columns
 
 
 def generate(last_day: date, *, seed: int = SEED) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -57,7 +58,7 @@ def generate(last_day: date, *, seed: int = SEED) -> tuple[pd.DataFrame, pd.Data
     users = _users(np.random.default_rng(seed))
     first = FIRST_DAY - timedelta(days=WARM_UP_DAYS)
     days = [first + timedelta(days=offset) for offset in range((last_day - first).days + 1)]
-    everything = pd.concat([_day(day, users, seed) for day in days], ignore_index=True)
+    everything = _frame([_day(day, users, seed) for day in days])
     snapshots = _snapshots(everything, users, first, len(days))
     transactions = everything[everything["event_timestamp"] >= _midnight(FIRST_DAY)].reset_index(drop=True)
     return transactions, snapshots
@@ -79,7 +80,7 @@ def write(folder: Path, last_day: date) -> tuple[Path, Path]:
 
 def _users(rng: np.random.Generator) -> Users:
     return {
-        "user_id": np.array([f"user_{number}" for number in range(1, USERS + 1)]),
+        "user_id": np.array([f"user_{number}" for number in range(1, USERS + 1)], dtype=object),
         "typical_amount": rng.lognormal(3.4, 0.6, USERS),
         "abroad": rng.beta(1.2, 14, USERS),  # Few travel much.
         "activity": rng.gamma(2.0, 1.0, USERS),
@@ -87,8 +88,8 @@ def _users(rng: np.random.Generator) -> Users:
     }
 
 
-def _day(day: date, users: Users, seed: int) -> pd.DataFrame:
-    """One day's transactions, drawn from a generator that belongs to the day."""
+def _day(day: date, users: Users, seed: int) -> Columns:
+    """One day's transactions in the order of their times, drawn from a generator that belongs to the day."""
     rng = np.random.default_rng([seed, day.toordinal()])
     count = int(rng.poisson(TRANSACTIONS_A_DAY))
     who = rng.choice(USERS, count, p=users["activity"] / users["activity"].sum())
@@ -98,19 +99,31 @@ def _day(day: date, users: Users, seed: int) -> pd.DataFrame:
     # A stolen card is drained: frauds run to a few times what its owner usually pays.
     size = rng.lognormal(0.0, 0.45, count) * np.where(fraud, rng.lognormal(0.9, 0.6, count), 1.0)
     abroad = rng.random(count) < np.where(fraud, 0.5, users["abroad"][who])
-    frame = pd.DataFrame(
-        {
-            "transaction_id": [f"{day:%Y%m%d}-{number:04d}" for number in range(count)],
-            "user_id": users["user_id"][who],
-            "event_timestamp": _midnight(day) + pd.to_timedelta(hour * 3600 + rng.integers(0, 3600, count), unit="s"),
-            "amount": np.round(np.maximum(users["typical_amount"][who] * _MULTIPLES[category] * size, 0.5), 2),
-            "merchant_category": _NAMES[category],
-            "is_international": abroad,
-            "hour_of_day": hour.astype(np.int64),
-            "is_fraud": fraud.astype(np.int64),
-        }
-    )
-    return frame.sort_values("event_timestamp")
+    columns = {
+        "transaction_id": _numbered(day, count),
+        "user_id": users["user_id"][who],
+        "event_timestamp": _second(day) + hour * 3600 + rng.integers(0, 3600, count),
+        "amount": np.round(np.maximum(users["typical_amount"][who] * _MULTIPLES[category] * size, 0.5), 2),
+        "merchant_category": _NAMES[category],
+        "is_international": abroad,
+        "hour_of_day": hour.astype(np.int64),
+        "is_fraud": fraud.astype(np.int64),
+    }
+    # Stable: how other sorts order equal times differs between processors.
+    order = np.argsort(columns["event_timestamp"], kind="stable")
+    return {name: values[order] for name, values in columns.items()}
+
+
+def _numbered(day: date, count: int) -> NDArray[Any]:
+    prefix = f"{day:%Y%m%d}"
+    return np.array([f"{prefix}-{number:04d}" for number in range(count)], dtype=object)
+
+
+def _frame(parts: list[Columns]) -> pd.DataFrame:
+    """One table of all parts, whose times are seconds since 1970."""
+    frame = pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+    frame["event_timestamp"] = pd.to_datetime(frame["event_timestamp"], unit="s", utc=True)
+    return frame
 
 
 def _either(condition: NDArray[np.bool_], yes: NDArray[Any], no: NDArray[Any]) -> NDArray[Any]:
@@ -122,14 +135,14 @@ def _snapshots(transactions: pd.DataFrame, users: Users, first: date, days: int)
     totals = _daily(transactions, first, days)
     # With a row of zeros in front, row `i` holds the sum of all days before day `i`.
     count, amount, squares, abroad = (_sums_before(totals[name]) for name in ("count", "amount", "squares", "abroad"))
-    frames = []
+    parts = []
     for day in range(WARM_UP_DAYS, days, SNAPSHOT_DAYS):
         seen = np.maximum(count[day], 1)
         average = amount[day] / seen
         window = slice(day - WINDOW_DAYS, day)
         known = {
             "user_id": users["user_id"],
-            "event_timestamp": _midnight(first + timedelta(days=day)),
+            "event_timestamp": np.full(USERS, _second(first + timedelta(days=day))),
             "total_transactions": count[day].astype(np.int64),
             "avg_transaction_amount": average.round(2),
             "std_transaction_amount": np.sqrt(np.maximum(squares[day] / seen - average**2, 0)).round(2),
@@ -138,8 +151,8 @@ def _snapshots(transactions: pd.DataFrame, users: Users, first: date, days: int)
             "international_ratio": (abroad[day] / seen).round(4),
             "account_age_days": (users["age_days"] + day).astype(np.int64),
         }
-        frames.append(pd.DataFrame(known))
-    return pd.concat(frames, ignore_index=True)
+        parts.append(known)
+    return _frame(parts)
 
 
 def _daily(transactions: pd.DataFrame, first: date, days: int) -> dict[str, NDArray[np.float64]]:
@@ -157,6 +170,10 @@ def _daily(transactions: pd.DataFrame, first: date, days: int) -> dict[str, NDAr
 
 def _sums_before(daily: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.vstack([np.zeros((1, USERS)), daily.cumsum(axis=0)])
+
+
+def _second(day: date) -> int:
+    return int(_midnight(day).timestamp())
 
 
 def _midnight(day: date) -> datetime:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
-from examples.delivery_times import generate
+from examples.delivery_times import generate, run
+from tests.support import days
 
 LAST_DAY = date(2025, 3, 31)
 
@@ -23,6 +24,31 @@ def test_the_same_last_day_gives_the_same_data(history: generate.History) -> Non
     """The generator is seeded."""
     for one, other in zip(history, generate.generate(LAST_DAY), strict=True):
         assert_frame_equal(one, other)
+
+
+@pytest.fixture(scope="module")
+def longest() -> generate.History:
+    return generate.generate(days.DAYS[-1])
+
+
+@pytest.mark.parametrize("day", days.DAYS, ids=str)
+def test_a_longer_history_only_adds_to_a_shorter_one(longest: generate.History, day: date) -> None:
+    """What was generated up to a day is the beginning of what is generated up to a later day, whatever the days are."""
+    end = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
+    for longer, shorter in zip(longest, generate.generate(day), strict=True):
+        assert_frame_equal(longer[longer["event_timestamp"] < end].reset_index(drop=True), shorter)
+
+
+@pytest.mark.parametrize("day", days.DAYS, ids=str)
+def test_on_every_day_the_order_s_kitchen_is_quicker_than_the_busy_one(longest: generate.History, day: date) -> None:
+    """The keys of `run`'s order are known, and its kitchen is quick enough for a busy one to show in the minutes."""
+    keys = {"courier_id": longest.courier_stats, "restaurant_id": longest.restaurant_stats}
+    midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    _, kitchen = (
+        frame[(frame[key] == run.ORDER[key]) & (frame["event_timestamp"] <= midnight)].iloc[-1] for key, frame in keys.items()
+    )
+    [busy] = run.BUSY_KITCHEN.values()
+    assert kitchen["average_preparation_minutes"] < busy - 10
 
 
 def test_a_snapshot_counts_the_deliveries_before_it(history: generate.History) -> None:

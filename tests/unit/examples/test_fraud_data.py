@@ -10,6 +10,7 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from examples.fraud_detection import generate
+from tests.support import days
 
 LAST_DAY = date(2024, 6, 30)
 
@@ -19,12 +20,17 @@ def history() -> tuple[pd.DataFrame, pd.DataFrame]:
     return generate.generate(LAST_DAY)
 
 
-def test_the_same_days_always_have_the_same_data(history: tuple[pd.DataFrame, pd.DataFrame]) -> None:
-    """A longer history only adds to a shorter one."""
-    edge = datetime(2024, 4, 1, tzinfo=UTC)
-    for longer, shorter in zip(history, generate.generate(date(2024, 3, 31)), strict=True):
-        before = longer[longer["event_timestamp"] < edge].reset_index(drop=True)
-        assert_frame_equal(before, shorter)
+@pytest.fixture(scope="module")
+def longest() -> tuple[pd.DataFrame, pd.DataFrame]:
+    return generate.generate(days.DAYS[-1])
+
+
+@pytest.mark.parametrize("day", [date(2024, 1, 1), date(2024, 2, 29), date(2024, 3, 31), *days.DAYS[::5]], ids=str)
+def test_a_longer_history_only_adds_to_a_shorter_one(longest: tuple[pd.DataFrame, pd.DataFrame], day: date) -> None:
+    """What was generated up to a day is the beginning of what is generated up to a later day, whatever the days are."""
+    end = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
+    for longer, shorter in zip(longest, generate.generate(day), strict=True):
+        assert_frame_equal(longer[longer["event_timestamp"] < end].reset_index(drop=True), shorter)
 
 
 def test_transactions_cover_every_day_asked_for(history: tuple[pd.DataFrame, pd.DataFrame]) -> None:

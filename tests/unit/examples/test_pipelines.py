@@ -14,7 +14,9 @@ import pandas as pd
 import pytest
 
 from examples.delivery_times import generate as deliveries
+from examples.fraud_detection import demo
 from examples.fraud_detection import generate as cards
+from tests.support import days
 
 ROOT = Path(__file__).parents[3]
 DAG_FILES = sorted((ROOT / "examples").glob("*/dags/*.py"))
@@ -150,6 +152,21 @@ def test_the_fraud_model_learns_and_its_export_agrees(fraud: Any, training_rows:
     np.testing.assert_array_equal(outputs["label"], model.predict(held_out))
     frauds = labels[edge:].to_numpy() == 1
     assert probabilities[frauds, 1].mean() > 3 * probabilities[~frauds, 1].mean()
+
+
+def test_the_demo_s_payments_are_told_apart_on_every_day(fraud: Any, training_rows: pd.DataFrame) -> None:
+    """Whatever day the demo runs on, what is known of its user then leaves its strange payment far more suspicious."""
+    inputs = training_rows.drop(columns="is_fraud")
+    numeric = [name for name in inputs.columns if name != "merchant_category"]
+    model = fraud.pipeline(fraud.Config.parse({}), numeric).fit(inputs, training_rows["is_fraud"])
+    _, snapshots = cards.generate(days.DAYS[-1])
+    known = snapshots[snapshots["user_id"] == demo.USER].drop(columns="user_id")
+    latest = [known[known["event_timestamp"] <= pd.Timestamp(day, tz="UTC")].iloc[-1] for day in days.DAYS]
+    usual, strange = (
+        model.predict_proba(pd.DataFrame([{**payment, **features} for features in latest])[inputs.columns])[:, 1]
+        for payment in (demo.USUAL, demo.STRANGE)
+    )
+    assert (usual + 0.5 < strange).all()
 
 
 def test_the_delivery_model_takes_a_vehicle_never_seen(delivery: Any) -> None:
