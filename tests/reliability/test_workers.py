@@ -109,6 +109,18 @@ def test_a_worker_that_is_killed_is_replaced(two: ServerProcess, key: str, metri
     assert answered(scrape(metrics_port)) == counted + 5
 
 
+def test_a_worker_that_hangs_is_replaced(two: ServerProcess, key: str):
+    """A worker that stands still is killed after some seconds of silence, and every new connection is served again."""
+    before = two.workers
+    os.kill(before[0], signal.SIGSTOP)
+    two.wait_until(lambda: before[0] not in two.workers and len(two.workers) == 2)
+    assert before[1] in two.workers
+    assert '"event": "worker_hung"' in two.log
+    for _ in range(16):
+        with fresh_channel(two.port) as channel:
+            assert who_am_i(channel, key) == "somebody"
+
+
 def test_a_taken_port_is_noticed(tmp_path: Path):
     """A second start on the same port ends at once, with a sentence, before any worker is started."""
     with socket.socket() as taken:

@@ -25,6 +25,9 @@ class ServerSettings(BaseModel):
     max_message_bytes: int = Field(default=16 * 1024 * 1024, gt=0)
     probe_interval: Seconds = Field(default=5.0, description="Between two health probes of a backend.")
     workers: int = Field(default=1, ge=1, le=256, description="Processes that share the port.")
+    worker_timeout: Seconds = Field(
+        default=10.0, description="Without a sign of life from a worker's event loop, after which it is replaced."
+    )
     long_turns: bool = Field(default=True, description="Keep threads from interrupting each other; see docs/adr/0006.")
     services: str = Field(default="all", description=f"Some of {', '.join(SERVICES)}, with commas between them; or all.")
     metrics_host: str = Field(default="127.0.0.1", description="Where metrics are told: they are nobody else's business.")

@@ -39,6 +39,27 @@ async def test_a_worker_without_a_word_is_heard_to_end():
     assert (await worker.news(), await worker.wait()) == (News(ready=False), 3)
 
 
+BEATING = """
+import asyncio
+async def main():
+    lifeline.ready()
+    lifeline.start_heartbeat()
+    await asyncio.sleep(4.5)
+    time.sleep(60)
+asyncio.run(main())
+"""
+
+
+async def test_a_worker_whose_loop_hangs_is_killed_and_not_before():
+    """Heartbeats keep a worker alive beyond the time of silence; once its event loop stands still it is killed."""
+    worker = await Worker.start(command(BEATING), 0)
+    assert await worker.news() == News(ready=True)
+    begun = time.monotonic()
+    worker.kill_when_silent(3.0)
+    assert await worker.wait() == -9
+    assert time.monotonic() - begun > 4.5
+
+
 SUPERVISOR = """
 import asyncio, sys
 from ml_platform_server.supervisor.worker import Worker

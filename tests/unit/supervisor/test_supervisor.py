@@ -38,7 +38,9 @@ def serve():
 class House:
     """A supervisor of workers that run a script, and what is seen of them."""
 
-    def __init__(self, folder: Path, script: str, *, workers: int = 2, drain: float = 5.0) -> None:
+    def __init__(
+        self, folder: Path, script: str, *, workers: int = 2, drain: float = 5.0, worker_timeout: float = 120.0
+    ) -> None:
         self.folder = folder
         self.told: list[float] = []
         self.supervisor = Supervisor(
@@ -53,6 +55,7 @@ class House:
                 str(folder),
             ),
             drain=drain,
+            worker_timeout=worker_timeout,
             on_ready=lambda: self.told.append(time.monotonic()),
             delays=lambda: Delays(first=0.02, longest=0.1),
         )
@@ -140,6 +143,38 @@ async def test_a_worker_that_crashes_is_replaced(house):
     assert (len(one.pids(0)), len(one.pids(1)), len(one.told)) == (1, 2, 1)
     await one.stop()
     assert one.drained(1)
+
+
+HEARTBEATS = """
+say(ready=True)
+while True:
+    time.sleep(0.05)
+    os.write(channel, b"\\n")
+"""
+
+
+async def test_a_worker_that_hangs_is_replaced(house):
+    """A worker that lives but sends no heartbeat is killed and has a successor; one that sends them is left alone."""
+    one = house(HEARTBEATS, worker_timeout=2.0)
+    await one.until(lambda: one.told)
+    os.kill(one.pids(1)[0], signal.SIGSTOP)
+    await one.until(lambda: len(one.pids(1)) == 2)
+    assert not alive(one.pids(1)[0])
+    await one.stop()
+    assert (len(one.pids(0)), one.drained(0), one.drained(1)) == (1, True, True)
+
+
+async def test_workers_that_were_frozen_with_their_supervisor_are_left_alone(house):
+    """A pause of the whole machine, longer than the time that a worker may be silent, replaces nobody."""
+    one = house(HEARTBEATS, workers=1, worker_timeout=1.0)
+    await one.until(lambda: one.told)
+    pid = one.pids(0)[0]
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(1.5)  # noqa: ASYNC251  # the supervisor of this process stands still too
+    os.kill(pid, signal.SIGCONT)
+    await asyncio.sleep(0.5)
+    assert (one.pids(0), alive(pid)) == ([pid], True)
+    await one.stop()
 
 
 async def test_a_worker_that_never_starts_again_is_tried_again_and_again(house):

@@ -63,8 +63,13 @@ def worker(
 
     lifeline = Lifeline(channel, patience=settings.server.drain + 5.0)
     place = Place(metrics_socket=metrics_socket)
+
+    def on_ready() -> None:
+        lifeline.ready()
+        lifeline.start_heartbeat()
+
     try:
-        _run(settings, serve_until_stopped(settings, place=place, on_ready=lifeline.ready), tell=lifeline.failed)
+        _run(settings, serve_until_stopped(settings, place=place, on_ready=on_ready), tell=lifeline.failed)
     except typer.Exit as ended:
         exit_now(ended.exit_code)
     exit_now(0)

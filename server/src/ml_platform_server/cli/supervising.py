@@ -36,6 +36,7 @@ async def supervise_until_stopped(settings: Settings) -> None:
             command=lambda number, channel: _command(number, channel, metrics),
             env={**os.environ, **_environment(settings, port.number)},
             drain=server.drain,
+            worker_timeout=server.worker_timeout,
             on_ready=lambda: typer.echo(f"ml-platform-server is ready on {server.host}:{port.number}"),
         )
         if metrics is not None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
 import signal
 import socket
 import threading
 import time
+
+HEARTBEAT_INTERVAL = 1.0
+"""Seconds between two heartbeats of a worker that is ready."""
+# White space, so that one that arrives together with the first message does not spoil it.
+HEARTBEAT = b"\n"
 
 
 class Lifeline:
@@ -29,6 +36,15 @@ class Lifeline:
     def ready(self) -> None:
         """Say that calls are answered."""
         self._say(ready=True)
+
+    def start_heartbeat(self) -> None:
+        """Send a heartbeat every second from the running event loop, so that the supervisor notices when the loop hangs."""
+        self._beat(asyncio.get_running_loop())
+
+    def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
+        with contextlib.suppress(OSError):  # A supervisor that does not read, or is gone: the thread notices the latter.
+            self._channel.send(HEARTBEAT, socket.MSG_DONTWAIT)
+        loop.call_later(HEARTBEAT_INTERVAL, self._beat, loop)
 
     def failed(self, error: str) -> None:
         """Say why no call will be answered, in words for the operator."""

@@ -54,16 +54,25 @@ class Slot:
         env: the worker's environment.
         listener: hears of it.
         delays: between starts.
+        worker_timeout: seconds without a heartbeat after which a worker that was ready is replaced.
     """
 
     def __init__(
-        self, number: int, *, command: Command, env: Mapping[str, str] | None, listener: Listener, delays: Delays
+        self,
+        number: int,
+        *,
+        command: Command,
+        env: Mapping[str, str] | None,
+        listener: Listener,
+        delays: Delays,
+        worker_timeout: float,
     ) -> None:
         self._number = number
         self._command = command
         self._env = env
         self._listener = listener
         self._delays = delays
+        self._worker_timeout = worker_timeout
         self._given_up = asyncio.Event()
         self._killed = False
         self._running: set[Worker] = set()
@@ -118,7 +127,10 @@ class Slot:
             worker.kill()
         elif self._given_up.is_set():
             worker.end()
-        return worker, await worker.news()
+        news = await worker.news()
+        if news.ready:
+            worker.kill_when_silent(self._worker_timeout)
+        return worker, news
 
     async def _until_end(self, worker: Worker) -> tuple[Worker, int]:
         """Wait until the worker has ended, or, if it is replaced meanwhile, the last one in its place."""

@@ -32,6 +32,7 @@ class Supervisor:
         command: makes a worker's command.
         env: the workers' environment; this process's own if None.
         drain: seconds that a worker may take to answer the calls that it has.
+        worker_timeout: seconds without a heartbeat after which a worker that was ready is replaced.
         on_ready: called once, when all workers are ready for the first time.
         delays: makes what a place among the workers waits between starts.
 
@@ -46,6 +47,7 @@ class Supervisor:
         command: Command,
         env: Mapping[str, str] | None = None,
         drain: float,
+        worker_timeout: float,
         on_ready: Callable[[], None],
         delays: Callable[[], Delays] = Delays,
     ) -> None:
@@ -57,7 +59,10 @@ class Supervisor:
         self._rolling: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._gave_up: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._slots = [Slot(n, command=command, env=env, listener=self, delays=delays()) for n in range(workers)]
+        self._slots = [
+            Slot(n, command=command, env=env, listener=self, delays=delays(), worker_timeout=worker_timeout)
+            for n in range(workers)
+        ]
 
     async def run(self) -> None:
         """Keep the workers until `stop` is called.
