@@ -25,6 +25,11 @@ START_SECONDS = 120.0
 _NOWHERE = "http://127.0.0.1:9"
 
 
+def server_log(folder: Path) -> Path:
+    """Where the servers of a folder write, one after the other."""
+    return folder / "server.log"
+
+
 class ServerProcess:
     """A server that was started from the command line.
 
@@ -36,7 +41,7 @@ class ServerProcess:
     def __init__(self, folder: Path, *options: str, env: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         self.port = 0
-        self._log = folder / "server.log"
+        self._log = server_log(folder)
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "ml_platform_server", "serve", "--port", "0", *options],

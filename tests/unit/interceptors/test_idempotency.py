@@ -155,6 +155,34 @@ async def test_the_work_goes_on_when_its_caller_leaves(handle, work):
     assert (answer.experiment.experiment_id, work.done) == ("1", 1)
 
 
+async def test_a_caller_who_leaves_while_the_work_is_claimed_blocks_nobody(calls, work):
+    """A call that is cancelled during its first insert gives its claim back: a repeat does the work at once."""
+    slow = SlowStore(calls._database)
+    handle = Idempotency(calls=slow).wrap(METHOD, work)
+    first = asyncio.ensure_future(handle(request(), call()))
+    await slow.inserted.wait()
+    first.cancel()
+    await asyncio.wait([first])
+    slow.go_on.set()
+    assert (await handle(request(), call())).experiment.experiment_id == "1"
+    assert (first.cancelled(), work.done) == (True, 1)
+
+
+class SlowStore(DoneCalls):
+    """A store whose inserts are made, but not reported before it may go on."""
+
+    def __init__(self, database):
+        super().__init__(database=database)
+        self.inserted = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def begin(self, key, fingerprint):
+        begun = await super().begin(key, fingerprint)
+        self.inserted.set()
+        await self.go_on.wait()
+        return begun
+
+
 async def test_work_that_takes_too_long_is_given_up(calls, work):
     """Work is cut off before others believe that its process died, and may then be tried again."""
     work.go_on.clear()

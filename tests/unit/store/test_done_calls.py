@@ -3,15 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import select
 
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.store.done_calls import CallKey, DoneCalls, Ticket
+from ml_platform_server.store.done_calls import LEASE_TIMEOUT, RENEW_INTERVAL, CallKey, DoneCalls, InProgress, Ticket
+from ml_platform_server.store.owners import this_process
+from ml_platform_server.store.tables import DoneCallRow
 from tests.support.frame import opened_database
 
 KEY = CallKey("ann", "/Service/Method", "r")
+
+
+PRINT_OWNER = """
+import time
+from ml_platform_server.store.owners import this_process
+print(this_process(), flush=True)
+time.sleep(60)
+"""
+
+
+def running_process():
+    """Another process of this machine, which prints its identity."""
+    return subprocess.Popen([sys.executable, "-c", PRINT_OWNER], stdout=subprocess.PIPE, text=True)
+
+
+async def lease_time(calls):
+    """When the lease of the only call was renewed last."""
+    async with calls._database.session() as session:
+        return await session.scalar(select(DoneCallRow.lease_time))
 
 
 class Clock:
@@ -35,10 +59,16 @@ async def calls(tmp_path, clock):
         yield DoneCalls(database=database, now=clock)
 
 
+@pytest.fixture
+async def other(calls, clock):
+    """The same store, as a process of another machine sees it."""
+    return DoneCalls(database=calls._database, now=clock, owner="another machine:1:1")
+
+
 async def test_the_first_one_gets_the_ticket_and_the_next_one_waits(calls):
     """One call does the work; who comes meanwhile gets nothing yet."""
     first, second = await calls.begin(KEY, b"f"), await calls.begin(KEY, b"f")
-    assert (isinstance(first, Ticket), second) == (True, None)
+    assert (isinstance(first, Ticket), second) == (True, InProgress(1.0))
 
 
 async def test_of_many_at_once_one_gets_the_ticket(calls):
@@ -73,18 +103,70 @@ async def test_an_abandoned_call_may_be_done_by_the_next(calls):
     assert isinstance(await calls.begin(KEY, b"other contents"), Ticket)
 
 
-async def test_a_call_that_was_lost_is_taken_over_once(calls, clock):
-    """After a minute without an answer the work goes to one of those who ask, and the lost call can no longer answer."""
-    lost = await calls.begin(KEY, b"f")
-    clock.now += timedelta(seconds=59)
-    assert await calls.begin(KEY, b"f") is None
+async def test_a_call_that_was_lost_is_taken_over_once(calls, other, clock):
+    """Without renewals the work goes to one of those who ask once the lease has ended, and the lost call can no longer answer."""
+    lost = await other.begin(KEY, b"f")
+    clock.now += timedelta(seconds=LEASE_TIMEOUT - 1)
+    assert await calls.begin(KEY, b"f") == InProgress(1.0)
     clock.now += timedelta(seconds=1)
     taken, late = await calls.begin(KEY, b"f"), await calls.begin(KEY, b"f")
-    assert (isinstance(taken, Ticket), late) == (True, None)
-    await calls.finish(lost, b"too late")
-    await calls.abandon(lost)
+    assert (isinstance(taken, Ticket), late) == (True, InProgress(1.0))
+    await other.finish(lost, b"too late")
+    await other.abandon(lost)
     await calls.finish(taken, b"answer")
     assert await calls.begin(KEY, b"f") == b"answer"
+
+
+async def test_who_asks_learns_when_the_lease_ends(calls, other, clock):
+    """A lease that is not renewed any more tells its true rest; one that is renewed tells when to look again."""
+    await other.begin(KEY, b"f")
+    clock.now += timedelta(seconds=2 * RENEW_INTERVAL)
+    assert await calls.begin(KEY, b"f") == InProgress(LEASE_TIMEOUT - 2 * RENEW_INTERVAL)
+    await other.renew()
+    assert await calls.begin(KEY, b"f") == InProgress(1.0)
+
+
+async def test_work_that_goes_on_keeps_its_lease(calls, other, clock):
+    """However long the work takes, nobody takes it over while its process renews the lease; then its answer counts."""
+    ticket = await other.begin(KEY, b"f")
+    for _ in range(20):
+        clock.now += timedelta(seconds=LEASE_TIMEOUT - 1)
+        await other.renew()
+        assert await calls.begin(KEY, b"f") == InProgress(1.0)
+    await other.finish(ticket, b"answer")
+    assert await calls.begin(KEY, b"f") == b"answer"
+
+
+async def test_of_many_who_take_over_one_gets_the_ticket(calls, other, clock):
+    """A lost call is done again once, however many ask at the same moment."""
+    await other.begin(KEY, b"f")
+    clock.now += timedelta(seconds=LEASE_TIMEOUT)
+    begun = await asyncio.gather(*(calls.begin(KEY, b"f") for _ in range(10)))
+    assert sum(isinstance(one, Ticket) for one in begun) == 1
+
+
+async def test_a_call_of_a_process_that_has_ended_is_taken_over_at_once(calls):
+    """On the same machine nobody waits for the lease of a process that was killed."""
+    with running_process() as process:
+        owner = process.stdout.readline().strip()
+        killed = DoneCalls(database=calls._database, now=calls._now, owner=owner)
+        await killed.begin(KEY, b"f")
+        assert await calls.begin(KEY, b"f") == InProgress(1.0)
+        process.kill()
+    assert owner.split(":")[0] == this_process().split(":")[0]
+    assert isinstance(await calls.begin(KEY, b"f"), Ticket)
+
+
+async def test_leases_are_renewed_by_themselves(calls, other, clock, monkeypatch):
+    """While it is open, the leases of the calls in progress are renewed without anybody's asking."""
+    monkeypatch.setattr("ml_platform_server.store.done_calls.RENEW_INTERVAL", 0.01)
+    await other.begin(KEY, b"f")
+    clock.now += timedelta(seconds=LEASE_TIMEOUT - 1)
+    await other.open()
+    async with asyncio.timeout(10):
+        while (await lease_time(calls)) != clock.now:  # noqa: ASYNC110  # the table has no event to wait for
+            await asyncio.sleep(0.01)
+    await other.close()
 
 
 async def test_old_answers_are_forgotten(calls, clock):

@@ -38,9 +38,7 @@ def serve():
 class House:
     """A supervisor of workers that run a script, and what is seen of them."""
 
-    def __init__(
-        self, folder: Path, script: str, *, workers: int = 2, drain: float = 5.0, worker_timeout: float = 120.0
-    ) -> None:
+    def __init__(self, folder: Path, script: str, *, workers: int = 2, drain: float = 5.0, worker_timeout: float = 120.0) -> None:
         self.folder = folder
         self.told: list[float] = []
         self.supervisor = Supervisor(

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 import structlog
 from google.protobuf.message import Message
@@ -14,7 +15,7 @@ from ml_platform.v1 import errors_pb2
 from ml_platform_server.call import Call, set_deadline
 from ml_platform_server.errors import PlatformError, deadline_exceeded
 from ml_platform_server.method import Handler, Method, Response
-from ml_platform_server.store.done_calls import TAKEOVER, CallKey, DoneCalls, Ticket
+from ml_platform_server.store.done_calls import CallKey, DoneCalls, InProgress, Ticket
 
 # A repeat waits this long for the first call at most, and leaves itself this much time to say that it waited in vain.
 _PATIENCE = 5.0
@@ -22,8 +23,12 @@ _MARGIN = 0.2
 _FIELD = "request_id"
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 0.5
+# Seconds that the work of one call may take.
+WORK_TIMEOUT = 60.0
 
 _log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 
 class Idempotency:
@@ -34,13 +39,13 @@ class Idempotency:
 
     Args:
         calls: where the answers are kept.
-        longest: seconds that the work may take; less than what makes others believe that its process died.
+        longest: seconds that the work may take.
     """
 
-    def __init__(self, *, calls: DoneCalls, longest: float = TAKEOVER - 10) -> None:
+    def __init__(self, *, calls: DoneCalls, longest: float = WORK_TIMEOUT) -> None:
         self._calls = calls
         self._longest = longest
-        self._working: set[asyncio.Task[Response]] = set()
+        self._working: set[asyncio.Task[Any]] = set()
 
     def wrap(self, method: Method, proceed: Handler) -> Handler:
         """See Interceptor."""
@@ -63,27 +68,41 @@ class Idempotency:
 
     async def close(self) -> None:
         """Wait for the work whose callers have left."""
-        if self._working:
+        while self._working:
             await asyncio.wait(self._working)
 
     async def _begin(self, key: CallKey, fingerprint: bytes, call: Call) -> Ticket | bytes:
         """Wait for the right to do the work, or for the answer of the call that has it."""
         give_up = min(time.monotonic() + _PATIENCE, call.deadline - _MARGIN)
         pause = _FIRST_PAUSE
-        while (begun := await self._calls.begin(key, fingerprint)) is None:
+        while isinstance(begun := await self._try_to_begin(key, fingerprint), InProgress):
             if time.monotonic() + pause > give_up:
-                raise _in_progress()
+                raise _in_progress(begun.retry_after)
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
         return begun
 
-    def _start(self, work: Coroutine[None, None, Response]) -> asyncio.Task[Response]:
-        task: asyncio.Task[Response] = asyncio.create_task(work)
+    async def _try_to_begin(self, key: CallKey, fingerprint: bytes) -> Ticket | bytes | InProgress:
+        """Ask the store once. A caller who leaves meanwhile may have got the ticket, and then gives it back."""
+        begin = self._start(self._calls.begin(key, fingerprint))
+        try:
+            return await asyncio.shield(begin)
+        except asyncio.CancelledError:
+            self._start(self._give_back(begin))
+            raise
+
+    async def _give_back(self, begin: asyncio.Task[Ticket | bytes | InProgress]) -> None:
+        await asyncio.wait([begin])
+        if not begin.cancelled() and begin.exception() is None and isinstance(ticket := begin.result(), Ticket):
+            await self._forget(ticket)
+
+    def _start(self, work: Coroutine[None, None, T]) -> asyncio.Task[T]:
+        task: asyncio.Task[T] = asyncio.create_task(work)
         self._working.add(task)
         task.add_done_callback(self._ended)
         return task
 
-    def _ended(self, task: asyncio.Task[Response]) -> None:
+    def _ended(self, task: asyncio.Task[Any]) -> None:
         self._working.discard(task)
         if not task.cancelled():
             task.exception()  # Its caller may have left; then nobody else asks, and asyncio would complain.
@@ -117,10 +136,10 @@ class Idempotency:
             _log.exception("failed_call_not_forgotten", method=ticket.key.method)
 
 
-def _in_progress() -> PlatformError:
+def _in_progress(retry_after: float) -> PlatformError:
     return PlatformError(
         errors_pb2.ERROR_REASON_REQUEST_IN_PROGRESS,
         "A call with this request_id is still running.",
         remedy="Repeat the call, unchanged, to get its answer.",
-        retry_after=1.0,
+        retry_after=max(retry_after, _FIRST_PAUSE),
     )

@@ -17,10 +17,15 @@ from sqlalchemy.sql.elements import ColumnElement
 from ml_platform.v1 import errors_pb2
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.store.database import Database
+from ml_platform_server.store.owners import has_ended, this_process
 from ml_platform_server.store.tables import DoneCallRow
 
-# Seconds after which a call without an answer counts as lost with its process.
-TAKEOVER = 60.0
+# Seconds without a renewal after which a call without an answer counts as lost with its process. Where the process is known to
+# have ended, nothing is waited for. Clocks of replicas must agree within the difference of the two.
+LEASE_TIMEOUT = 10.0
+RENEW_INTERVAL = 2.0
+# When to ask again for the answer of a call that is being worked on.
+_POLL_SECONDS = 1.0
 KEPT = timedelta(hours=24)
 _PRUNE_INTERVAL = 3600.0
 
@@ -44,6 +49,17 @@ class Ticket:
     time: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class InProgress:
+    """Another call does the work.
+
+    Attributes:
+        retry_after: seconds until it is worth asking again: until the lease ends if its owner has stopped to renew it.
+    """
+
+    retry_after: float
+
+
 def _now() -> datetime:
     return datetime.now(UTC)
 
@@ -54,24 +70,31 @@ class DoneCalls:
     Args:
         database: the platform's database, open.
         now: the clock.
+        owner: the identity of this process.
     """
 
-    def __init__(self, *, database: Database, now: Callable[[], datetime] = _now) -> None:
+    def __init__(self, *, database: Database, now: Callable[[], datetime] = _now, owner: str | None = None) -> None:
         self._database = database
         self._now = now
-        self._pruning: asyncio.Task[None] | None = None
+        self._owner = this_process() if owner is None else owner
+        self._leases: set[Ticket] = set()
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
-        """Begin to forget old answers, now and every hour."""
-        self._pruning = asyncio.create_task(self._prune_forever(), name="prune done calls")
+        """Begin to renew leases, and to forget old answers: now and every hour."""
+        self._tasks = [
+            asyncio.create_task(self._prune_forever(), name="prune done calls"),
+            asyncio.create_task(self._renew_forever(), name="renew leases of calls"),
+        ]
 
     async def close(self) -> None:
-        """Stop forgetting."""
-        if self._pruning is not None:
-            self._pruning.cancel()
-            await asyncio.wait([self._pruning])
+        """Stop both."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
-    async def begin(self, key: CallKey, fingerprint: bytes) -> Ticket | bytes | None:
+    async def begin(self, key: CallKey, fingerprint: bytes) -> Ticket | bytes | InProgress:
         """Ask for the right to do a call's work.
 
         Args:
@@ -79,7 +102,7 @@ class DoneCalls:
             fingerprint: a hash of the whole request.
 
         Returns:
-            A ticket if the work is to be done now, the answer if it was done, or None if another call is doing it.
+            A ticket if the work is to be done now, the answer if it was done, or that another call is doing it.
 
         Raises:
             PlatformError: REQUEST_ID_REUSED when the request_id came with another request before.
@@ -87,20 +110,32 @@ class DoneCalls:
         ticket = Ticket(key, self._now())
         try:
             async with self._database.session() as session:
-                session.add(_row(ticket, fingerprint))
+                session.add(_row(ticket, fingerprint, self._owner))
         except IntegrityError:
             return await self._look(ticket, fingerprint)
+        self._leases.add(ticket)
         return ticket
 
     async def finish(self, ticket: Ticket, response: bytes) -> None:
         """Keep the answer."""
+        self._leases.discard(ticket)
         async with self._database.session() as session:
             await session.execute(update(DoneCallRow).where(*_held(ticket)).values(response=response))
 
     async def abandon(self, ticket: Ticket) -> None:
         """Forget a call that failed, so that a repeat may try."""
+        self._leases.discard(ticket)
         async with self._database.session() as session:
             await session.execute(delete(DoneCallRow).where(*_held(ticket)))
+
+    async def renew(self) -> None:
+        """Renew the leases of the calls that this process works on."""
+        leases = tuple(self._leases)
+        if not leases:
+            return
+        async with self._database.session() as session:
+            for ticket in leases:
+                await session.execute(update(DoneCallRow).where(*_held(ticket)).values(lease_time=self._now()))
 
     async def prune(self) -> int:
         """Forget the answers that are too old, and say how many."""
@@ -115,27 +150,47 @@ class DoneCalls:
                 _log.warning("answers_not_pruned", error=error.message)
             await asyncio.sleep(_PRUNE_INTERVAL)
 
-    async def _look(self, ticket: Ticket, fingerprint: bytes) -> Ticket | bytes | None:
+    async def _renew_forever(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_INTERVAL)
+            try:
+                await self.renew()
+            except PlatformError as error:
+                _log.warning("leases_not_renewed", error=error.message)
+
+    async def _look(self, ticket: Ticket, fingerprint: bytes) -> Ticket | bytes | InProgress:
         key = ticket.key
         async with self._database.session() as session:
             row = await session.get(DoneCallRow, (key.principal, key.method, key.request_id))
             if row is None:
-                return None  # Abandoned just now: the next attempt gets the ticket.
+                return InProgress(0.0)  # Abandoned just now: the next attempt gets the ticket.
             if row.fingerprint != fingerprint:
                 raise _reused(key.request_id)
             if row.response is not None:
                 return row.response
-            if ticket.time - row.create_time < timedelta(seconds=TAKEOVER):
-                return None
-            lost = Ticket(key, row.create_time)
-            taken = await _count(session, update(DoneCallRow).where(*_held(lost)).values(create_time=ticket.time))
-            return ticket if taken else None
+            lease_time = row.lease_time or row.create_time
+            age = (ticket.time - lease_time).total_seconds()
+            if age < LEASE_TIMEOUT and not has_ended(row.owner):
+                renewed = age < 2 * RENEW_INTERVAL
+                return InProgress(_POLL_SECONDS if renewed else LEASE_TIMEOUT - age)
+            lost = (*_held(Ticket(key, row.create_time)), DoneCallRow.lease_time.is_not_distinct_from(row.lease_time))
+            values = {"create_time": ticket.time, "lease_time": ticket.time, "owner": self._owner}
+            if not await _count(session, update(DoneCallRow).where(*lost).values(values)):
+                return InProgress(_POLL_SECONDS)
+        self._leases.add(ticket)
+        return ticket
 
 
-def _row(ticket: Ticket, fingerprint: bytes) -> DoneCallRow:
+def _row(ticket: Ticket, fingerprint: bytes, owner: str) -> DoneCallRow:
     key = ticket.key
     return DoneCallRow(
-        principal=key.principal, method=key.method, request_id=key.request_id, fingerprint=fingerprint, create_time=ticket.time
+        principal=key.principal,
+        method=key.method,
+        request_id=key.request_id,
+        fingerprint=fingerprint,
+        create_time=ticket.time,
+        owner=owner,
+        lease_time=ticket.time,
     )
 
 

@@ -47,7 +47,10 @@ class ApiKeyRow(Base):
 
 
 class DoneCallRow(Base):
-    """The first answer to a mutating call, kept for its repeats. No response yet means that the first call still runs."""
+    """The first answer to a mutating call, kept for its repeats. No response yet means that its owner still works on it.
+
+    The owner is a process (store/owners.py). It renews its lease while it works; `lease_time` is when it did so last.
+    """
 
     __tablename__ = "done_calls"
 
@@ -57,6 +60,8 @@ class DoneCallRow(Base):
     fingerprint: Mapped[bytes] = mapped_column(LargeBinary(32))
     response: Mapped[bytes | None] = mapped_column(LargeBinary)
     create_time: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    owner: Mapped[str] = mapped_column(String(128), default="", server_default="")
+    lease_time: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class JobRow(Base):
