@@ -21,7 +21,8 @@ REQUEST = experiments_pb2.CreateExperimentRequest(name="e", request_id="r")
 def calls_in_progress(folder: Path) -> int:
     """How many calls the store knows without an answer."""
     with closing(sqlite3.connect(folder / "store.db")) as connection:
-        return connection.execute("SELECT count(*) FROM done_calls WHERE response IS NULL").fetchone()[0]
+        (count,) = connection.execute("SELECT count(*) FROM done_calls WHERE response IS NULL").fetchone()
+    return int(count)
 
 
 def test_a_repeat_after_a_kill_does_the_work_at_once(tmp_path: Path):
