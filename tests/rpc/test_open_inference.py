@@ -14,6 +14,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from onnx import TensorProto
 
+from ml_platform.v1 import features_pb2
 from ml_platform_server import open_inference as oip
 from ml_platform_server import scopes
 from ml_platform_server.method import ContractError, methods_of
@@ -199,6 +200,20 @@ async def test_features_are_looked_up_by_join_keys_among_the_inputs(house: House
         house, "ModelInfer", raw_request("m", [("amount", "FP64", np.array([1.0, 2.0])), ("user_id", "BYTES", keys)])
     )
     assert numbers(answer)["total_out"][1].tolist() == [10.0, 10.0]
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+async def test_a_double_that_may_stand_for_its_neighbour_is_no_key(house: House, rows: int) -> None:
+    """From 2^53 on; the same key as an integer is one."""
+    house.features.key_type = features_pb2.VALUE_TYPE_INT64
+    house.features.stored["users", (2**53,)] = {"total": 10.0}
+    deploy_pair(house)
+    amount: Tensor = ("amount", "FP64", np.arange(rows) * 1.0)
+    keys = np.array([2**53] * rows)
+    code, reason, message = await refused(house, raw_request("m", [amount, ("user_id", "FP64", keys.astype(np.float64))]))
+    assert (code, reason, "send it as text" in message) == ("INVALID_ARGUMENT", "INPUT_INVALID", True)
+    answer = await call(house, "ModelInfer", raw_request("m", [amount, ("user_id", "INT64", keys)]))
+    assert numbers(answer)["total_out"][1].tolist() == [10.0] * rows
 
 
 async def test_a_row_that_cannot_be_predicted_is_named(house: House) -> None:

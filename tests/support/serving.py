@@ -150,6 +150,7 @@ class FakeFeatures:
     keys: dict[str, Sequence[str]] = field(default_factory=dict)
     services: dict[str, Sequence[str]] = field(default_factory=dict)
     stored: dict[tuple[str, tuple[object, ...]], dict[str, object]] = field(default_factory=dict)
+    key_type: features_pb2.ValueType.ValueType = features_pb2.VALUE_TYPE_STRING
     stale: bool = False
     down: bool = False
     reads: list[tuple[list[str], list[dict[str, object]]]] = field(default_factory=list)
@@ -162,7 +163,7 @@ class FakeFeatures:
             features = self.services[feature_service]
         planned = [self._planned(ref) for ref in features]
         keys = dict.fromkeys(key for feature in planned for key in self.keys[feature.view])
-        return OnlinePlan(tuple(planned), tuple(JoinKey(key, features_pb2.VALUE_TYPE_STRING) for key in keys), source=[])
+        return OnlinePlan(tuple(planned), tuple(JoinKey(key, self.key_type) for key in keys), source=[])
 
     def _planned(self, ref: str) -> PlannedFeature:
         view, _, name = ref.partition(":")

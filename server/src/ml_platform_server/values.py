@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from google.protobuf import struct_pb2
 
-# A JSON number is a double: beyond this, neighbouring whole numbers cannot be told apart.
+# A JSON number is a double: from this on, it may stand for a neighbouring whole number. So smaller ones alone are exact.
 EXACT = 2**53
 
 
@@ -82,7 +82,7 @@ def _text(thing: object) -> str:
 
 
 def _fill_number(value: struct_pb2.Value, number: float) -> None:
-    if isinstance(number, int) and abs(number) > EXACT:
+    if isinstance(number, int) and abs(number) >= EXACT:
         value.string_value = str(number)
     elif math.isfinite(number):
         value.number_value = number

@@ -41,7 +41,7 @@ def value(thing: object) -> bytes:  # noqa: PLR0911  # one for each kind of Valu
     kind = type(thing)
     if kind is float:
         return _number(b"\x11", thing) if thing - thing == 0 else NULL  # type: ignore[operator]  # 0, but for NaN and infinity
-    if kind is int and -EXACT <= thing <= EXACT:  # type: ignore[operator]  # an int
+    if kind is int and -EXACT < thing < EXACT:  # type: ignore[operator]  # an int
         return _number(b"\x11", thing)
     if kind is str:
         return field(b"\x1a", thing.encode())  # type: ignore[attr-defined]  # a str

@@ -14,7 +14,7 @@ import pytest
 from google.protobuf import struct_pb2
 from onnx import TensorProto
 
-from ml_platform.v1 import deployments_pb2
+from ml_platform.v1 import deployments_pb2, features_pb2
 from ml_platform.v1.deployments_pb2 import FeaturePolicy, MissingFeatures, StaleFeatures
 from ml_platform.v1.predictions_pb2 import (
     BatchPredictRequest,
@@ -255,6 +255,26 @@ async def test_rows_that_go_on_without_a_feature_say_so(house: House) -> None:
     assert compare(await ask(house, rows=rows), answer) == 2
     assert [(each.row, list(each.degraded_features)) for each in answer.degraded_rows] == [(1, ["users:total"])]
     assert list(answer.outputs[1].values.doubles.values) == [10.0, 5.5]
+
+
+@pytest.mark.parametrize("key_type", [features_pb2.VALUE_TYPE_STRING, features_pb2.VALUE_TYPE_INT64])
+async def test_a_key_never_becomes_its_neighbour(house: House, key_type: features_pb2.ValueType.ValueType) -> None:
+    """From 2^53 on a double is no key; integers and texts are, to the last digit."""
+    house.deploy()
+    whole = key_type == features_pb2.VALUE_TYPE_INT64
+    house.features.key_type = key_type
+    keys = [2**53 - 1, 2**53, 2**53 + 1, -(2**63)]
+    house.features.stored = {("users", (key if whole else str(key),)): {"total": float(at)} for at, key in enumerate(keys)}
+    amounts = InputColumn(name="amount", values=doubles([0.5] * len(keys)))
+    for values in (integers(keys), texts([str(key) for key in keys])):
+        answer = await ask(house, columns=[amounts, InputColumn(name="user_id", values=values)])
+        assert list(answer.outputs[0].values.doubles.values) == [0.5, 1.5, 2.5, 3.5]
+    inexact = [float(key) for key in keys]
+    by_columns = await ask(house, columns=[amounts, InputColumn(name="user_id", values=doubles(inexact))])
+    by_rows = await ask(house, rows=[struct({"amount": 0.5, "user_id": key}) for key in inexact])
+    for failed in ([each.error for each in by_columns.errors], [each.error for each in by_rows.results[1:]]):
+        assert len(failed) == 3
+        assert all("send it as text" in error.message for error in failed)
 
 
 @pytest.mark.parametrize("down", [False, True])

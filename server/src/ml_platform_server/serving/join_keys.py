@@ -71,7 +71,7 @@ def _whole(end: int) -> _Quick:
     def taken(value: struct_pb2.Value) -> object | None:
         number = value.number_value
         # 0 is what a value that holds no number says too.
-        return int(number) if number and -end <= number < end and number.is_integer() else None
+        return int(number) if number and -end < number < end and number.is_integer() else None
 
     return taken
 

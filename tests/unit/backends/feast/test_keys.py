@@ -43,6 +43,22 @@ def test_a_key_of_another_type_is_refused(user: object) -> None:
     assert "STRING" in error.value.remedy
 
 
+@pytest.mark.parametrize("number", [2.0**53, -(2.0**53), 12345678901234567.0, 1e300])
+@pytest.mark.parametrize("key", ["user_id", "shop"])
+def test_a_number_that_may_stand_for_its_neighbour_is_no_key(key: str, number: float) -> None:
+    """From 2^53 on, a JSON number is not exact, for keys of either type."""
+    with refused("FEATURE_VALUE_INVALID") as error:
+        key_values(KEYS, {"user_id": "a", "shop": 1, key: number}, "rows[3]")
+    assert "send it as text" in error.value.message
+    assert error.value.violations[0].field == f"rows[3].{key}"
+
+
+@pytest.mark.parametrize("number", [2**53 - 1, 2.0**53 - 1, 2**53 + 1, -(2**63), 10**400])
+def test_a_whole_number_that_is_exact_is_the_text_of_its_digits(number: float) -> None:
+    """An integer always is; a JSON number is below 2^53."""
+    assert key_values(KEYS[:1], {"user_id": number}, "rows[0]") == {"user_id": str(int(number))}
+
+
 def test_a_feature_may_be_missing_but_not_of_another_type() -> None:
     """And a number is no text there."""
     column = Column("label", pb.VALUE_TYPE_STRING)

@@ -44,9 +44,9 @@ def feature_value(column: Column, value: object, where: str) -> object:
 
 
 def _fitted(column: Column, value: object, where: str, *, key: bool = False) -> object:
-    if key and column.value_type == features_pb2.VALUE_TYPE_STRING and isinstance(value, int | float):
-        value = _number_as_text(value)
     try:
+        if key and column.value_type == features_pb2.VALUE_TYPE_STRING and isinstance(value, int | float):
+            value = _number_as_text(value)
         return values.coerce(value, column.value_type)
     except ValueError as problem:
         kind = ValueType.Name(column.value_type).removeprefix("VALUE_TYPE_")
@@ -54,7 +54,7 @@ def _fitted(column: Column, value: object, where: str, *, key: bool = False) -> 
 
 
 def _number_as_text(value: float) -> object:
-    """A key that is text may come as a number, because it looks like one: 123.0 is "123"."""
-    if isinstance(value, bool) or not float(value).is_integer():
-        return value
-    return str(int(value))
+    """A key that is text may come as a number, because it looks like one: 123.0 is "123". Raises ValueError if it is inexact."""
+    if isinstance(value, float) and value.is_integer():
+        value = values.exact(value)
+    return str(value) if type(value) is int else value

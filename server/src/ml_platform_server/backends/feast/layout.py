@@ -43,7 +43,7 @@ def _bytes(value: object) -> bytes:
 
 def _whole(pack: Callable[[int], bytes]) -> Callable[[object], bytes]:
     def encoded(value: object) -> bytes:
-        if type(value) is float and value.is_integer() and abs(value) <= EXACT:
+        if type(value) is float and value.is_integer() and abs(value) < EXACT:
             value = int(value)  # Numbers in JSON are floats.
         if type(value) is not int:
             raise Unfit

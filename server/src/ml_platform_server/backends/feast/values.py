@@ -52,10 +52,19 @@ def _whole_number(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     if isinstance(value, float) and value.is_integer():
-        if abs(value) > EXACT:
-            raise ValueError("is too large for a JSON number to be exact; send it as text")
-        return int(value)
+        return exact(value)
     raise ValueError("is not a whole number")
+
+
+def exact(value: float) -> int:
+    """The whole number that a JSON number stands for.
+
+    Raises:
+        ValueError: it is so large that it may stand for a neighbouring one.
+    """
+    if abs(value) >= EXACT:
+        raise ValueError("is too large for a JSON number to be exact; send it as text")
+    return int(value)
 
 
 def _double(value: object) -> float:

@@ -177,4 +177,4 @@ def _writable(values: Array) -> bool:
         return False
     if values.dtype.kind == "f":
         return bool(np.isfinite(values).all())
-    return values.dtype.kind in "iu" and bool((values <= EXACT).all()) and bool((values >= -EXACT).all())
+    return values.dtype.kind in "iu" and bool((values < EXACT).all()) and bool((values > -EXACT).all())

@@ -99,6 +99,6 @@ def likeliest(given: Sequence[Number]) -> float | None:
 
 def _exact(numbers: Sequence[Number]) -> bool:
     """Whether a JSON number can hold each of them exactly."""
-    if -EXACT <= min(numbers) and max(numbers) <= EXACT:
+    if -EXACT < min(numbers) and max(numbers) < EXACT:
         return True
-    return not any(type(each) is int and abs(each) > EXACT for each in numbers)
+    return not any(type(each) is int and abs(each) >= EXACT for each in numbers)
