@@ -230,6 +230,11 @@ REFUSED = {
         NOT_CONVERTIBLE,
         "its trees ask whether values are missing",
     ),
+    "labels side by side": (
+        Case(sklearn("discriminant_analysis.QuadraticDiscriminantAnalysis"), NUMBERS, TWO),
+        NOT_CONVERTIBLE,
+        "does not answer with one value, or one list of values, for each row",
+    ),
     "missing text": (
         Case(
             piped(columns, sklearn("linear_model.LogisticRegression", max_iter=500)),

@@ -51,11 +51,17 @@ Ask = Callable[[Sequence[Row]], list[Answer]]
 
 
 def outcomes(ask: Ask, rows: Sequence[Row]) -> list[Answer | Failure]:
-    """The answer to each row, or why there is none."""
+    """The answer to each row, or why there is none.
+
+    Raises:
+        NotConvertible: the output does not have one entry per row. No row is at fault, and a single row would hide it.
+    """
     if not rows:
         return []
     try:
         return [*ask(rows)]
+    except NotConvertible:
+        raise
     except Exception as error:  # noqa: BLE001  # models are somebody else's code and may raise anything
         if len(rows) == 1:
             return [Failure(" ".join(str(error).split())[:200] or type(error).__name__)]
