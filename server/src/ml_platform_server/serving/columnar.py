@@ -6,7 +6,7 @@ Rows with anything wrong about them are left out and reported; what is said of t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,12 +17,11 @@ from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError, Violation
 from ml_platform_server.serving.batch_replies import RowErrors, head
 from ml_platform_server.serving.bindings import Binding
-from ml_platform_server.serving.column_answers import ColumnAnswers, Outputs
+from ml_platform_server.serving.column_answers import Outputs
 from ml_platform_server.serving.column_conversion import convert
 from ml_platform_server.serving.column_features import ColumnFeatures
 from ml_platform_server.serving.column_values import Array, Sent, Values, received, told
 from ml_platform_server.serving.column_wire import packed_doubles
-from ml_platform_server.serving.halving import by_halves
 from ml_platform_server.serving.loaded import LoadedModel
 from ml_platform_server.serving.replies import new_prediction_id
 from ml_platform_server.serving.router import ServedVersion
@@ -91,11 +90,7 @@ class _Batch:
 
     async def _run(self, columns: Sequence[Values], rows: Array) -> None:
         """Run the model; a row that it fails on has its own error."""
-
-        def answered(part: slice) -> Awaitable[ColumnAnswers]:
-            return self._served.model.answer_columns([column[part] for column in columns], part.stop - part.start)
-
-        for part, said in await by_halves(answered, len(rows)):
+        for part, said in await self._served.model.answer_parts(columns, len(rows)):
             if isinstance(said, PlatformError):
                 self._errors.update(dict.fromkeys(rows[part].tolist(), said))
             else:

@@ -42,6 +42,75 @@ LOAD_SECONDS = 60.0
 _GRAPH_FAULTS = (errors_pb2.ERROR_REASON_MODEL_ARTIFACT_MISSING, errors_pb2.ERROR_REASON_MODEL_FAILED)
 
 
+class _Answering:
+    """Answers rows with one model version.
+
+    The batcher and the loaded model both refer to it, and it refers to neither. A version that is replaced is therefore in no
+    reference cycle and is freed at once: the garbage collector never looks at what was loaded before it froze (memory.py).
+    """
+
+    def __init__(self, *, about: str, enrichment: Enrichment, runtime: Runtime, metrics: ModelMetrics) -> None:
+        self._about = about
+        self._enrichment = enrichment
+        self._runtime = runtime
+        self._metrics = metrics
+
+    async def rows(self, rows: Sequence[Row]) -> list[Said | PlatformError]:
+        """See LoadedModel.answer."""
+        trace, started = current.get(), time.perf_counter()
+        outcomes = await self._enrichment.enrich(rows)
+        if trace is not None:
+            trace.stage("feature read", started, time.perf_counter(), {"rows": len(rows)})
+        ready = [row.values for row, error in zip(rows, outcomes, strict=True) if error is None]
+        found = await self._timed(self._run(ready), len(ready)) if ready else []
+        if len(ready) < len(rows):
+            left = iter(found)
+            found = [next(left) if error is None else error for error in outcomes]
+        return found
+
+    async def columns(self, columns: Sequence[Values], rows: int) -> ColumnAnswers:
+        """See LoadedModel.answer_columns."""
+        try:
+            return await self._columns(columns, rows)
+        except PlatformError as error:
+            if error.reason == errors_pb2.ERROR_REASON_MODEL_FAILED:
+                halving.log_failure(self._about, error, rows=rows)
+            raise
+
+    async def parts(self, columns: Sequence[Values], rows: int) -> list[tuple[slice, ColumnAnswers | PlatformError]]:
+        """See LoadedModel.answer_parts."""
+
+        def run(part: slice) -> Awaitable[ColumnAnswers]:
+            return self._columns([column[part] for column in columns], part.stop - part.start)
+
+        return await halving.by_halves(run, rows, model=self._about)
+
+    def _columns(self, columns: Sequence[Values], rows: int) -> Awaitable[ColumnAnswers]:
+        return self._timed(self._runtime.predict_columns(columns, rows), rows)
+
+    async def _timed(self, run: Awaitable[T], rows: int) -> T:
+        trace, started = current.get(), time.perf_counter()
+        found = await run
+        ended = time.perf_counter()
+        self._metrics.batch_size.record(rows)
+        self._metrics.model_run.record(ended - started)
+        if trace is not None:
+            trace.stage("model run", started, ended, {"rows": rows})
+        return found
+
+    async def _run(self, rows: Rows) -> list[Said | PlatformError]:
+        """Run the model; a row that it fails on has its own error."""
+        runtime = self._runtime
+        try:
+            return [*await runtime.predict(rows)]
+        except PlatformError as error:
+            parts = await halving.by_halves(lambda part: runtime.predict(rows[part]), len(rows), model=self._about, error=error)
+        outcomes: list[Said | PlatformError] = []
+        for part, said in parts:
+            outcomes += [said] * (part.stop - part.start) if isinstance(said, PlatformError) else said
+        return outcomes
+
+
 class LoadedModel:
     """One model version with all it needs to answer.
 
@@ -73,7 +142,9 @@ class LoadedModel:
         # Reads one request's inputs; raises INPUT_INVALID.
         self.decode = decoder(columns)
         self.metrics = metrics or PredictionMetrics().unrouted
-        self.submit = Batcher(self.answer, batching or Batching(), self.metrics).submit
+        about = f"{self.name}/{self.number}"
+        self._answering = _Answering(about=about, enrichment=enrichment, runtime=runtime, metrics=self.metrics)
+        self.submit = Batcher(self._answering.rows, batching or Batching(), self.metrics).submit
 
     def settled(self, outcome: Said | PlatformError) -> Said:
         """What came of a row that was submitted: its answer, or its error, which is counted and raised."""
@@ -82,51 +153,25 @@ class LoadedModel:
             raise outcome
         return outcome
 
-    async def answer(self, rows: Sequence[Row]) -> list[Said | PlatformError]:
+    def answer(self, rows: Sequence[Row]) -> Awaitable[list[Said | PlatformError]]:
         """Answer N rows: one read of the feature store, one run of the model.
 
         Returns:
             For each row its answer, or the error that keeps this row from having one.
         """
-        trace, started = current.get(), time.perf_counter()
-        outcomes = await self.enrichment.enrich(rows)
-        if trace is not None:
-            trace.stage("feature read", started, time.perf_counter(), {"rows": len(rows)})
-        ready = [row.values for row, error in zip(rows, outcomes, strict=True) if error is None]
-        found = await self._timed(self._run(ready), len(ready)) if ready else []
-        if len(ready) < len(rows):
-            left = iter(found)
-            found = [next(left) if error is None else error for error in outcomes]
-        return found
+        return self._answering.rows(rows)
 
-    async def answer_columns(self, columns: Sequence[Values], rows: int) -> ColumnAnswers:
+    def answer_columns(self, columns: Sequence[Values], rows: int) -> Awaitable[ColumnAnswers]:
         """Answer N complete rows that come as columns, in one run of the model.
 
         Raises:
             PlatformError: what kept the model from answering.
         """
-        return await self._timed(self.runtime.predict_columns(columns, rows), rows)
+        return self._answering.columns(columns, rows)
 
-    async def _timed(self, run: Awaitable[T], rows: int) -> T:
-        trace, started = current.get(), time.perf_counter()
-        found = await run
-        ended = time.perf_counter()
-        self.metrics.batch_size.record(rows)
-        self.metrics.model_run.record(ended - started)
-        if trace is not None:
-            trace.stage("model run", started, ended, {"rows": rows})
-        return found
-
-    async def _run(self, rows: Rows) -> list[Said | PlatformError]:
-        """Run the model; a row that it fails on has its own error."""
-        try:
-            return [*await self.runtime.predict(rows)]
-        except PlatformError as error:
-            parts = await halving.after(error, lambda part: self.runtime.predict(rows[part]), len(rows))
-        outcomes: list[Said | PlatformError] = []
-        for part, said in parts:
-            outcomes += [said] * (part.stop - part.start) if isinstance(said, PlatformError) else said
-        return outcomes
+    def answer_parts(self, columns: Sequence[Values], rows: int) -> Awaitable[list[tuple[slice, ColumnAnswers | PlatformError]]]:
+        """Answer N complete rows that come as columns; rows that the model fails on have their own error. See `by_halves`."""
+        return self._answering.parts(columns, rows)
 
 
 class ModelLoader:

@@ -52,9 +52,8 @@ class OnnxRuntime:
         # Some graphs were exported for exactly one row; they are run row by row.
         self._one_at_a_time = any(given.shape[:1] == [1] for given in inputs)
         self._times = RunTimes()
-        # One for each shape that the graph's answers come in; vectors longer than a few numbers get none, so there are few.
-        self._templates: dict[Shapes, Template] = {}
-        self._few = FewAnswers(self._wanted, self._outputs.probabilities, self._template)
+        self._templates = _Templates()
+        self._few = FewAnswers(self._wanted, self._outputs.probabilities, self._templates.__getitem__)
 
     def nullable(self, column: int) -> bool:
         """Whether the model can be given a null for a column."""
@@ -105,7 +104,6 @@ class OnnxRuntime:
             found = self._execute(self._wanted, self._feeder.column_feeds(columns, rows), None)
             answers = self._outputs.read_columns(found, rows)
         except Exception as error:  # ONNX Runtime's errors and NumPy's have no common class
-            _log.warning("onnx_run_failed", error=repr(error)[:500], rows=rows)
             raise failed("The model failed on these inputs.") from error
         self._times.took(rows, time.thread_time() - started)
         return answers
@@ -115,7 +113,6 @@ class OnnxRuntime:
         try:
             found = [self._run([row]) for row in rows] if self._one_at_a_time else [self._run(rows)]
         except Exception as error:  # ONNX Runtime's errors and NumPy's have no common class
-            _log.warning("onnx_run_failed", error=repr(error)[:500], rows=len(rows))
             raise failed("The model failed on these inputs.") from error
         self._times.took(len(rows), time.thread_time() - started)
         return found[0] if len(found) == 1 else [answer for batch in found for answer in batch]
@@ -126,13 +123,18 @@ class OnnxRuntime:
             if (few := self._few.of(found, len(rows))) is not None:
                 return [*few]
         elif (block := AnswerBlock.of(self._outputs.read_columns(found, len(rows)))) is not None:
-            return [*block.answers(self._template(block.shapes))]
+            return [*block.answers(self._templates[block.shapes])]
         return [*answers(*self._outputs.read(found, len(rows)))]
 
-    def _template(self, shapes: Shapes) -> Template:
-        template = self._templates.get(shapes)
-        if template is None:
-            template = self._templates[shapes] = Template(shapes)
+
+class _Templates(dict[Shapes, Template]):
+    """One for each shape that the graph's answers come in. Vectors longer than a few numbers get none, so there are few.
+
+    An object of its own: a method of the runtime would be a reference cycle, which keeps a replaced version in memory.
+    """
+
+    def __missing__(self, shapes: Shapes) -> Template:
+        template = self[shapes] = Template(shapes)
         return template
 
 
