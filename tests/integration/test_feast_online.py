@@ -25,7 +25,9 @@ class TestPushingAndReading:
             )
             == 2
         )
-        assert await views.push(pushed(name, {"user_id": "c", "total": 1, "average": 2}, at="2024-01-01T00:00:00Z")) == 1
+        assert (
+            await views.push(pushed(name, {"user_id": "c", "total": 1, "average": 2}, at="2024-01-01T00:00:00Z"))
+        ).row_count == 1
         response = await online.get(asked(["c", "b", "nobody", "a"], [f"{name}:average", f"{name}:total"]))
         assert told(response) == [
             [(2.0, OLD), (1.0, OLD)],
@@ -126,7 +128,7 @@ class TestPushingAndReading:
         name = (await views.register(user_view())).name
         row = {"user_id": "a", "total": 1, "average": 1}
         soon, late = (datetime.now(UTC) + timedelta(hours=hours) for hours in (23, 25))
-        assert await views.push(pushed(name, row, at=soon.isoformat())) == 1
+        assert (await views.push(pushed(name, row, at=soon.isoformat()))).row_count == 1
         with refused("INVALID_FIELDS") as error:
             await views.push(pushed(name, row, at=late.isoformat()))
         assert error.value.violations[0].field == "rows[0].event_time"

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         Materialization,
         OnlineFeatures,
         PushResult,
+        SkippedRow,
     )
     from ml_platform.resources.jobs import Job, JobUpdate, Task
     from ml_platform.resources.models import Acceleration, Column, ModelVersion, RegisteredModel, Signature
@@ -110,6 +111,7 @@ __all__ = [
     "ResourceExhausted",
     "Run",
     "Signature",
+    "SkippedRow",
     "StreamedPrediction",
     "Task",
     "TrainingJob",
@@ -136,6 +138,7 @@ _HOMES = {
         "Materialization",
         "OnlineFeatures",
         "PushResult",
+        "SkippedRow",
     ],
     "resources.jobs": ["Job", "JobUpdate", "Task"],
     "resources.models": ["Acceleration", "Column", "ModelVersion", "RegisteredModel", "Signature"],

@@ -21,8 +21,8 @@ Aborted Acceleration AlreadyExists AsyncJobWatch AsyncMLPlatform AsyncTrainingJo
 ConfigurationError DeadlineExceeded Deployment Entity Experiment FailedPrecondition Feature FeaturePolicy FeatureValue
 FeatureVector FeatureView FileSource Health Identity Internal InvalidArgument Job JobFailed JobUpdate JobWatch Listing
 MLPlatform MLPlatformError Materialization MetricPoint Metrics ModelVersion NotFound OnlineFeatures PermissionDenied Prediction
-PushResult RegisteredModel ResourceExhausted Run Signature StreamedPrediction Task TrainingJob Unauthenticated Unavailable
-Unimplemented Violation
+PushResult RegisteredModel ResourceExhausted Run Signature SkippedRow StreamedPrediction Task TrainingJob Unauthenticated
+Unavailable Unimplemented Violation
 """
 METHODS = """
 api_url close create_experiment deploy_model get_deployment get_experiment get_experiment_runs get_feature_view get_metric_history

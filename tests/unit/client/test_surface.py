@@ -275,6 +275,21 @@ def test_push_features(platform: MLPlatform, fake: FakePlatform) -> None:
     assert (first.values, first.event_time.ToJsonString()) == (struct(user_id="u0", total=None), "2024-01-01T00:00:00Z")
 
 
+def test_rows_that_a_push_skipped_are_counted_over_all_calls(platform: MLPlatform, fake: FakePlatform) -> None:
+    """A row's index is its place among the rows given, in whichever call it went."""
+
+    def answer(request: features_pb2.PushFeaturesRequest) -> features_pb2.PushFeaturesResponse:
+        response = features_pb2.PushFeaturesResponse(row_count=len(request.rows) - 1, skipped_count=1)
+        response.skipped_rows.add(index=0).newer_time.FromJsonString("2024-01-02T00:00:00.5Z")
+        return response
+
+    fake.answer(rpcs.PUSH_FEATURES, answer)
+    result = platform.push_features("v", [{"u": number} for number in range(1002)])
+    newer = datetime(2024, 1, 2, microsecond=500_000, tzinfo=UTC)
+    assert (result.row_count, result.skipped_count) == (1000, 2)
+    assert result.skipped_rows == (ml_platform.SkippedRow(0, newer), ml_platform.SkippedRow(1000, newer))
+
+
 def test_predict(platform: MLPlatform, fake: FakePlatform) -> None:
     """A prediction says what the model said, with which probability, and which version said it."""
     reply = predictions_pb2.PredictResponse(

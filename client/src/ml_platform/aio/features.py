@@ -24,7 +24,16 @@ from ml_platform.resources.definitions import (
     to_rows,
     to_view,
 )
-from ml_platform.resources.features import FeatureView, Materialization, OnlineFeatures, PushResult, read_online, read_view
+from ml_platform.resources.features import (
+    FeatureView,
+    Materialization,
+    OnlineFeatures,
+    PushResult,
+    SkippedRow,
+    read_online,
+    read_skipped,
+    read_view,
+)
 from ml_platform.resources.jobs import read_submitted
 from ml_platform.v1 import features_pb2 as pb
 from ml_platform.values import build
@@ -172,6 +181,9 @@ class AsyncFeatures:
     ) -> PushResult:
         """Write fresh values straight into the online store.
 
+        The newest row of an entity wins; a row with the event time of the stored one replaces it. The result counts the rows that
+        were skipped as older.
+
         Args:
             feature_view: the view to write to.
             rows: one mapping, a list of mappings, or a DataFrame, with every join key and every feature by name. None and NaN are
@@ -185,16 +197,19 @@ class AsyncFeatures:
 
         Example:
             >>> await platform.push_features("user_features", {"user_id": "user_1", "total_transactions": 43})
-            PushResult(status='pushed', row_count=1)
+            PushResult(status='pushed', row_count=1, skipped_count=0, skipped_rows=())
         """
         identity = request_id or str(uuid4())
         messages, written = to_rows(rows, timestamp_field=timestamp_field), 0
+        skipped: list[SkippedRow] = []
         # Each part has an id of its own, made from the caller's, so that a repeat of the whole is harmless too.
         for part, chunk in enumerate(iter(lambda: list(islice(messages, PUSH_ROWS)), [])):
             part_id = f"{identity}.{part}" if part else identity
             request = build(pb.PushFeaturesRequest, feature_view=feature_view, rows=chunk, request_id=part_id)
-            written += (await self._caller.call(rpcs.PUSH_FEATURES, request)).row_count
-        return PushResult(status="pushed", row_count=written)
+            response = await self._caller.call(rpcs.PUSH_FEATURES, request)
+            written += response.row_count
+            skipped += read_skipped(response, part * PUSH_ROWS)
+        return PushResult(status="pushed", row_count=written, skipped_count=len(skipped), skipped_rows=tuple(skipped))
 
     async def get_online_features(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from ml_platform.records import Record, to_pandas
@@ -72,11 +72,25 @@ class Materialization(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class SkippedRow(Record):
+    """A row that a push did not write: its place among the rows given, and the event time of the row that the store keeps."""
+
+    index: int
+    newer_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class PushResult(Record):
-    """What a push wrote."""
+    """What a push wrote.
+
+    `row_count` rows are in the store now. `skipped_rows` were not written, because the store or the push has a newer row of the
+    same entity.
+    """
 
     status: str
     row_count: int
+    skipped_count: int = 0
+    skipped_rows: tuple[SkippedRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +163,11 @@ def read_online(message: features_pb2.GetOnlineFeaturesResponse) -> OnlineFeatur
         event_times=first.event_times,
         vectors=vectors,
     )
+
+
+def read_skipped(response: features_pb2.PushFeaturesResponse, first: int) -> Iterable[SkippedRow]:
+    """The rows that a part of a push skipped; the part begins with the row `first`."""
+    return (SkippedRow(first + row.index, row.newer_time.ToDatetime(tzinfo=UTC)) for row in response.skipped_rows)
 
 
 def read_values(messages: Iterable[features_pb2.FeatureValue]) -> tuple[FeatureValue, ...]:

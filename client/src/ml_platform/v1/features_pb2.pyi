@@ -575,7 +575,7 @@ class FeatureRow(_message.Message):
 
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp:
-        """When the values became true, at most a day ahead. Absent means now."""
+        """When the values became true, at most a day ahead; kept to the microsecond. Absent means now, one time for all rows of the push."""
 
     def __init__(
         self,
@@ -598,20 +598,58 @@ class PushFeaturesResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ROW_COUNT_FIELD_NUMBER: _builtins.int
+    SKIPPED_COUNT_FIELD_NUMBER: _builtins.int
+    SKIPPED_ROWS_FIELD_NUMBER: _builtins.int
     row_count: _builtins.int
-    """How many rows were written."""
+    """How many rows were written: each is what the store has for its entity."""
+    skipped_count: _builtins.int
+    """How many rows were not written, because the store or the push has a newer row of the same entity."""
+    @_builtins.property
+    def skipped_rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___SkippedRow]:
+        """The rows that were not written, by index."""
+
     def __init__(
         self,
         *,
         row_count: _builtins.int = ...,
+        skipped_count: _builtins.int = ...,
+        skipped_rows: _abc.Iterable[Global___SkippedRow] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["row_count", b"row_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["row_count", b"row_count", "skipped_count", b"skipped_count", "skipped_rows", b"skipped_rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PushFeaturesResponse: _TypeAlias = PushFeaturesResponse  # noqa: Y015
+
+@_typing.final
+class SkippedRow(_message.Message):
+    """SkippedRow is a row of a push that was not written."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    NEWER_TIME_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """The row's place in the request, from 0."""
+    @_builtins.property
+    def newer_time(self) -> _timestamp_pb2.Timestamp:
+        """The event time of the row that the store keeps instead. It equals the skipped row's where a later row of the same push replaced it."""
+
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        newer_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["newer_time", b"newer_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "newer_time", b"newer_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SkippedRow: _TypeAlias = SkippedRow  # noqa: Y015
 
 @_typing.final
 class GetOnlineFeaturesRequest(_message.Message):

@@ -116,7 +116,9 @@ class FeatureServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def PushFeatures(self, request, context):
-        """PushFeatures writes fresh values straight into the online store.
+        """PushFeatures writes fresh values straight into the online store. The newest row of an entity wins, however many pushes run at once;
+        a row with the event time of the stored one replaces it, so a correction wins. Rows that are older than what the store has, or than
+        another row of the same push, are skipped, and the response says which.
 
         Scope: features:write. Errors: NOT_FOUND (FEATURE_VIEW_NOT_FOUND, FEATURE_NOT_FOUND), INVALID_ARGUMENT (ENTITY_MISMATCH,
         FEATURE_VALUE_INVALID, INVALID_FIELDS: a row that leaves a feature out, or whose time lies more than a day ahead).

@@ -60,7 +60,9 @@ class FeatureServiceStub:
     Scope: features:write. Errors: NOT_FOUND (FEATURE_VIEW_NOT_FOUND), FAILED_PRECONDITION (PIPELINE_BROKEN).
     """
     PushFeatures: _grpc.UnaryUnaryMultiCallable[_features_pb2.PushFeaturesRequest, _features_pb2.PushFeaturesResponse]
-    """PushFeatures writes fresh values straight into the online store.
+    """PushFeatures writes fresh values straight into the online store. The newest row of an entity wins, however many pushes run at once;
+    a row with the event time of the stored one replaces it, so a correction wins. Rows that are older than what the store has, or than
+    another row of the same push, are skipped, and the response says which.
 
     Scope: features:write. Errors: NOT_FOUND (FEATURE_VIEW_NOT_FOUND, FEATURE_NOT_FOUND), INVALID_ARGUMENT (ENTITY_MISMATCH,
     FEATURE_VALUE_INVALID, INVALID_FIELDS: a row that leaves a feature out, or whose time lies more than a day ahead).
@@ -105,7 +107,9 @@ class FeatureServiceAsyncStub(FeatureServiceStub):
     Scope: features:write. Errors: NOT_FOUND (FEATURE_VIEW_NOT_FOUND), FAILED_PRECONDITION (PIPELINE_BROKEN).
     """
     PushFeatures: _aio.UnaryUnaryMultiCallable[_features_pb2.PushFeaturesRequest, _features_pb2.PushFeaturesResponse]  # type: ignore[assignment]
-    """PushFeatures writes fresh values straight into the online store.
+    """PushFeatures writes fresh values straight into the online store. The newest row of an entity wins, however many pushes run at once;
+    a row with the event time of the stored one replaces it, so a correction wins. Rows that are older than what the store has, or than
+    another row of the same push, are skipped, and the response says which.
 
     Scope: features:write. Errors: NOT_FOUND (FEATURE_VIEW_NOT_FOUND, FEATURE_NOT_FOUND), INVALID_ARGUMENT (ENTITY_MISMATCH,
     FEATURE_VALUE_INVALID, INVALID_FIELDS: a row that leaves a feature out, or whose time lies more than a day ahead).
@@ -177,7 +181,9 @@ class FeatureServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _features_pb2.PushFeaturesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_features_pb2.PushFeaturesResponse, _abc.Awaitable[_features_pb2.PushFeaturesResponse]]:
-        """PushFeatures writes fresh values straight into the online store.
+        """PushFeatures writes fresh values straight into the online store. The newest row of an entity wins, however many pushes run at once;
+        a row with the event time of the stored one replaces it, so a correction wins. Rows that are older than what the store has, or than
+        another row of the same push, are skipped, and the response says which.
 
         Scope: features:write. Errors: NOT_FOUND (FEATURE_VIEW_NOT_FOUND, FEATURE_NOT_FOUND), INVALID_ARGUMENT (ENTITY_MISMATCH,
         FEATURE_VALUE_INVALID, INVALID_FIELDS: a row that leaves a feature out, or whose time lies more than a day ahead).

@@ -49,7 +49,7 @@ class FeatureService:
 
     async def PushFeatures(self, request: PushFeaturesRequest, call: Call) -> PushFeaturesResponse:  # noqa: ARG002
         """Write values straight into the online store."""
-        return PushFeaturesResponse(row_count=await self._views.push(request))
+        return await self._views.push(request)
 
     async def GetOnlineFeatures(self, request: GetOnlineFeaturesRequest, call: Call) -> GetOnlineFeaturesResponse:  # noqa: ARG002
         """Read features from the online store."""

@@ -14,6 +14,8 @@ from ml_platform.v1 import errors_pb2, features_pb2
 from ml_platform_server.backends.feast import failures, keys, registering
 from ml_platform_server.backends.feast.keys import Column
 from ml_platform_server.backends.feast.types import to_feast
+from ml_platform_server.backends.feast.writes import conditional
+from ml_platform_server.backends.feast.writes.rows import FeastRow
 from ml_platform_server.errors import PlatformError, Violation, invalid
 from ml_platform_server.values import plain_fields
 
@@ -21,11 +23,10 @@ from ml_platform_server.values import plain_fields
 AHEAD = timedelta(days=1)
 # Nobody corrects more at once.
 MOST_VIOLATIONS = 50
-FeastRow = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
 
 
-def push(store: FeatureStore, request: features_pb2.PushFeaturesRequest) -> int:
-    """Write the rows, all or none as far as they can be checked. Returns how many were written.
+def push(store: FeatureStore, request: features_pb2.PushFeaturesRequest) -> features_pb2.PushFeaturesResponse:
+    """Write the rows, all or none as far as they can be checked. The response counts the rows that are in the store afterwards.
 
     The rows go to the store in Feast's own form, not by a data frame: that would turn an integer beside a missing one into a
     float, and drop a row whose features are all missing.
@@ -40,8 +41,11 @@ def push(store: FeatureStore, request: features_pb2.PushFeaturesRequest) -> int:
     now = datetime.now(UTC)
     rows = [_row(message, row, f"rows[{index}]", now) for index, row in enumerate(request.rows)]
     _check_rows(message, request.rows, now)
-    store.provider.online_write_batch(store.config, view, rows, None)
-    return len(rows)
+    written = conditional.write(store, view, rows)
+    response = features_pb2.PushFeaturesResponse(row_count=written.count, skipped_count=len(written.skipped))
+    for skipped in written.skipped:
+        response.skipped_rows.add(index=skipped.index).newer_time.FromDatetime(skipped.newer_time)
+    return response
 
 
 def _check_rows(view: features_pb2.FeatureView, rows: Sequence[features_pb2.FeatureRow], now: datetime) -> None:

@@ -64,8 +64,8 @@ class FeatureViews:
         page = views[: min(length, fitting(views))]
         return page, token_after(page[-1].name) if len(views) > len(page) else ""
 
-    async def push(self, request: features_pb2.PushFeaturesRequest) -> int:
-        """Write rows into the online store. A row that is older than what the store has is dropped by the store.
+    async def push(self, request: features_pb2.PushFeaturesRequest) -> features_pb2.PushFeaturesResponse:
+        """Write rows into the online store. A row that is older than what the store has is skipped; the response says so.
 
         Raises:
             PlatformError: FEATURE_VIEW_NOT_FOUND, FEATURE_NOT_FOUND, ENTITY_MISMATCH, FEATURE_VALUE_INVALID.
@@ -105,7 +105,7 @@ def _find_all(store: FeatureStore) -> list[features_pb2.FeatureView]:
     return registering.find_all(store)
 
 
-def _push(store: FeatureStore, request: features_pb2.PushFeaturesRequest) -> int:
+def _push(store: FeatureStore, request: features_pb2.PushFeaturesRequest) -> features_pb2.PushFeaturesResponse:
     from ml_platform_server.backends.feast import pushing  # noqa: PLC0415  # see above
 
     return pushing.push(store, request)
