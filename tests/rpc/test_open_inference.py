@@ -21,6 +21,7 @@ from ml_platform_server.method import ContractError, methods_of
 from ml_platform_server.serving.inference.infer import infer
 from tests.support.errors import rich_error
 from tests.support.inference import Tensor, classifier_graph, deploy, echo_graph, numbers, raw_request, typed_request
+from tests.support.inference import call_inference as call
 from tests.support.predictions import House, running
 from tests.support.serving import PRODUCTION, STAGING, column
 
@@ -29,17 +30,6 @@ from tests.support.serving import PRODUCTION, STAGING, column
 async def house(tmp_path: Path) -> AsyncIterator[House]:
     async with running(House(tmp_path)) as running_house:
         yield running_house
-
-
-async def call(house: House, method: str, request: Any, *, metadata: Any = None) -> Any:
-    """Call a method of the protocol."""
-    descriptor = oip.SERVICE.methods_by_name[method]
-    stub: Any = house.frame.channel.unary_unary(
-        f"/inference.GRPCInferenceService/{method}",
-        request_serializer=lambda message: message.SerializeToString(),
-        response_deserializer=oip.message(descriptor.output_type.name).FromString,
-    )
-    return await stub(request, metadata=house.frame.metadata if metadata is None else metadata, timeout=10)
 
 
 async def refused(house: House, request: Any, method: str = "ModelInfer") -> tuple[str, str, str]:

@@ -94,6 +94,17 @@ def _packed(array: Array) -> bytes:
     return b"".join(struct.pack("<I", len(each)) + each for each in elements)
 
 
+async def call_inference(house: House, method: str, request: Any, *, metadata: Any = None) -> Any:
+    """Call a method of the protocol."""
+    descriptor = oip.SERVICE.methods_by_name[method]
+    stub: Any = house.frame.channel.unary_unary(
+        f"/inference.GRPCInferenceService/{method}",
+        request_serializer=lambda message: message.SerializeToString(),
+        response_deserializer=oip.message(descriptor.output_type.name).FromString,
+    )
+    return await stub(request, metadata=house.frame.metadata if metadata is None else metadata, timeout=10)
+
+
 def numbers(response: Any) -> dict[str, tuple[str, Array]]:
     """Each output's datatype and elements by name."""
     found = {}

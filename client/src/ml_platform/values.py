@@ -20,8 +20,8 @@ M = TypeVar("M", bound=Message)
 E = TypeVar("E")
 N = TypeVar("N", bound=int)
 
-# A Struct holds numbers as doubles; a larger integer would arrive as another one.
-_EXACT_INTEGERS = 2**53
+# A Struct holds numbers as doubles: from here on, an integer may arrive as its neighbour.
+EXACT_INTEGERS = 2**53
 
 
 def build(message_class: type[M], **fields: object) -> M:
@@ -121,7 +121,7 @@ def _scalar(value: object, field: str) -> bool | str | int | float | None:
         return value
     if isinstance(value, int):
         # As protobuf's own JSON writes int64: the server reads digits in a string where it expects an integer.
-        return value if abs(value) <= _EXACT_INTEGERS else str(value)
+        return value if abs(value) < EXACT_INTEGERS else str(value)
     if isinstance(value, float):
         return _finite_or_nan(value, field)
     return _other_scalar(value, field)
@@ -133,7 +133,8 @@ def _other_scalar(value: object, field: str) -> str | float | None:
     if isinstance(value, (datetime, date)):
         return value.isoformat()
     if isinstance(value, Decimal):
-        return _finite_or_nan(float(value), field)
+        whole = value.is_finite() and value == value.to_integral_value()
+        return _scalar(int(value) if whole and abs(value) >= EXACT_INTEGERS else float(value), field)
     if isinstance(value, UUID):
         return str(value)
     if isinstance(value, (bytes, bytearray)):

@@ -11,6 +11,7 @@ from google.protobuf import struct_pb2
 
 # A JSON number is a double: from this on, it may stand for a neighbouring whole number. So smaller ones alone are exact.
 EXACT = 2**53
+INEXACT = "is 2^53 or larger, which a floating-point number may not hold exactly; send it as text"
 
 
 def plain(value: struct_pb2.Value) -> object:

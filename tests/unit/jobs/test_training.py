@@ -62,6 +62,7 @@ async def test_dates_that_are_not_given_are_left_to_the_pipeline(house: House, t
         (request({"experiment_name": "other"}), "parameters.experiment_name"),
         (request({"data_end_date": "2024-01-01"}), "parameters.data_end_date"),
         (request({"x": {"y": [float("nan")]}}), "parameters.x"),
+        (request({"x": {"y": [2.0**53]}}), "parameters.x"),
         (request({"x": "x" * 70_000, "y": float("nan")}), "parameters"),
         (request(data_start_date="2024-02-31"), "data_start_date"),
     ],

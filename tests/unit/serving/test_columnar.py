@@ -16,6 +16,7 @@ from onnx import TensorProto
 
 from ml_platform.v1 import deployments_pb2, features_pb2
 from ml_platform.v1.deployments_pb2 import FeaturePolicy, MissingFeatures, StaleFeatures
+from ml_platform.v1.models_pb2 import ColumnSpec, ModelSignature
 from ml_platform.v1.predictions_pb2 import (
     BatchPredictRequest,
     BatchPredictResponse,
@@ -31,8 +32,10 @@ from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.serving import columnar
 from ml_platform_server.serving.batches import Batches
-from ml_platform_server.serving.column_values import received
+from ml_platform_server.serving.column_conversion import convert
+from ml_platform_server.serving.column_values import Sent, received
 from ml_platform_server.serving.column_wire import packed_doubles
+from ml_platform_server.serving.columns import columns_of
 from ml_platform_server.values import plain, to_value
 from tests.support.inference import classifier_graph, deploy, echo_graph
 from tests.support.predictions import House, opened
@@ -383,3 +386,15 @@ async def test_a_long_batch_lets_others_have_their_turns(house: House) -> None:
     await looking
     assert len(answer.outputs[0].values.integers.values) == 50_000
     assert turns >= 50_000 / columnar.SLICE
+
+
+@pytest.mark.parametrize("kind", ["long", "integer", "boolean"])
+def test_nan_in_a_column_that_cannot_hold_it_is_null(kind: str) -> None:
+    """A column of integers or booleans with gaps, which pandas holds as floats with NaN, has nulls there."""
+    for required in (True, False):
+        (column,) = columns_of(ModelSignature(inputs=[ColumnSpec(name="a", type=kind, required=required)]))
+        found = convert(column, Sent(np.array([1.0, math.nan, 0.0, math.nan]), np.array([3])))
+        if required:
+            assert found.bad == {1: "must not be null", 3: "must not be null"}
+        else:
+            assert (list(found.values), found.bad) == ([1, None, 0, None], {})

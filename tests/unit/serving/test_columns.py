@@ -13,7 +13,7 @@ from ml_platform_server.errors import PlatformError, Violation
 from ml_platform_server.serving.columns import Unsuitable, columns_of
 from ml_platform_server.serving.policies import USUAL
 from ml_platform_server.serving.rows import decoder, taken
-from ml_platform_server.values import to_value
+from ml_platform_server.values import INEXACT, to_value
 from tests.support.serving import column, fields
 
 
@@ -41,7 +41,17 @@ def _convert(type_: str, value: object, shape: tuple[int, ...] = ()) -> object:
         ("datetime", "2024-03-31", datetime(2024, 3, 31)),  # noqa: DTZ001
         ("datetime", datetime(2024, 3, 31, tzinfo=UTC), datetime(2024, 3, 31)),  # noqa: DTZ001
         ("binary", "YWJj", b"abc"),
-        ("Array(double)", [1.0, "x"], [1.0, "x"]),
+        ("double", "-1.5e3", -1500.0),
+        ("float", "0.5", 0.5),
+        ("Array(double)", [1.0, 2, "3", None], [1.0, 2.0, 3.0, None]),
+        ("Array(Array(long))", [[1.0], []], [[1], []]),
+        ("Array(datetime)", ["2024-03-31"], ["2024-03-31"]),
+        ("Map(str -> double)", {"a": 1.0}, {"a": 1.0}),
+        ("tensor(int32)", 2.0**31 - 1, 2**31 - 1),
+        ("tensor(uint64)", str(2**64 - 1), 2**64 - 1),
+        ("tensor(float16)", 65504.0, 65504.0),
+        ("tensor(float16)", float("-inf"), float("-inf")),
+        ("datetime", "2262-04-11T23:47:16.854775000Z", datetime(2262, 4, 11, 23, 47, 16, 854775)),  # noqa: DTZ001
     ],
 )
 def test_value_of_its_columns_type_is_taken(type_: str, value: object, expected: object) -> None:
@@ -55,22 +65,33 @@ def test_value_of_its_columns_type_is_taken(type_: str, value: object, expected:
 @pytest.mark.parametrize(
     ("type_", "value", "told"),
     [
-        ("double", "12", "expected a number, got text"),
+        ("double", "12 ", "expected a number, got text"),
+        ("double", "1" + "0" * 64, "expected a number, got text"),
+        ("double", "1e999", "expected a number within the range of a double"),
+        ("Array(double)", "[1.0]", "expected a list, got text"),
+        ("Array(double)", ["x"], "expected a number, got text"),
+        ("tensor(int32)", 2.0**31, "expected a whole number of 32 bits"),
+        ("tensor(uint8)", -1.0, "expected a whole number of 8 bits, not negative"),
+        ("tensor(float16)", 65505.0, "expected a number within the range of a 16-bit float"),
         ("double", True, "expected a number, got true or false"),
         ("float", 1e300, "expected a number within the range of a 32-bit float"),
         ("long", "12.0", "expected a whole number, got text"),
         ("long", "9" * 19, "expected a whole number of 64 bits"),
-        ("long", "9" * 20, "expected a whole number, got text"),
+        ("long", "9" * 20, "expected a whole number of 64 bits"),
+        ("long", "9" * 21, "expected a whole number, got text"),
         ("long", True, "expected a whole number, got true or false"),
         ("long", 1.5, "expected a whole number, got one with a fraction"),
-        ("long", float("nan"), "expected a whole number, got one with a fraction"),
-        ("long", 1e17, "expected a whole number that JSON can carry exactly (up to 2^53)"),
+        ("long", float("nan"), "must not be null"),
+        ("long", 1e17, f"got a number that {INEXACT}"),
+        ("long", -(2.0**53), f"got a number that {INEXACT}"),
         ("integer", 2.0**31, "expected a whole number of 32 bits"),
         ("boolean", 2.0, "expected true or false, got a number"),
         ("boolean", "true", "expected true or false, got text"),
         ("string", 1.0, "expected text, got a number"),
         ("datetime", "yesterday", "expected a time as RFC 3339 has it, like 2024-03-31T12:00:00Z"),
-        ("datetime", "0001-01-01T00:00:00+14:00", "expected a time between the years 1 and 9999, UTC"),
+        ("datetime", "0001-01-01T00:00:00+14:00", "expected a time from 1677-09-21 to 2262-04-11"),
+        ("datetime", "2300-01-01", "expected a time from 1677-09-21 to 2262-04-11"),
+        ("datetime", "2024-01-01T00:00:00.123456789Z", "expected a time to the microsecond"),
         ("binary", "%", "expected bytes as base64"),
     ],
 )
@@ -122,12 +143,25 @@ def test_inputs_without_names_get_some() -> None:
     assert [each.name for each in two] == ["input_0", "input_1"]
 
 
+def test_nan_is_null_where_it_is_no_value() -> None:
+    """NaN for an integer, boolean, text or time is null, as in a pandas column with gaps; a number has NaN as a value."""
+    nan = struct_pb2.Value(number_value=float("nan"))
+    for kind in ("long", "integer", "boolean", "string", "datetime", "binary"):
+        specs = [column("a", kind, required=False), column("b", kind)]
+        optional, required = columns_of(models_pb2.ModelSignature(inputs=specs))
+        assert taken(optional, nan) is None
+        with pytest.raises(Unsuitable, match="must not be null"):
+            taken(required, nan)
+    (number,) = columns_of(models_pb2.ModelSignature(inputs=[column("a", required=False)]))
+    assert repr(taken(number, nan)) == "nan"
+
+
 def test_every_unsuitable_value_is_told_at_once() -> None:
     """A request with several bad values gets one INPUT_INVALID with a violation for each."""
     columns = columns_of(models_pb2.ModelSignature(inputs=[column("amount"), column("hour", "long"), column("city", "string")]))
 
     with pytest.raises(PlatformError) as caught:
-        decoder(columns)(fields(amount="12", hour=1.5, city="Paris"), USUAL)
+        decoder(columns)(fields(amount="twelve", hour=1.5, city="Paris"), USUAL)
 
     assert caught.value.reason == errors_pb2.ERROR_REASON_INPUT_INVALID
     assert caught.value.violations == (

@@ -13,8 +13,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from ml_platform.v1 import models_pb2
+from ml_platform.v1.predictions_pb2 import PredictResponse
 from ml_platform_server.backends.blocking import BlockingPool
 from ml_platform_server.errors import PlatformError
+from ml_platform_server.serving.answer_wire import encoded
 from ml_platform_server.serving.columns import columns_of
 from ml_platform_server.serving.runtimes.onnx import INLINE_SECONDS, OnnxRuntime, load_onnx
 from ml_platform_server.serving.runtimes.run_times import RunTimes
@@ -71,10 +73,15 @@ async def test_columns_go_side_by_side_into_one_matrix(total: OnnxRuntime) -> No
 
 
 async def test_missing_numbers_and_infinite_answers_are_null(total: OnnxRuntime) -> None:
-    """A null goes in as NaN; what comes out and JSON cannot say is null."""
+    """A null goes in as NaN; what comes out and JSON does not have is encoded as null."""
     missing, endless, fine = await total.predict([[None, 1, True], [float("inf"), 1, True], [1.0, 1, True]])
 
-    assert (missing.prediction, endless.prediction, fine.prediction) == (None, None, 3.0)
+    assert [str(answer.prediction) for answer in (missing, endless, fine)] == ["nan", "inf", "3.0"]
+    assert [PredictResponse.FromString(encoded(answer)).prediction.WhichOneof("kind") for answer in (missing, endless, fine)] == [
+        "null_value",
+        "null_value",
+        "number_value",
+    ]
 
 
 async def test_short_runs_stay_on_the_loop_and_long_ones_leave_it(total: OnnxRuntime, pool: CountingPool) -> None:

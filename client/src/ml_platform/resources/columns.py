@@ -17,7 +17,7 @@ from ml_platform.v1.predictions_pb2 import (
     OutputColumn,
     TextValues,
 )
-from ml_platform.values import from_value, is_missing, to_struct
+from ml_platform.values import EXACT_INTEGERS, from_value, is_missing, to_struct
 
 _LARGEST = 2**63
 
@@ -37,7 +37,7 @@ def _of_kind(name: str, values: Sequence[Any], kinds: set[type], nulls: list[int
     if kinds == {str}:
         texts = ["" if at in absent else text for at, text in enumerate(values)]
         return ColumnValues(texts=TextValues(values=texts), nulls=nulls)
-    if float in kinds and kinds <= {float, int}:
+    if float in kinds and kinds <= {float, int} and all(_exact(number) for number in values):
         floats = [0.0 if at in absent else float(number) for at, number in enumerate(values)]
         return ColumnValues(doubles=DoubleValues(values=floats), nulls=nulls)
     if kinds == {bool}:
@@ -48,6 +48,11 @@ def _of_kind(name: str, values: Sequence[Any], kinds: set[type], nulls: list[int
         return ColumnValues(integers=IntegerValues(values=numbers), nulls=nulls)
     plain = to_struct({name: [None if at in absent else value for at, value in enumerate(values)]}, "rows").fields[name]
     return ColumnValues(any=ListValue(values=plain.list_value.values), nulls=nulls)
+
+
+def _exact(number: object) -> bool:
+    """Whether a float holds a number exactly."""
+    return not isinstance(number, int) or abs(number) < EXACT_INTEGERS
 
 
 def from_columns(columns: Iterable[OutputColumn]) -> Iterator[tuple[Any, ...]]:

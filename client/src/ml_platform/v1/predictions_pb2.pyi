@@ -40,7 +40,10 @@ class PredictRequest(_message.Message):
     """Whether the reply tells every feature that was used."""
     @_builtins.property
     def inputs(self) -> _struct_pb2.Struct:
-        """The inputs by name: columns of the model's signature, and join keys of the features it uses. Others are ignored."""
+        """The inputs by name: columns of the model's signature, and join keys of the features it uses. Others are ignored. Numbers may be sent
+        as text, as protobuf's JSON has them ("5", "1.5e3", "-Infinity"). A whole number from 2^53 on must be, for an integer column, because
+        a JSON number may not hold it exactly. NaN is null for a column that is not of floating-point numbers.
+        """
 
     def __init__(
         self,

@@ -17,11 +17,9 @@ from ml_platform_server.errors import PlatformError, Violation
 from ml_platform_server.jobs.jobs import Jobs, NewJob
 from ml_platform_server.jobs.needs import Tracking
 from ml_platform_server.settings import AirflowSettings
+from ml_platform_server.values import EXACT, INEXACT
 
 RESERVED = ("experiment_name", "data_start_date", "data_end_date")
-
-LARGEST_EXACT = 2.0**53
-"""Beyond it a double does not tell neighbouring integers apart, so it stays a double."""
 
 MOST_BYTES = 64 * 1024
 """What the parameters of a job may take. They are kept, and told again with every look at the job and in every list of jobs."""
@@ -84,7 +82,7 @@ def _plain(value: Value) -> Any:  # noqa: ANN401  # whatever JSON can hold
             return [_plain(item) for item in value.list_value.values]
         case "number_value":
             number = value.number_value
-            return int(number) if number.is_integer() and abs(number) <= LARGEST_EXACT else number
+            return int(number) if number.is_integer() else number
         case "string_value":
             return value.string_value
         case "bool_value":
@@ -104,8 +102,8 @@ def _violations(request: SubmitTrainingJobRequest) -> Iterator[Violation]:
     for name, value in request.parameters.fields.items():
         if name in RESERVED:
             yield Violation(f"parameters.{name}", "is a reserved name; use the request's field of that name")
-        elif not _is_finite(_plain(value)):
-            yield Violation(f"parameters.{name}", "holds a number that is not finite")
+        elif problem := _problem(value):
+            yield Violation(f"parameters.{name}", problem)
 
 
 def _is_date(text: str) -> bool:
@@ -115,9 +113,16 @@ def _is_date(text: str) -> bool:
         return False
 
 
-def _is_finite(value: object) -> bool:
-    if isinstance(value, dict):
-        return all(map(_is_finite, value.values()))
-    if isinstance(value, list):
-        return all(map(_is_finite, value))
-    return not isinstance(value, float) or math.isfinite(value)
+def _problem(value: Value) -> str:
+    """What keeps a value from reaching the pipeline as it was sent; empty if nothing does."""
+    match value.WhichOneof("kind"):
+        case "struct_value":
+            return next(filter(None, map(_problem, value.struct_value.fields.values())), "")
+        case "list_value":
+            return next(filter(None, map(_problem, value.list_value.values)), "")
+        case "number_value":
+            if not math.isfinite(value.number_value):
+                return "holds a number that is not finite"
+            return f"holds a number that {INEXACT}" if abs(value.number_value) >= EXACT else ""
+        case _:
+            return ""

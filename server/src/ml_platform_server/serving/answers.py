@@ -14,7 +14,7 @@ class Answer(NamedTuple):
     """A model's answer for one row.
 
     `prediction` is the first output; `probability` is that of the positive class if there are two, else of the predicted one. NaN
-    and infinity, which JSON cannot say, are None. `encoded` is all of it on the wire, where that is written already.
+    and infinity, which JSON does not have, are encoded as null. `encoded` is all of it on the wire, if that is written already.
     """
 
     prediction: object

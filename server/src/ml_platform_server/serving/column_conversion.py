@@ -6,17 +6,16 @@ refuse too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ml_platform_server.serving.column_values import Array, Sent, Values
-from ml_platform_server.serving.columns import LARGEST_FLOAT, Column, Unsuitable
+from ml_platform_server.serving.columns import LARGEST, NULL, RANGES, Column, Unsuitable
 from ml_platform_server.values import EXACT
-
-NULL = "must not be null"
 
 
 @dataclass(slots=True)
@@ -29,6 +28,7 @@ class Converted:
 
 def convert(column: Column, sent: Sent) -> Converted:
     """Turn a column into the type of a model's column. Nulls become NaN or None where the column takes them."""
+    sent = _nan_as_null(column, sent)
     converted = _arrays(column, sent) if isinstance(sent.values, np.ndarray) else None
     if converted is None:
         return _texts(column, sent) or _singly(column, sent)
@@ -38,6 +38,18 @@ def convert(column: Column, sent: Sent) -> Converted:
         else:
             converted.values = with_nulls(converted.values, sent.nulls.tolist())
     return converted
+
+
+def _nan_as_null(column: Column, sent: Sent) -> Sent:
+    """The same values with a null for each NaN, where NaN is no value of the column."""
+    values = sent.values
+    if not isinstance(values, np.ndarray) or values.dtype.kind != "f" or values.ndim != 1 or column.holds_nan:
+        return sent
+    absent = np.isnan(values)
+    if not absent.any():
+        return sent
+    absent[sent.nulls] = True
+    return Sent(np.where(absent, 0, values), np.flatnonzero(absent))
 
 
 def with_nulls(values: Values, nulls: list[int]) -> Values:
@@ -53,14 +65,14 @@ def with_nulls(values: Values, nulls: list[int]) -> Values:
 
 
 def kind_of(column: Column) -> str:
-    """What the elements of a column are, in the words of MLflow's columns; "" if neither single values nor vectors."""
+    """What the elements of a column are, as MLflow or NumPy calls it; "" if neither single values nor vectors."""
     if not column.type.startswith("tensor("):
         return column.type if column.type in _AT_ONCE or column.type == "string" else ""
     element = column.type.removeprefix("tensor(").removesuffix(")")
+    if element in _AT_ONCE:
+        return element
     if element.startswith("float"):
-        return "float" if element == "float32" else "double"
-    if element.startswith(("int", "uint")):
-        return "long"
+        return "double"
     return "boolean" if element.startswith("bool") else "string"
 
 
@@ -107,14 +119,10 @@ def _singly(column: Column, sent: Sent) -> Converted:
     assert isinstance(converted.values, list)  # noqa: S101  # it was made here
     for at, thing in enumerate(sent.plain()):
         value = None
-        if thing is None:
-            if column.required:
-                converted.bad[at] = NULL
-        else:
-            try:
-                value = column.convert(thing)
-            except Unsuitable as error:
-                converted.bad[at] = str(error)
+        try:
+            value = column.taken(thing)
+        except Unsuitable as error:
+            converted.bad[at] = str(error)
         converted.values.append(value)
     return converted
 
@@ -130,36 +138,26 @@ def _double(array: Array) -> Taken | None:
     return None if array.dtype.kind == "b" else (array.astype(np.float64), None)
 
 
-def _float(array: Array) -> Taken | None:
+def _narrow(array: Array, largest: float) -> Taken | None:
     if array.dtype.kind == "b":
         return None
-    if array.dtype.kind == "f" and array.dtype.itemsize <= _SINGLE:
+    if array.dtype.kind == "f" and np.finfo(array.dtype).max <= largest:
         return array, None
     values = array.astype(np.float64, copy=False)
-    return values, ~(np.abs(values) > LARGEST_FLOAT) | np.isinf(values)
+    return values, ~(np.abs(values) > largest) | np.isinf(values)
 
 
-def _long(array: Array) -> Taken | None:
-    return _whole(array, np.int64)
-
-
-def _integer(array: Array) -> Taken | None:
-    return _whole(array, np.int32)
-
-
-def _whole(array: Array, dtype: type[np.signedinteger[Any]]) -> Taken | None:
+def _whole(array: Array, limits: tuple[int, int]) -> Taken | None:
     if array.dtype.kind == "b":
         return None
     good: Array | None = None
     if array.dtype.kind == "f":
-        good = (np.abs(array) <= EXACT) & (np.floor(array) == array)
+        good = (np.abs(array) < EXACT) & (np.floor(array) == array)
         array = np.where(good, array, 0).astype(np.int64)
-    if dtype is np.int32:
-        limits = np.iinfo(dtype)
-        within = (array >= limits.min) & (array <= limits.max)
+    held = np.iinfo(array.dtype)
+    if limits[0] > held.min or limits[1] < held.max:
+        within = (array >= limits[0]) & (array <= limits[1])
         good = within if good is None else good & within
-    elif array.dtype == np.uint64:
-        good = array <= np.iinfo(np.int64).max
     return array, good
 
 
@@ -169,5 +167,10 @@ def _boolean(array: Array) -> Taken | None:
     return array == 1, (array == 0) | (array == 1)
 
 
-_SINGLE = 4
-_AT_ONCE = {"double": _double, "float": _float, "long": _long, "integer": _integer, "boolean": _boolean}
+AtOnce = Callable[[Array], Taken | None]
+_AT_ONCE: dict[str, AtOnce] = {
+    "double": _double,
+    "boolean": _boolean,
+    **{kind: partial(_narrow, largest=largest) for kind, largest in LARGEST.items()},
+    **{kind: partial(_whole, limits=limits) for kind, limits in RANGES.items()},
+}

@@ -6,19 +6,35 @@ import base64
 import binascii
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ml_platform.v1 import models_pb2
-from ml_platform_server.values import EXACT
+from ml_platform_server.values import EXACT, INEXACT
 
 Convert = Callable[[object], object]
 
+NULL = "must not be null"
 LARGEST_FLOAT = 3.4028234663852886e38
 UNNAMED = "inputs"
-# At most as many digits as 64 bits have, so that no text makes work.
-_DIGITS = re.compile(r"-?[0-9]{1,19}")
+# The largest number of each floating-point type that is narrower than a double.
+LARGEST: Mapping[str, float] = {"float": LARGEST_FLOAT, "float32": LARGEST_FLOAT, "float16": 65504.0}
+# The first and the last number of each integer type: of MLflow's columns, then of tensors.
+RANGES: Mapping[str, tuple[int, int]] = {
+    "long": (-(2**63), 2**63 - 1),
+    "integer": (-(2**31), 2**31 - 1),
+    **{f"int{bits}": (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for bits in (8, 16, 32, 64)},
+    **{f"uint{bits}": (0, 2**bits - 1) for bits in (8, 16, 32, 64)},
+}
+# The times that pandas' datetime64[ns] holds, to the microsecond.
+_EARLIEST = datetime(1677, 9, 21, 0, 12, 43, 145225)  # noqa: DTZ001  # without a zone, as MLflow's columns have it
+_LATEST = datetime(2262, 4, 11, 23, 47, 16, 854775)  # noqa: DTZ001
+_NANOSECONDS = re.compile(r"[.,][0-9]{6}[0-9]*[1-9]")
+# Integers and numbers as protobuf's JSON writes them as text. Both are bounded, so that no text makes work.
+_DIGITS = re.compile(r"-?[0-9]{1,20}")
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?|NaN|-?Infinity")
+_LONGEST_NUMBER = 64
 
 
 class Unsuitable(ValueError):  # noqa: N818  # it is caught and turned into a violation, never seen
@@ -39,6 +55,19 @@ class Column:
     convert: Convert
     shape: tuple[int, ...] = ()
 
+    @property
+    def holds_nan(self) -> bool:
+        """Whether NaN is a value of the column. In any other column it stands for null, as in a pandas column with gaps."""
+        return self.type not in _WITHOUT_NAN
+
+    def taken(self, value: object) -> object:
+        """The column's value for a plain value; None for null. Raises Unsuitable."""
+        if value is None or (type(value) is float and value != value and not self.holds_nan):  # noqa: PLR0124  # NaN differs
+            if self.required:
+                raise Unsuitable(NULL)
+            return None
+        return self.convert(value)
+
 
 def columns_of(signature: models_pb2.ModelSignature) -> tuple[Column, ...]:
     """The columns of a signature, in its order.
@@ -56,7 +85,7 @@ def _column(spec: models_pb2.ColumnSpec, fallback: str) -> Column:
         shape = tuple(spec.shape[1:])
         element = _element(spec.type.removeprefix("tensor(").removesuffix(")"))
         return Column(name=name, type=spec.type, required=spec.required, convert=_tensor(element, shape), shape=shape)
-    return Column(name=name, type=spec.type, required=spec.required, convert=CONVERSIONS.get(spec.type, _anything))
+    return Column(name=name, type=spec.type, required=spec.required, convert=_conversion(spec.type))
 
 
 def got(value: object) -> str:
@@ -79,34 +108,47 @@ def number(value: object) -> float:
         return value
     if type(value) is int:
         return float(value)
+    if type(value) is str and len(value) <= _LONGEST_NUMBER and _NUMBER.fullmatch(value):
+        found = float(value)
+        if math.isinf(found) and not value.endswith("y"):
+            raise Unsuitable("expected a number within the range of a double")
+        return found
     raise Unsuitable(f"expected a number, got {got(value)}")
 
 
-def _single(value: object) -> float:
-    single = number(value)
-    if math.isfinite(single) and abs(single) > LARGEST_FLOAT:
-        raise Unsuitable("expected a number within the range of a 32-bit float")
-    return single
+def narrow(largest: float, bits: int) -> Callable[[object], float]:
+    """The conversion to floating-point numbers of fewer bits than a double, of which `largest` is the largest."""
+
+    def convert(value: object) -> float:
+        found = number(value)
+        if math.isfinite(found) and abs(found) > largest:
+            raise Unsuitable(f"expected a number within the range of a {bits}-bit float")
+        return found
+
+    return convert
 
 
-def whole(bits: int) -> Callable[[object], int]:
-    """The conversion to whole numbers of so many bits."""
-    limit = 2 ** (bits - 1)
+def whole(lowest: int, highest: int) -> Callable[[object], int]:
+    """The conversion to integers from the lowest to the highest."""
+    bits = (highest - lowest).bit_length()
+    kind = f"expected a whole number of {bits} bits" + ("" if lowest else ", not negative")
 
     def convert(value: object) -> int:
         if type(value) is float:
+            if math.isnan(value):
+                raise Unsuitable(NULL)
             if not value.is_integer():
                 raise Unsuitable("expected a whole number, got one with a fraction")
-            if abs(value) > EXACT:
-                raise Unsuitable("expected a whole number that JSON can carry exactly (up to 2^53)")
+            if abs(value) >= EXACT:
+                raise Unsuitable(f"got a number that {INEXACT}")
             value = int(value)
         elif type(value) is str and _DIGITS.fullmatch(value):
             # Protobuf's JSON writes whole numbers of 64 bits as text, because a double cannot hold them all.
             value = int(value)
         if type(value) is not int:
             raise Unsuitable(f"expected a whole number, got {got(value)}")
-        if not -limit <= value < limit:
-            raise Unsuitable(f"expected a whole number of {bits} bits")
+        if not lowest <= value <= highest:
+            raise Unsuitable(kind)
         return value
 
     return convert
@@ -131,6 +173,8 @@ def text(value: object) -> str:
 def moment(value: object) -> datetime:
     """A point in time, without a zone, in UTC: what MLflow's datetime columns hold."""
     if type(value) is str:
+        if _NANOSECONDS.search(value):
+            raise Unsuitable("expected a time to the microsecond")
         try:
             value = datetime.fromisoformat(value)
         except ValueError:
@@ -138,9 +182,12 @@ def moment(value: object) -> datetime:
     if not isinstance(value, datetime):
         raise Unsuitable(f"expected a time as text, got {got(value)}")
     try:
-        return value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
+        time = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
     except OverflowError:
-        raise Unsuitable("expected a time between the years 1 and 9999, UTC") from None
+        time = datetime.min  # noqa: DTZ901  # out of range, as the next line finds
+    if not _EARLIEST <= time <= _LATEST:
+        raise Unsuitable(f"expected a time from {_EARLIEST:%Y-%m-%d} to {_LATEST:%Y-%m-%d}")
+    return time
 
 
 def binary(value: object) -> bytes:
@@ -154,27 +201,49 @@ def binary(value: object) -> bytes:
 
 
 def _anything(value: object) -> object:
-    # Arrays, maps and objects of MLflow: the model's own side checks them.
+    # Maps and objects of MLflow: the model's own side checks them.
     return value
 
 
 CONVERSIONS: dict[str, Convert] = {
     "double": number,
-    "float": _single,
-    "long": whole(64),
-    "integer": whole(32),
+    "float": narrow(LARGEST_FLOAT, 32),
+    "long": whole(*RANGES["long"]),
+    "integer": whole(*RANGES["integer"]),
     "boolean": truth,
     "string": text,
     "datetime": moment,
     "binary": binary,
 }
+_WITHOUT_NAN = frozenset(CONVERSIONS) - {"double", "float"}
+# Elements of lists that travel as they are: times and bytes in lists are the model's own side's to read.
+_LISTED = frozenset(CONVERSIONS) - {"datetime", "binary"}
+
+
+def _conversion(kind: str) -> Convert:
+    """The conversion to a column of one of MLflow's types, which describes itself: "long", "Array(double)"."""
+    if kind.startswith("Array(") and kind.endswith(")"):
+        element = kind.removeprefix("Array(").removesuffix(")")
+        return _array(_conversion(element) if element in _LISTED or element.startswith("Array(") else _anything)
+    return CONVERSIONS.get(kind, _anything)
+
+
+def _array(element: Convert) -> Convert:
+    def convert(value: object) -> object:
+        if not isinstance(value, list):
+            raise Unsuitable(f"expected a list, got {got(value)}")
+        return [None if item is None else element(item) for item in value]
+
+    return convert
 
 
 def _element(dtype: str) -> Convert:
+    if dtype in RANGES:
+        return whole(*RANGES[dtype])
+    if dtype in LARGEST:
+        return narrow(LARGEST[dtype], 16 if dtype == "float16" else 32)
     if dtype.startswith("float"):
-        return _single if dtype == "float32" else number
-    if dtype.startswith(("int", "uint")):
-        return whole(64)
+        return number
     if dtype.startswith("bool"):
         return truth
     return text

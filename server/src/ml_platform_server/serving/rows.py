@@ -100,7 +100,7 @@ def _single(value: struct_pb2.Value) -> object | None:
 
 def _whole(value: struct_pb2.Value) -> object | None:
     number = value.number_value
-    return int(number) if number and -EXACT <= number <= EXACT and number.is_integer() else None
+    return int(number) if number and -EXACT < number < EXACT and number.is_integer() else None
 
 
 def _text(value: struct_pb2.Value) -> object | None:
@@ -126,12 +126,7 @@ _QUICK: Mapping[Convert, Callable[[struct_pb2.Value], object | None]] = {
 
 def taken(column: Column, value: struct_pb2.Value) -> object:
     """The value for a column that a caller sent. Raises Unsuitable."""
-    thing = plain(value)
-    if thing is not None:
-        return column.convert(thing)
-    if column.required:
-        raise Unsuitable("must not be null")
-    return None
+    return column.taken(plain(value))
 
 
 COLUMN_REMEDY = "Send values of the types in the model's signature (ModelService.GetModelVersion tells it)."

@@ -45,7 +45,7 @@ def _row(served: ServedVersion, sent: Mapping[str, object]) -> Row:
             missing.append(at)
             continue
         try:
-            values[at] = column.convert(sent[column.name])
+            values[at] = column.taken(sent[column.name])
         except Unsuitable as error:
             violations.append(Violation(f"inputs.{column.name}", str(error)))
     if violations:

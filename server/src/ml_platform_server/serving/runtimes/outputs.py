@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
-from ml_platform_server.serving.answers import finite, probability
+from ml_platform_server.serving.answers import probability
 from ml_platform_server.serving.column_answers import ColumnAnswers, likeliest, likeliest_of
 from ml_platform_server.serving.column_values import Values
 
@@ -80,9 +80,7 @@ def _per_row(output: object, rows: int) -> list[object]:
 
 
 def _array_per_row(array: np.ndarray[Any, np.dtype[Any]], rows: int) -> list[object]:
-    array = _squeezed(array, rows)
-    plain = cast(list[object], array.tolist())
-    return plain if array.dtype.kind != "f" or np.isfinite(array).all() else [finite(value) for value in plain]
+    return cast(list[object], _squeezed(array, rows).tolist())
 
 
 def _squeezed(array: np.ndarray[Any, np.dtype[Any]], rows: int) -> np.ndarray[Any, np.dtype[Any]]:
@@ -102,5 +100,5 @@ def _column(output: object, rows: int) -> Values:
 
 def _entry(item: object) -> object:
     if isinstance(item, dict):
-        return {str(name): finite(value) for name, value in item.items()}
-    return finite(item.tolist() if isinstance(item, np.ndarray) else item)
+        return {str(name): value for name, value in item.items()}
+    return item.tolist() if isinstance(item, np.ndarray) else item
