@@ -12,16 +12,24 @@ import structlog
 from typer.testing import CliRunner
 
 from ml_platform_server.cli import app
+from ml_platform_server.settings import StoreSettings
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
-    """Runs a command on a store of its own."""
+def run_without_store(tmp_path, monkeypatch):
+    """Runs a command where the store was not created yet."""
     monkeypatch.setenv("ML_PLATFORM_STORE__URL", f"sqlite+aiosqlite:///{tmp_path}/store.db")
     monkeypatch.setenv("ML_PLATFORM_STORE__KEY_PEPPER", "a pepper")
     yield lambda *arguments: CliRunner().invoke(app, arguments)
     structlog.reset_defaults()
     logging.basicConfig(force=True)
+
+
+@pytest.fixture
+def run(run_without_store):
+    """Runs a command on a store of its own."""
+    run_without_store("db", "upgrade")
+    return run_without_store
 
 
 def test_help_imports_nothing_heavy():
@@ -69,6 +77,27 @@ def test_a_key_needs_the_pepper(run, monkeypatch):
     assert (result.exit_code, "ML_PLATFORM_STORE__KEY_PEPPER is not set" in result.stderr) == (1, True)
 
 
+@pytest.mark.parametrize("arguments", [("list",), ("create", "--principal", "ann", "--scope", "all"), ("revoke", "0123456789ab")])
+def test_commands_for_keys_create_no_store(run_without_store, tmp_path, arguments):
+    """A store that does not exist is refused with its path and a remedy, and is not created."""
+    result = run_without_store("keys", *arguments)
+    assert (result.exit_code, result.stdout, list(tmp_path.iterdir())) == (1, "", []), result.output
+    assert f"There is no store at {tmp_path}/store.db" in result.stderr
+    assert "db upgrade" in result.stderr
+
+
+def test_the_pepper_may_be_in_a_file(run, tmp_path, monkeypatch):
+    """A key that was made with the pepper in a file is the same server's; a file that cannot be read is named."""
+    monkeypatch.delenv("ML_PLATFORM_STORE__KEY_PEPPER")
+    monkeypatch.setenv("ML_PLATFORM_STORE__KEY_PEPPER_FILE", str(tmp_path / "pepper"))
+    arguments = ("keys", "create", "--principal", "ann", "--scope", "all")
+    refused = run(*arguments)
+    assert (refused.exit_code, "ML_PLATFORM_STORE__KEY_PEPPER_FILE cannot be read" in refused.stderr) == (1, True)
+    (tmp_path / "pepper").write_text("a pepper\n")
+    assert run(*arguments).exit_code == 0
+    assert StoreSettings(key_pepper_file=tmp_path / "pepper").pepper == "a pepper"
+
+
 def test_the_configuration_shows_no_secret(run, monkeypatch):
     """`config` tells each setting as its variable; passwords and the pepper are masked, in URLs too."""
     monkeypatch.setenv("ML_PLATFORM_STORE__URL", "postgresql+psycopg://me:secret@db/platform")
@@ -87,8 +116,8 @@ def test_a_wrong_setting_is_named(run, monkeypatch):
     assert (result.exit_code, "ML_PLATFORM_SERVER__PORT: " in result.stderr, "s3cret" in result.stderr) == (1, True, False)
 
 
-def test_the_tables_are_brought_up_to_date(run, tmp_path):
+def test_the_tables_are_brought_up_to_date(run_without_store, tmp_path):
     """`db upgrade` makes the database, and a second time finds it made."""
-    results = [run("db", "upgrade") for _ in range(2)]
+    results = [run_without_store("db", "upgrade") for _ in range(2)]
     assert [(result.exit_code, result.stdout) for result in results] == [(0, "The tables are up to date.\n")] * 2
     assert (tmp_path / "store.db").exists()

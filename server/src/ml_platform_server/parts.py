@@ -110,10 +110,11 @@ class Parts:
     @cached_property
     def keys(self) -> ApiKeys:
         """Who may call."""
-        pepper = self.settings.store.key_pepper.get_secret_value()
+        pepper = self.settings.store.pepper
         if not pepper:
             raise StartError(
-                "ML_PLATFORM_STORE__KEY_PEPPER is not set; API keys are hashed with it. Set it to a long random text."
+                "ML_PLATFORM_STORE__KEY_PEPPER is not set, and no file names it; API keys are hashed with it. "
+                "Set it to a long random text."
             )
         return ApiKeys(database=self.store, pepper=pepper)
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, Field, SecretStr, field_validat
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Seconds = Annotated[float, Field(gt=0)]
+PathOrNone = Annotated[Path | None, BeforeValidator(lambda value: None if value == "" else value)]
 PortOrNone = Annotated[int | None, BeforeValidator(lambda value: None if value == "" else value)]
 
 SERVICES = ("experiments", "models", "deployments", "training", "features", "predictions", "platform")
@@ -58,6 +59,21 @@ class StoreSettings(BaseModel):
 
     url: str = Field(default="sqlite+aiosqlite:///ml_platform.db", description="An SQLAlchemy URL with an asyncio driver.")
     key_pepper: SecretStr = Field(default=SecretStr(""), description="Secret that API keys are hashed with. Required to serve.")
+    key_pepper_file: PathOrNone = Field(default=None, description="A file with that secret; read where key_pepper is empty.")
+
+    @property
+    def pepper(self) -> str:
+        """The secret, from wherever it is configured; empty where it is not.
+
+        Raises:
+            ValueError: the file cannot be read.
+        """
+        if self.key_pepper.get_secret_value() or self.key_pepper_file is None:
+            return self.key_pepper.get_secret_value()
+        try:
+            return self.key_pepper_file.read_text().strip()
+        except OSError as error:
+            raise ValueError(f"ML_PLATFORM_STORE__KEY_PEPPER_FILE cannot be read: {error}") from None
 
 
 class MlflowSettings(BaseModel):

@@ -140,6 +140,39 @@ async def test_a_database_that_is_there_is_well(database):
     assert await database.probe() is None
 
 
+async def test_a_store_whose_file_was_removed_is_unavailable(database, tmp_path):
+    """SQLite would go on with the file that it has open, and lose what is written; no empty file takes its place."""
+    (tmp_path / "store.db").rename(tmp_path / "elsewhere.db")
+    for _ in range(3):
+        with pytest.raises(PlatformError, match="does not answer"):
+            await database.probe()
+    assert not (tmp_path / "store.db").exists()
+
+
+async def test_a_store_whose_file_was_replaced_is_read_anew(database, tmp_path):
+    """A backup that is put in the store's place is what counts from then on."""
+    (tmp_path / "backup").mkdir()
+    async with opened_database(tmp_path / "backup") as other, other.session() as session:
+        (await session.get_one(GenerationRow, 1)).value = 7
+    assert await generation(database) == 0
+    for leftover in tmp_path.glob("store.db-*"):
+        leftover.unlink()
+    (tmp_path / "backup" / "store.db").replace(tmp_path / "store.db")
+    assert await generation(database) == 7
+
+
+async def test_an_empty_file_is_no_store(tmp_path):
+    """A database without the platform's tables answers, but is not well."""
+    (tmp_path / "store.db").touch()
+    database = Database(url=f"sqlite+aiosqlite:///{tmp_path}/store.db")
+    await database.open()
+    with pytest.raises(PlatformError, match="does not answer"):
+        await database.probe()
+    with pytest.raises(ValueError, match="db upgrade"):
+        await database.require_tables()
+    await database.close()
+
+
 @pytest.mark.parametrize("url", ["garbage", "sqlite:///no.asyncio", "nosuchdatabase://user:secret@host/x"])
 async def test_a_url_that_names_no_database_is_the_operators_mistake(url):
     """It is told in a line, which names the setting and no secret."""

@@ -114,7 +114,7 @@ def upgrade_database() -> None:
     settings = _settings()
 
     async def upgrade() -> None:
-        async with opened_database(settings):
+        async with opened_database(settings, migrate=True):
             typer.echo("The tables are up to date.")
 
     _run(settings, upgrade())

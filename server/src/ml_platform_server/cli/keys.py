@@ -20,12 +20,16 @@ _LONGEST_NAME = 250
 
 
 @asynccontextmanager
-async def opened_database(settings: Settings) -> AsyncIterator[Database]:
-    """The database, its tables up to date."""
+async def opened_database(settings: Settings, *, migrate: bool = False) -> AsyncIterator[Database]:
+    """Open the store. Only a migration creates or changes its tables.
+
+    Raises:
+        ValueError: there is no store, or its tables are not up to date.
+    """
     database = Database(url=settings.store.url)
     await database.open()
     try:
-        await database.migrate()
+        await (database.migrate() if migrate else database.require_tables())
         yield database
     finally:
         await database.close()
@@ -67,9 +71,11 @@ async def revoke(settings: Settings, key_id: str) -> None:
 
 
 def _keys(settings: Settings, database: Database) -> ApiKeys:
-    pepper = settings.store.key_pepper.get_secret_value()
+    pepper = settings.store.pepper
     if not pepper:
-        raise ValueError("ML_PLATFORM_STORE__KEY_PEPPER is not set; API keys are hashed with it. Set it to the server's.")
+        raise ValueError(
+            "ML_PLATFORM_STORE__KEY_PEPPER is not set, and no file names it; API keys are hashed with it. Set it to the server's."
+        )
     return ApiKeys(database=database, pepper=pepper)
 
 

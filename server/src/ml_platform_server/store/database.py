@@ -6,14 +6,16 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
+from pathlib import Path
 
 import structlog
-from sqlalchemy import event, text
+from sqlalchemy import Engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from ml_platform.v1 import errors_pb2
 from ml_platform_server.errors import PlatformError
@@ -55,6 +57,8 @@ class Database:
             raise _unusable(error) from None
         if self._is_sqlite:
             event.listen(self._engine.sync_engine, "connect", _configure_sqlite)
+        if self._file is not None:
+            _watch_file(self._engine.sync_engine, self._file)
         self._sessions = async_sessionmaker(self._engine, class_=Session, expire_on_commit=False)
 
     async def close(self) -> None:
@@ -68,11 +72,32 @@ class Database:
         from ml_platform_server.store.migrations.run import upgrade  # noqa: PLC0415
 
         with _translated():
-            if self._is_sqlite:
+            if self._file is not None:
                 # A thread of aiosqlite's that cannot open its file prints a traceback when the process ends.
-                await asyncio.to_thread(_try_file, self._url.database or "")
+                await asyncio.to_thread(_try_file, self._file)
             async with self.engine.begin() as connection:
                 await connection.run_sync(upgrade)
+
+    async def require_tables(self) -> None:
+        """Make sure that the store exists and its tables are up to date, and change nothing.
+
+        Raises:
+            ValueError: they are not.
+            PlatformError: BACKEND_UNAVAILABLE when the database does not answer.
+        """
+        from ml_platform_server.store.migrations.run import is_current  # noqa: PLC0415  # as above
+
+        if self._file is not None and not self._file.exists():
+            raise ValueError(
+                f"There is no store at {self._file.resolve()}. Set ML_PLATFORM_STORE__URL to the server's, "
+                "or create one with 'ml-platform-server db upgrade'."
+            )
+        with _translated():
+            async with self.engine.connect() as connection:
+                if not await connection.run_sync(is_current):
+                    raise ValueError(
+                        "The store's tables are not those of this version. Update them with 'ml-platform-server db upgrade'."
+                    )
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:
@@ -98,13 +123,13 @@ class Database:
                 await session.close()
 
     async def probe(self) -> None:
-        """Ask the database for something.
+        """Read a table that every migrated store has.
 
         Raises:
             PlatformError: BACKEND_UNAVAILABLE.
         """
         async with self.session() as session:
-            await session.execute(text("SELECT 1"))
+            await session.execute(text("SELECT 1 FROM alembic_version"))
 
     @property
     def engine(self) -> AsyncEngine:
@@ -112,6 +137,12 @@ class Database:
         if self._engine is None:
             raise RuntimeError("The database is not open.")
         return self._engine
+
+    @property
+    def _file(self) -> Path | None:
+        """SQLite's file. None for PostgreSQL, for a URI and for a database in memory."""
+        path = self._url.database or ""
+        return Path(path) if self._is_sqlite and path and not path.startswith((":", "file:")) else None
 
     @property
     def _is_sqlite(self) -> bool:
@@ -140,15 +171,40 @@ def _unusable(error: Exception) -> ValueError:
     return ValueError(f"ML_PLATFORM_STORE__URL names no database that can be used here: {error}")
 
 
-def _try_file(path: str) -> None:
-    """Open SQLite's file, or raise OSError. What is no file of that name, a URI or memory, is left alone."""
-    if not path or path.startswith((":", "file:")):
-        return
+def _try_file(path: Path) -> None:
+    """Open SQLite's file, or raise OSError."""
     try:
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA schema_version")
     except sqlite3.Error as error:
         raise OSError(f"{path}: {error}") from None
+
+
+def _watch_file(engine: Engine, path: Path) -> None:
+    """Begin no transaction on a file that was removed or replaced: what it wrote would be lost.
+
+    SQLite itself goes on with the file that it has open, and creates one that is not there.
+    """
+
+    def require(*_arguments: object) -> None:
+        path.stat()
+
+    def note(_connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
+        record.info["file"] = _identity(path)
+
+    def check(_connection: DBAPIConnection, record: ConnectionPoolEntry, _proxy: object) -> None:
+        if _identity(path) != record.info["file"]:
+            raise DisconnectionError(f"{path} was replaced")  # The pool opens the new file.
+
+    event.listen(engine, "do_connect", require)
+    event.listen(engine, "connect", note)
+    event.listen(engine, "checkout", check)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """What tells a file from another one of the same name. Raises OSError if there is none."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def _configure_sqlite(connection: DBAPIConnection, _record: object) -> None:
