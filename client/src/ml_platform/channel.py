@@ -34,8 +34,11 @@ def credentials(config: ClientConfig) -> grpc.ChannelCredentials | None:
     """TLS credentials, or None for plaintext."""
     if not config.endpoint.tls:
         return None
-    authorities = config.ca_file.read_bytes() if config.ca_file else None
-    return grpc.ssl_channel_credentials(root_certificates=authorities)
+    return grpc.ssl_channel_credentials(
+        root_certificates=config.ca_file.read_bytes() if config.ca_file else None,
+        private_key=config.key_file.read_bytes() if config.key_file else None,
+        certificate_chain=config.cert_file.read_bytes() if config.cert_file else None,
+    )
 
 
 def version() -> str:

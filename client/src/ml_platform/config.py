@@ -13,6 +13,7 @@ from ml_platform.errors import ConfigurationError
 
 URL_VARIABLE = "ML_PLATFORM_API_URL"
 KEY_VARIABLE = "ML_PLATFORM_API_KEY"
+CA_VARIABLE = "ML_PLATFORM_CA_FILE"
 DEFAULT_PORTS = {"http": 50051, "https": 443}
 _ADDRESS_HELP = "Write it as http://host:port (plaintext), https://host:port (TLS) or host:port."
 
@@ -51,6 +52,8 @@ class ClientConfig:
         timeout: seconds that one call may take, retries included.
         retries: how often a call is tried again when the platform does not answer.
         ca_file: a PEM file with the authorities to trust with TLS; None trusts those gRPC knows.
+        cert_file: a PEM file with the client's own certificate, for a platform that asks for one; None has none.
+        key_file: a PEM file with that certificate's private key.
     """
 
     endpoint: Endpoint
@@ -58,6 +61,8 @@ class ClientConfig:
     timeout: float = 30.0
     retries: int = 3
     ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
@@ -65,6 +70,8 @@ class ClientConfig:
             raise ConfigurationError(f"timeout is {self.timeout!r}.", remedy="Give a number of seconds above zero.")
         if self.retries < 0:
             raise ConfigurationError(f"retries is {self.retries!r}.", remedy="Give 0 or more.")
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ConfigurationError("Only one of cert_file and key_file is given.", remedy="Give both, or neither.")
 
 
 def read_config(
@@ -74,6 +81,8 @@ def read_config(
     timeout: float,
     retries: int,
     ca_file: str | Path | None,
+    cert_file: str | Path | None,
+    key_file: str | Path | None,
 ) -> ClientConfig:
     """Put together what the arguments say and, where they say nothing, what the environment says."""
     url = api_url if api_url is not None else os.environ.get(URL_VARIABLE, "")
@@ -88,7 +97,9 @@ def read_config(
         api_key=_checked_key(key.strip()),
         timeout=timeout,
         retries=retries,
-        ca_file=_checked_file(ca_file),
+        ca_file=_checked_file("ca_file", ca_file or os.environ.get(CA_VARIABLE) or None),
+        cert_file=_checked_file("cert_file", cert_file),
+        key_file=_checked_file("key_file", key_file),
     )
 
 
@@ -146,9 +157,9 @@ def _checked_key(key: str) -> str:
     return key
 
 
-def _checked_file(path: str | Path | None) -> Path | None:
+def _checked_file(name: str, path: str | Path | None) -> Path | None:
     if path is None:
         return None
     if not Path(path).is_file():
-        raise ConfigurationError(f"ca_file {str(path)!r} is not a file.", remedy="Give the path of a PEM file.")
+        raise ConfigurationError(f"{name} {str(path)!r} is not a file.", remedy="Give the path of a PEM file.")
     return Path(path)

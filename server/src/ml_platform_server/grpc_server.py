@@ -29,6 +29,7 @@ from ml_platform_server.services.registry import register, register_fallback
 from ml_platform_server.settings import ServerSettings
 from ml_platform_server.start import StartError
 from ml_platform_server.store.done_calls import DoneCalls
+from ml_platform_server.tls import server_credentials
 
 # What gRPC needs to send the last answers after the last call has ended.
 _LAST_WORDS = 0.5
@@ -57,12 +58,16 @@ class GrpcServer:
         """Take the port.
 
         Raises:
-            StartError: the port is not to be had.
+            StartError: the port is not to be had, or must not be offered in plaintext, or the TLS files cannot be used.
         """
+        credentials = server_credentials(self._settings)
         host, port = self._settings.host, self._settings.port
         address = f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
         try:
-            self.port = self._server.add_insecure_port(address)
+            if credentials is None:
+                self.port = self._server.add_insecure_port(address)
+            else:
+                self.port = self._server.add_secure_port(address, credentials)
         except RuntimeError:
             raise StartError(f"Port {port} on {host} cannot be had: another process uses it, or it may not be used.") from None
 

@@ -9,8 +9,9 @@ from pydantic import BaseModel, BeforeValidator, Field, SecretStr, field_validat
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Seconds = Annotated[float, Field(gt=0)]
-PathOrNone = Annotated[Path | None, BeforeValidator(lambda value: None if value == "" else value)]
-PortOrNone = Annotated[int | None, BeforeValidator(lambda value: None if value == "" else value)]
+_EmptyIsNone = BeforeValidator(lambda value: None if value == "" else value)
+PathOrNone = Annotated[Path | None, _EmptyIsNone]
+PortOrNone = Annotated[int | None, _EmptyIsNone]
 
 SERVICES = ("experiments", "models", "deployments", "training", "features", "predictions", "platform")
 """What a server can offer; health and reflection come with all of them."""
@@ -21,6 +22,12 @@ class ServerSettings(BaseModel):
 
     host: str = "127.0.0.1"
     port: int = Field(default=50051, ge=0, le=65535, description="0 lets the system choose.")
+    tls_certificate: PathOrNone = Field(default=None, description="PEM file: the server's certificate, then its issuers'.")
+    tls_key: PathOrNone = Field(default=None, description="PEM file: the certificate's private key.")
+    tls_client_ca: PathOrNone = Field(
+        default=None, description="PEM file: authorities for clients' certificates, which are required then."
+    )
+    allow_plaintext: bool = Field(default=False, description="Offer plaintext even where other machines reach the address.")
     default_deadline: Seconds = Field(default=30.0, description="For calls that bring no deadline.")
     drain: float = Field(default=10.0, ge=0, description="How long calls may go on after SIGTERM.")
     max_message_bytes: int = Field(default=16 * 1024 * 1024, gt=0)

@@ -32,7 +32,10 @@ class AsyncMLPlatform(
         api_key: the caller's key. None reads ML_PLATFORM_API_KEY.
         timeout: seconds that one call may take, retries included. Waiting for jobs and watching them have limits of their own.
         retries: how often a call is tried again when the platform does not answer.
-        ca_file: a PEM file with the authorities to trust with TLS; None trusts the usual ones.
+        ca_file: a PEM file with the authorities to trust with TLS. None reads ML_PLATFORM_CA_FILE, and trusts the usual ones
+            without it.
+        cert_file: a PEM file with the client's own certificate, for a platform that asks for one.
+        key_file: a PEM file with that certificate's private key.
 
     Raises:
         ConfigurationError: there is no address, or it makes no sense.
@@ -50,8 +53,11 @@ class AsyncMLPlatform(
         timeout: float = 30.0,
         retries: int = 3,
         ca_file: str | Path | None = None,
+        cert_file: str | Path | None = None,
+        key_file: str | Path | None = None,
     ) -> None:
-        self._caller = AsyncCaller(read_config(api_url, api_key, timeout=timeout, retries=retries, ca_file=ca_file))
+        files = {"ca_file": ca_file, "cert_file": cert_file, "key_file": key_file}
+        self._caller = AsyncCaller(read_config(api_url, api_key, timeout=timeout, retries=retries, **files))
 
     @property
     def api_url(self) -> str:

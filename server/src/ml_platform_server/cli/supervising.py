@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import typer
 
+from ml_platform_server import tls
 from ml_platform_server.cli.signals import Signals
 from ml_platform_server.observability.exposition import MetricsServer
 from ml_platform_server.settings import Settings
@@ -25,9 +26,11 @@ async def supervise_until_stopped(settings: Settings) -> None:
     Raises:
         PortTakenError: the port, or that of the metrics, is not to be had.
         WorkersFailedError: no worker could start.
+        StartError: the address must not be offered in plaintext, or the TLS files cannot be used.
         asyncio.CancelledError: a signal came before all workers were ready.
     """
     server = settings.server
+    tls.check(server)  # Before any worker finds out that it cannot serve.
     async with AsyncExitStack() as stack:
         port = stack.enter_context(SharedPort(server.host, server.port))
         metrics = None if server.metrics_port is None else stack.enter_context(WorkersMetrics(workers=server.workers))
