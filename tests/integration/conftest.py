@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.support.feast_project import (  # noqa: F401  # fixtures are found by name
     feast_backend_fixture,
     feast_project_fixture,
+    locks_fixture,
     online_fixture,
     valkey_port_fixture,
     views_fixture,

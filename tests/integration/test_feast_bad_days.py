@@ -13,7 +13,7 @@ from ml_platform_server.backends.feast.online import OnlineFeatures
 from ml_platform_server.backends.feast.views import FeatureViews
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.settings import FeastSettings
-from tests.support.feast_project import FeastProject, make_project, valkey_command
+from tests.support.feast_project import FeastProject, OneProcess, make_project, valkey_command
 from tests.support.feast_requests import PRESENT, asked, pushed, told, user_view
 from tests.support.processes import accepts, free_port, running
 from tests.support.refusals import refused
@@ -33,7 +33,7 @@ class TestBadDays:
         down.write_history("users.parquet", event_timestamp=["2024-01-01"], user_id=["u"], total=[1], average=[1.5])
         backend = FeastBackend(settings=FeastSettings(config_path=down.config_path))
         await backend.open()
-        views, online = FeatureViews(backend=backend), OnlineFeatures(backend=backend)
+        views, online = FeatureViews(backend=backend, locks=OneProcess()), OnlineFeatures(backend=backend)
         name = (await views.register(user_view())).name
         row = {"user_id": "a", "total": 9, "average": None}
         begun = time.monotonic()

@@ -19,7 +19,7 @@ from ml_platform_server.backends.feast.views import FeatureViews
 from ml_platform_server.call import set_deadline
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.settings import FeastSettings
-from tests.support.feast_project import FeastProject, is_direct, make_project, valkey_command
+from tests.support.feast_project import FeastProject, OneProcess, is_direct, make_project, valkey_command
 from tests.support.feast_requests import pushed, user_view
 from tests.support.processes import accepts, free_port, running
 from tests.support.refusals import refused
@@ -30,7 +30,7 @@ async def serving(project: FeastProject, **settings: Any) -> tuple[FeastBackend,
     project.write_history("users.parquet", event_timestamp=["2024-01-01"], user_id=["u"], total=[1], average=[1.5])
     backend = FeastBackend(settings=FeastSettings(config_path=project.config_path, registry_ttl=1000, **settings))
     await backend.open()
-    views = FeatureViews(backend=backend)
+    views = FeatureViews(backend=backend, locks=OneProcess())
     name = (await views.register(user_view())).name
     await views.push(pushed(name, {"user_id": "a", "total": 3, "average": None}, {"user_id": "b", "total": 4, "average": 1}))
     await backend.refresh()
@@ -53,7 +53,7 @@ class TestChanges:
         """As Feast's own read tells it, as soon as the registry was refreshed; and what comes back is read again."""
         backend = FeastBackend(settings=FeastSettings(config_path=feast_project.config_path, registry_ttl=1000))
         await backend.open()
-        views, online = FeatureViews(backend=backend), OnlineFeatures(backend=backend)
+        views, online = FeatureViews(backend=backend, locks=OneProcess()), OnlineFeatures(backend=backend)
         view = user_view()
         await views.register(view)
         await views.push(pushed(view.name, {"user_id": "a", "total": 3, "average": 0.5}))

@@ -19,7 +19,7 @@ from ml_platform_server.backends.feast.online import OnlineFeatures
 from ml_platform_server.backends.feast.views import FeatureViews
 from ml_platform_server.backends.feast.writes import conditional
 from ml_platform_server.settings import FeastSettings
-from tests.support.feast_project import FeastProject, make_project
+from tests.support.feast_project import FeastProject, OneProcess, make_project
 from tests.support.feast_requests import asked, told, user_view
 
 NOW = datetime.now(UTC).replace(microsecond=250_000)
@@ -69,7 +69,7 @@ class House:
     """A view, what pushes to it, and what reads from it."""
 
     def __init__(self, backend: FeastBackend) -> None:
-        self.views = FeatureViews(backend=backend)
+        self.views = FeatureViews(backend=backend, locks=OneProcess())
         self.online = OnlineFeatures(backend=backend)
         self.view = ""
 

@@ -11,7 +11,7 @@ from ml_platform_server.backends.feast.client import FeastBackend
 from ml_platform_server.backends.feast.online import OnlineFeatures
 from ml_platform_server.backends.feast.views import FeatureViews
 from ml_platform_server.settings import FeastSettings
-from tests.support.feast_project import FeastProject, make_project
+from tests.support.feast_project import FeastProject, OneProcess, make_project
 from tests.support.feast_requests import PRESENT, UNKNOWN, asked, pushed, told
 from tests.support.refusals import refused
 
@@ -50,7 +50,7 @@ class TestServices:
     async def online(self, places: FeastProject) -> AsyncIterator[OnlineFeatures]:
         backend = FeastBackend(settings=FeastSettings(config_path=places.config_path))
         await backend.open()
-        views = FeatureViews(backend=backend)
+        views = FeatureViews(backend=backend, locks=OneProcess())
         await views.push(pushed("place_view", {"place_id": 1, "height": 10}, {"place_id": 2, "height": 20}))
         await views.push(pushed("lane_view", {"place_id": 1, "carrier_id": "c", "days": 4}))
         await views.push(pushed("global_view", {"rate": 0.25}))

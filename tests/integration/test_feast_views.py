@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from ml_platform.v1 import features_pb2 as pb
 from ml_platform_server.backends.feast.client import FeastBackend
 from ml_platform_server.backends.feast.views import FeatureViews
+from ml_platform_server.errors import PlatformError
 from ml_platform_server.settings import FeastSettings
-from tests.support.feast_project import FeastProject
+from ml_platform_server.store.done_calls import DoneCalls
+from ml_platform_server.store.locks import Locks
+from tests.support.feast_project import FeastProject, OneProcess
 from tests.support.feast_requests import user_view
+from tests.support.frame import opened_database
 from tests.support.refusals import refused
 
 
@@ -44,6 +51,53 @@ class TestRegistering:
         view = user_view()
         first, second = await asyncio.gather(views.register(view), views.register(view))
         assert first == second
+
+    async def test_of_two_definitions_at_once_in_two_processes_one_is_refused(
+        self, feast_project: FeastProject, tmp_path: Path
+    ) -> None:
+        """Each process has a connection of its own to Feast and to the platform's store. The first definition stays."""
+        async with AsyncExitStack() as stack:
+            processes = []
+            for _ in range(2):
+                backend = FeastBackend(settings=FeastSettings(config_path=feast_project.config_path, registry_ttl=1000))
+                await backend.open()
+                stack.push_async_callback(backend.close)
+                database = await stack.enter_async_context(opened_database(tmp_path))
+                processes.append(FeatureViews(backend=backend, locks=Locks(calls=DoneCalls(database=database))))
+            await asyncio.gather(*(process.list() for process in processes))  # Feast is loaded, so that they meet.
+            for _ in range(10):
+                name = user_view().name
+                outcomes = await asyncio.gather(
+                    *(process.register(user_view(name=name, description=f"{at}")) for at, process in enumerate(processes)),
+                    return_exceptions=True,
+                )
+                [error] = [outcome for outcome in outcomes if isinstance(outcome, PlatformError)]
+                [made] = [outcome for outcome in outcomes if isinstance(outcome, pb.FeatureView)]
+                assert error.reason_name == "FEATURE_VIEW_EXISTS"
+                assert await processes[0].get(name) == made
+
+    async def test_a_caller_that_leaves_does_not_free_the_way_for_another(self, feast_backend: FeastBackend) -> None:
+        """The change goes on in its thread, so it keeps its lock until it is done."""
+        held = asyncio.Event()
+
+        class Noticing(OneProcess):
+            @asynccontextmanager
+            async def hold(self, name: str) -> AsyncIterator[None]:
+                async with super().hold(name):
+                    held.set()
+                    yield
+
+        locks = Noticing()
+        views, view = FeatureViews(backend=feast_backend, locks=locks), user_view()
+        await views.list()
+        leaving = asyncio.create_task(views.register(view))
+        await held.wait()
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        async with locks.hold("Feast registry"):
+            await feast_backend.refresh()
+            assert view.name in {one.name for one in (await views.list(1000))[0]}
 
     @pytest.mark.parametrize(
         "change",
@@ -163,7 +217,7 @@ class TestListing:
         """Nobody has to ask for it by name."""
         backend = FeastBackend(settings=FeastSettings(config_path=feast_project.config_path, registry_ttl=0.2))
         await backend.open()
-        views = FeatureViews(backend=backend)
+        views = FeatureViews(backend=backend, locks=OneProcess())
         await views.list()
         feast_project.apply("store.apply([FeatureView(name='later_view', schema=[Field(name='x', dtype=Int64)])])")
         end = time.monotonic() + 30

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
@@ -16,6 +19,9 @@ from ml_platform_server.backends.feast.client import FeastBackend
 from ml_platform_server.backends.feast.online import OnlineFeatures, OnlinePlan
 from ml_platform_server.backends.feast.views import FeatureViews
 from ml_platform_server.settings import FeastSettings
+from ml_platform_server.store.done_calls import DoneCalls
+from ml_platform_server.store.locks import Locks
+from tests.support.frame import opened_database
 from tests.support.processes import accepts, free_port, running
 
 CONFIG = """
@@ -122,10 +128,30 @@ async def feast_backend_fixture(feast_project: FeastProject) -> AsyncIterator[Fe
     await backend.close()
 
 
+class OneProcess:
+    """Locks for a test that is the only process to change its project."""
+
+    def __init__(self) -> None:
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    @asynccontextmanager
+    async def hold(self, name: str) -> AsyncIterator[None]:
+        """Hold a lock in a block."""
+        async with self._locks[name]:
+            yield
+
+
+@pytest.fixture(name="locks")
+async def locks_fixture(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Locks]:
+    """Locks on a database of their own."""
+    async with opened_database(tmp_path_factory.mktemp("store")) as database:
+        yield Locks(calls=DoneCalls(database=database))
+
+
 @pytest.fixture(name="views")
-def views_fixture(feast_backend: FeastBackend) -> FeatureViews:
+def views_fixture(feast_backend: FeastBackend, locks: Locks) -> FeatureViews:
     """Feature views in it."""
-    return FeatureViews(backend=feast_backend)
+    return FeatureViews(backend=feast_backend, locks=locks)
 
 
 @pytest.fixture(name="online")

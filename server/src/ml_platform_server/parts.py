@@ -39,6 +39,7 @@ from ml_platform_server.store.deployments import DeploymentRecords
 from ml_platform_server.store.done_calls import DoneCalls
 from ml_platform_server.store.jobs import JobRecords
 from ml_platform_server.store.keys import ApiKeys
+from ml_platform_server.store.locks import Locks
 
 BACKENDS = ("mlflow", "feast", "airflow", "bentoml", "store")
 """Whose health is told, in this order."""
@@ -168,7 +169,7 @@ class Parts:
     @cached_property
     def views(self) -> FeatureViews:
         """The feature views."""
-        return FeatureViews(backend=self.feast)
+        return FeatureViews(backend=self.feast, locks=Locks(calls=self.calls))
 
     @cached_property
     def online(self) -> OnlineFeatures:

@@ -33,7 +33,10 @@ def register(store: FeatureStore, request: features_pb2.FeatureView) -> features
     known = {entity.name for entity in store.registry.list_entities(store.project, allow_cache=False)}
     entities = [definitions.feast_entity(entity) for entity in view.entities if entity.name not in known]
     store.apply([*entities, definitions.feast_view(view)])
-    return find(store, view.name, fresh=True)
+    made = find(store, view.name, fresh=True)
+    if definitions.sorted_definition(made) != definitions.sorted_definition(view):  # Applied by another tool at the same time.
+        raise failures.view_exists(view.name, made.name)
+    return made
 
 
 def find(store: FeatureStore, name: str, *, fresh: bool = False) -> features_pb2.FeatureView:

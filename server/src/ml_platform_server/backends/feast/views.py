@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ml_platform.v1 import errors_pb2, features_pb2
 from ml_platform_server.backends.feast.client import FeastBackend
 from ml_platform_server.backends.paging import fitting, key_of, page_length, token_after
-from ml_platform_server.errors import PlatformError
+from ml_platform_server.call import remaining, set_deadline
+from ml_platform_server.errors import PlatformError, deadline_exceeded
 
 if TYPE_CHECKING:
     from feast import FeatureStore
 
 R = TypeVar("R")
+REGISTRY, ONLINE_STORE = "Feast registry", "Feast online store"
+"""The names of the locks on what several processes change."""
+CHANGE_TIMEOUT = 60.0
+
 # The entries of a page and the token of the next one.
 ViewPage = tuple[list[features_pb2.FeatureView], str]
 
@@ -25,16 +32,26 @@ PERHAPS_NEW = frozenset({
 })  # fmt: skip
 
 
+class Locks(Protocol):
+    """What keeps processes from changing the same thing at once."""
+
+    def hold(self, name: str) -> AbstractAsyncContextManager[None]:
+        """Hold a lock in a block."""
+
+
 class FeatureViews:
     """What FeatureService and the jobs ask of Feast's registry.
 
     Args:
         backend: the connection to Feast.
+        locks: locks that hold in every process which serves this project.
     """
 
-    def __init__(self, *, backend: FeastBackend) -> None:
+    def __init__(self, *, backend: FeastBackend, locks: Locks) -> None:
         self._backend = backend
-        self._applying = asyncio.Lock()
+        self._locks = locks
+        self._changes: set[asyncio.Task[Any]] = set()
+        self._pushes_need_lock: bool | None = None
 
     async def register(self, view: features_pb2.FeatureView) -> features_pb2.FeatureView:
         """Register a view and the entities that it needs; the same definition again changes nothing.
@@ -42,8 +59,8 @@ class FeatureViews:
         Raises:
             PlatformError: FEATURE_VIEW_EXISTS, ENTITY_EXISTS, INVALID_FIELDS.
         """
-        async with self._applying:  # Two at once would both find the name free.
-            return await self._backend.call(_register, view)
+        # Two at once would both find the name free.
+        return await self._alone(REGISTRY, lambda: self._backend.call(_register, view))
 
     async def get(self, name: str) -> features_pb2.FeatureView:
         """One view.
@@ -70,7 +87,29 @@ class FeatureViews:
         Raises:
             PlatformError: FEATURE_VIEW_NOT_FOUND, FEATURE_NOT_FOUND, ENTITY_MISMATCH, FEATURE_VALUE_INVALID.
         """
-        return await looked_up(self._backend, lambda: self._backend.call(_push, request))
+        if self._pushes_need_lock is None:
+            self._pushes_need_lock = await self._backend.call(_pushes_need_lock)
+
+        def push() -> Awaitable[features_pb2.PushFeaturesResponse]:
+            return looked_up(self._backend, lambda: self._backend.call(_push, request))
+
+        return await (self._alone(ONLINE_STORE, push) if self._pushes_need_lock else push())
+
+    async def _alone(self, lock: str, change: Callable[[], Awaitable[R]]) -> R:
+        """Make a change while no other process makes one. It goes on to its end, under the lock, even if the caller leaves."""
+        task = asyncio.create_task(self._make(lock, change))
+        self._changes.add(task)
+        task.add_done_callback(self._changes.discard)
+        try:
+            return await asyncio.wait_for(asyncio.shield(task), remaining(CHANGE_TIMEOUT))
+        except TimeoutError:
+            raise deadline_exceeded("The change in Feast") from None
+
+    async def _make(self, lock: str, change: Callable[[], Awaitable[R]]) -> R:
+        async with self._locks.hold(lock):
+            # A thread cannot be stopped, so the caller's deadline must not release the lock before it is done.
+            set_deadline(time.monotonic() + CHANGE_TIMEOUT)
+            return await change()
 
 
 async def looked_up(backend: FeastBackend, look: Callable[[], Awaitable[R]]) -> R:
@@ -109,3 +148,9 @@ def _push(store: FeatureStore, request: features_pb2.PushFeaturesRequest) -> fea
     from ml_platform_server.backends.feast import pushing  # noqa: PLC0415  # see above
 
     return pushing.push(store, request)
+
+
+def _pushes_need_lock(store: FeatureStore) -> bool:
+    from ml_platform_server.backends.feast.writes import conditional  # noqa: PLC0415  # see above
+
+    return not conditional.is_atomic(store)
