@@ -138,6 +138,8 @@ class ServingSettings(BaseModel):
 
     refresh_interval: Seconds = Field(default=1.0, description="Between two looks at the deployments' generation.")
     model_cache: Path = Field(default=Path(".ml_platform_models"), description="Where models are downloaded to.")
+    model_cache_bytes: int = Field(default=20 * 1024**3, gt=0, description="What is in use stays, even beyond that.")
+    model_cache_age: Seconds = Field(default=30 * 86400.0, description="How long a model stays there that nothing uses.")
     threads: int = Field(default=2, gt=0, description="For inference in this process.")
     largest_batch: int = Field(default=256, gt=0, description="Calls of Predict that are answered together, at most.")
     batches_at_once: int = Field(default=4, gt=0, description="Of one model version in this process; the next rows gather.")

@@ -11,7 +11,7 @@ from ml_platform.v1 import deployments_pb2
 from ml_platform_server.backends.bentoml.client import BentomlBackend
 from ml_platform_server.backends.blocking import BlockingPool
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.serving.loaded import ModelLoader
+from ml_platform_server.serving.loader import ModelLoader
 from ml_platform_server.serving.model_cache import ModelCache
 from ml_platform_server.serving.runtimes.bentoml import BentomlRuntime
 from ml_platform_server.serving.runtimes.onnx import OnnxRuntime

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -22,6 +24,11 @@ def registry(tmp_path: Path) -> FakeRegistry:
 
 def _cache(tmp_path: Path, registry: FakeRegistry) -> ModelCache:
     return ModelCache(folder=tmp_path / "cache", registry=registry)
+
+
+async def _opened_and_closed(cache: ModelCache) -> None:
+    await cache.open()
+    await cache.close()
 
 
 def _names(folder: Path) -> list[str]:
@@ -148,6 +155,115 @@ async def test_leftovers_are_swept_when_they_are_old(tmp_path: Path, registry: F
     young.mkdir()
     os.utime(old, (time.time() - 100_000,) * 2)
 
-    await _cache(tmp_path, registry).sweep()
+    await _opened_and_closed(_cache(tmp_path, registry))
 
     assert (old.exists(), young.exists()) == (False, True)
+
+
+class Shelf:
+    """A cache with versions 1 to 3 of a model, each used some days ago, the first one longest ago. Nothing holds them."""
+
+    def __init__(self, tmp_path: Path, registry: FakeRegistry) -> None:
+        self.folder = tmp_path / "cache"
+        self.registry = registry
+        for version in (2, 3):
+            registry.add("m", version, [column("a")], registry.files["m", 1])
+
+    async def fill(self) -> None:
+        """Fetch all, and pretend that it was days ago."""
+        for version in (1, 2, 3):
+            await ModelCache(folder=self.folder, registry=self.registry).fetch("m", version)
+            used = time.time() - (10 - version) * 86400
+            os.utime(self.folder / "m" / str(version) / "version.pb", (used, used))
+
+    def size(self) -> int:
+        """The bytes of one entry."""
+        return sum(file.stat().st_size for file in (self.folder / "m" / "1").rglob("*") if file.is_file())
+
+    async def evicted_by(self, **limits: float) -> list[str]:
+        """What is left after one look, without the description of what another version would be."""
+        await ModelCache(folder=self.folder, registry=self.registry, **limits).evict()
+        return _names(self.folder / "m")
+
+
+@pytest.fixture
+async def shelf(tmp_path: Path, registry: FakeRegistry) -> Shelf:
+    made = Shelf(tmp_path, registry)
+    await made.fill()
+    return made
+
+
+async def test_what_nothing_uses_goes_after_a_time(shelf: Shelf) -> None:
+    """Used 9, 8 and 7 days ago, with a limit of 7.5 days: the last one stays."""
+    assert await shelf.evicted_by(most_seconds=7.5 * 86400) == ["3"]
+    assert _names(shelf.folder) == ["m"]
+
+
+async def test_a_cache_that_is_too_large_loses_what_was_used_longest_ago(shelf: Shelf) -> None:
+    """No more than has to go."""
+    assert await shelf.evicted_by(most_bytes=2 * shelf.size() + 10) == ["2", "3"]
+
+
+async def test_what_this_process_uses_stays(shelf: Shelf) -> None:
+    """However old and large; once nothing refers to it, it goes like any other."""
+    cache = ModelCache(folder=shelf.folder, registry=shelf.registry, most_bytes=1, most_seconds=1)
+    loaded = await cache.fetch("m", 1)
+    await cache.evict()
+    assert _names(shelf.folder / "m") == ["1"]
+    os.utime(shelf.folder / "m" / "1" / "version.pb", (0, 0))
+    await cache.evict()
+    assert time.time() - (shelf.folder / "m" / "1" / "version.pb").stat().st_mtime < 60  # It counts as used all the while.
+    del loaded
+    os.utime(shelf.folder / "m" / "1" / "version.pb", (0, 0))
+    await cache.evict()
+    assert _names(shelf.folder / "m") == []
+
+
+async def test_what_another_process_uses_stays(shelf: Shelf) -> None:
+    """As long as it lives: a lock ends with its process, however that ends."""
+    place = shelf.folder / "m" / "1"
+    hold = "import sys, pathlib; from ml_platform_server.serving.cache_entries import Hold; "
+    hold += "held = Hold(pathlib.Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen(  # noqa: ASYNC220  # nothing else runs on this loop
+        [sys.executable, "-c", hold, str(place)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        os.utime(place / "version.pb", (0, 0))
+        assert await shelf.evicted_by(most_bytes=1) == ["1"]
+        other.kill()
+    assert await shelf.evicted_by(most_bytes=1) == []
+
+
+async def test_what_was_just_fetched_stays(tmp_path: Path, registry: FakeRegistry) -> None:
+    """It may be about to be loaded."""
+    await ModelCache(folder=tmp_path / "cache", registry=registry).fetch("m", 1)
+    cache = ModelCache(folder=tmp_path / "cache", registry=registry, most_bytes=1, most_seconds=1)
+    await cache.evict()
+    assert _names(tmp_path / "cache" / "m") == ["1"]
+
+
+async def test_an_entry_that_was_evicted_is_fetched_again(shelf: Shelf) -> None:
+    """Eviction costs a download and no prediction."""
+    await shelf.evicted_by(most_bytes=1)
+    found = await ModelCache(folder=shelf.folder, registry=shelf.registry).fetch("m", 2)
+    assert (found.files / "model.onnx").is_file()
+
+
+async def test_a_disk_that_takes_nothing_has_a_reason_of_its_own(tmp_path: Path, registry: FakeRegistry) -> None:
+    """The files are not missing, and who needs none of them is served all the same."""
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    with pytest.raises(PlatformError) as caught:
+        await _cache(tmp_path, registry).fetch("m", 1)
+    assert (caught.value.reason_name, caught.value.code.name) == ("MODEL_CACHE_UNAVAILABLE", "UNAVAILABLE")
+    assert (await _cache(tmp_path, registry).fetch("m", 1, files=False)).version == registry.versions["m", 1]
+
+
+async def test_an_entry_of_another_version_of_that_number_is_never_served(tmp_path: Path, registry: FakeRegistry) -> None:
+    """Not even when the files of the version itself cannot be had."""
+    await _cache(tmp_path, registry).fetch("m", 1)
+    registry.add("m", 1, [column("b")], created=2)
+    registry.files.clear()
+    with pytest.raises(PlatformError) as caught:
+        await _cache(tmp_path, registry).fetch("m", 1)
+    assert caught.value.reason_name == "MODEL_ARTIFACT_MISSING"

@@ -43,7 +43,7 @@ class DeploymentServiceStub:
     was. Follow it with GetDeployment, or watch its `job_id` with TrainingService.WatchTrainingJob.
 
     Scope: deployments:write. Errors: NOT_FOUND (MODEL_NOT_FOUND, MODEL_VERSION_NOT_FOUND), FAILED_PRECONDITION (DEPLOYMENT_IN_PROGRESS,
-    MODEL_WITHOUT_SIGNATURE, MODEL_ARTIFACT_MISSING), INVALID_ARGUMENT (FEATURE_POLICY_INVALID: a default that is of no column which
+    MODEL_WITHOUT_SIGNATURE, MODEL_ARTIFACT_MISSING, MODEL_ARTIFACT_UNREADABLE), INVALID_ARGUMENT (FEATURE_POLICY_INVALID: a default that is of no column which
     features supply, or not of its type, or that the policy does not use).
     """
     GetDeployment: _grpc.UnaryUnaryMultiCallable[_deployments_pb2.GetDeploymentRequest, _deployments_pb2.GetDeploymentResponse]
@@ -72,7 +72,7 @@ class DeploymentServiceAsyncStub(DeploymentServiceStub):
     was. Follow it with GetDeployment, or watch its `job_id` with TrainingService.WatchTrainingJob.
 
     Scope: deployments:write. Errors: NOT_FOUND (MODEL_NOT_FOUND, MODEL_VERSION_NOT_FOUND), FAILED_PRECONDITION (DEPLOYMENT_IN_PROGRESS,
-    MODEL_WITHOUT_SIGNATURE, MODEL_ARTIFACT_MISSING), INVALID_ARGUMENT (FEATURE_POLICY_INVALID: a default that is of no column which
+    MODEL_WITHOUT_SIGNATURE, MODEL_ARTIFACT_MISSING, MODEL_ARTIFACT_UNREADABLE), INVALID_ARGUMENT (FEATURE_POLICY_INVALID: a default that is of no column which
     features supply, or not of its type, or that the policy does not use).
     """
     GetDeployment: _aio.UnaryUnaryMultiCallable[_deployments_pb2.GetDeploymentRequest, _deployments_pb2.GetDeploymentResponse]  # type: ignore[assignment]
@@ -104,7 +104,7 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         was. Follow it with GetDeployment, or watch its `job_id` with TrainingService.WatchTrainingJob.
 
         Scope: deployments:write. Errors: NOT_FOUND (MODEL_NOT_FOUND, MODEL_VERSION_NOT_FOUND), FAILED_PRECONDITION (DEPLOYMENT_IN_PROGRESS,
-        MODEL_WITHOUT_SIGNATURE, MODEL_ARTIFACT_MISSING), INVALID_ARGUMENT (FEATURE_POLICY_INVALID: a default that is of no column which
+        MODEL_WITHOUT_SIGNATURE, MODEL_ARTIFACT_MISSING, MODEL_ARTIFACT_UNREADABLE), INVALID_ARGUMENT (FEATURE_POLICY_INVALID: a default that is of no column which
         features supply, or not of its type, or that the policy does not use).
         """
 

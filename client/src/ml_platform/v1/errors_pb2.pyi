@@ -118,6 +118,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The value of a feature is older than its view allows, and the deployment's policy is to fail then. Code FAILED_PRECONDITION."""
     ERROR_REASON_FEATURE_POLICY_INVALID: _ErrorReason.ValueType  # 75
     """A deployment's default is of no column which features supply, not of its type, or not used. Code INVALID_ARGUMENT."""
+    ERROR_REASON_MODEL_ARTIFACT_UNREADABLE: _ErrorReason.ValueType  # 81
+    """The files of the model version are there, and cannot be fetched or understood. Code FAILED_PRECONDITION."""
+    ERROR_REASON_MODEL_CACHE_UNAVAILABLE: _ErrorReason.ValueType  # 82
+    """The server cannot keep the model's files on its own disk, so it cannot load the model now. Code UNAVAILABLE."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the `reason` of the google.rpc.ErrorInfo that every failed call carries, with domain "ml-platform". Names are stable;
@@ -220,4 +224,8 @@ ERROR_REASON_FEATURE_STALE: ErrorReason.ValueType  # 74
 """The value of a feature is older than its view allows, and the deployment's policy is to fail then. Code FAILED_PRECONDITION."""
 ERROR_REASON_FEATURE_POLICY_INVALID: ErrorReason.ValueType  # 75
 """A deployment's default is of no column which features supply, not of its type, or not used. Code INVALID_ARGUMENT."""
+ERROR_REASON_MODEL_ARTIFACT_UNREADABLE: ErrorReason.ValueType  # 81
+"""The files of the model version are there, and cannot be fetched or understood. Code FAILED_PRECONDITION."""
+ERROR_REASON_MODEL_CACHE_UNAVAILABLE: ErrorReason.ValueType  # 82
+"""The server cannot keep the model's files on its own disk, so it cannot load the model now. Code UNAVAILABLE."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -67,7 +67,7 @@ class PredictionServiceServicer(object):
         are looked up in the online feature store, by the join keys among the inputs. What the caller sends wins over what is stored.
 
         Scope: predictions:predict. Errors: NOT_FOUND (MODEL_NOT_FOUND; FEATURE_VIEW_NOT_FOUND, FEATURE_NOT_FOUND, FEATURE_SERVICE_NOT_FOUND:
-        the model's features were removed), FAILED_PRECONDITION (MODEL_NOT_DEPLOYED, MODEL_ARTIFACT_MISSING, MODEL_WITHOUT_SIGNATURE,
+        the model's features were removed), FAILED_PRECONDITION (MODEL_NOT_DEPLOYED, MODEL_ARTIFACT_MISSING, MODEL_ARTIFACT_UNREADABLE, MODEL_WITHOUT_SIGNATURE,
         FEATURE_MISSING, MODEL_FAILED), INVALID_ARGUMENT (INPUT_MISSING, INPUT_INVALID, FEATURE_VALUE_INVALID), RESOURCE_EXHAUSTED
         (OVERLOADED), INTERNAL (BACKEND_FAILED).
         """

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 from ml_platform_server.call import remaining
@@ -39,7 +41,8 @@ class BlockingPool:
             raise too_many_wait(self._name)
         self._free -= 1
         trace, start = current.get(), time.perf_counter()
-        future = self._executor.submit(function, *args, **kwargs)
+        # In the call's context: what the function logs has the id of the call.
+        future = self._executor.submit(contextvars.copy_context().run, partial(function, *args, **kwargs))
         loop = asyncio.get_running_loop()
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._release) if not loop.is_closed() else None)
         try:

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ml_platform_server.call import set_deadline, set_request_id
+from ml_platform_server.call import current_request_id, set_deadline, set_request_id
 from ml_platform_server.errors import PlatformError, deadline_exceeded, overloaded
 from ml_platform_server.event_loop import when_idle
 from ml_platform_server.observability.recorders import ModelMetrics
@@ -29,6 +29,8 @@ LOOK_SECONDS = 0.02
 # So many batches of one row make a lone caller, and once in so many rows it is looked whether there is another by now.
 SURELY_LONE = 4
 LOOK_AGAIN = 8
+# Characters of the request ids of a batch in a log line: some sixty ids, and less than a pipe takes whole.
+LONGEST_IDS = 2000
 
 
 class _Waiting(NamedTuple):
@@ -36,6 +38,7 @@ class _Waiting(NamedTuple):
     deadline: float
     future: asyncio.Future[Outcome]
     trace: CallTrace | SharedTrace | None
+    request_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,7 @@ class Batcher:
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         if not queue:
             self._waiting_since = time.monotonic()
-        queue.append(_Waiting(row, deadline, future, current.get()))
+        queue.append(_Waiting(row, deadline, future, current.get(), current_request_id()))
         if not self._called and self._free:
             self._soon()
         return future
@@ -160,7 +163,7 @@ class Batcher:
         self._free -= 1
 
     async def _run(self, batch: list[_Waiting]) -> None:
-        set_request_id("")
+        set_request_id(_ids(batch))
         set_deadline(max(waiting.deadline for waiting in batch))
         current.set(together(waiting.trace for waiting in batch))
         watch = _Watch(batch, self._slow)
@@ -181,9 +184,9 @@ class Batcher:
             if watch.close():
                 self._quick_again()
             self._release()
-        for (_, _, future, _), outcome in zip(batch, outcomes, strict=True):
-            if not future.done():
-                future.set_result(outcome)
+        for waiting, outcome in zip(batch, outcomes, strict=True):
+            if not waiting.future.done():
+                waiting.future.set_result(outcome)
 
 
 class _Watch:
@@ -216,6 +219,14 @@ class _Watch:
 
 
 def _fail_late(waiting: Sequence[_Waiting], now: float) -> None:
-    for _, deadline, future, _ in waiting:
-        if deadline <= now and not future.done():
-            future.set_result(deadline_exceeded("The prediction"))
+    for each in waiting:
+        if each.deadline <= now and not each.future.done():
+            each.future.set_result(deadline_exceeded("The prediction"))
+
+
+def _ids(batch: Sequence[_Waiting]) -> str:
+    """The ids of the calls that are answered together, with commas between them, as far as a log line has room for them."""
+    if len(batch) == 1:
+        return batch[0].request_id
+    ids = ",".join([waiting.request_id for waiting in batch if waiting.request_id])
+    return ids if len(ids) <= LONGEST_IDS else f"{ids[: ids.rindex(',', 0, LONGEST_IDS)]},..."

@@ -13,7 +13,7 @@ from ml_platform_server.call import current_deadline
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.observability.recorders import PredictionMetrics
 from ml_platform_server.serving.bindings import FeatureReader
-from ml_platform_server.serving.loaded import ModelLoader
+from ml_platform_server.serving.loader import ModelLoader
 from ml_platform_server.serving.model_cache import ModelCache, Registry
 from ml_platform_server.serving.replies import encoded, new_prediction_id
 from ml_platform_server.serving.router import ActiveDeployments, Router, ServedVersion
@@ -45,7 +45,12 @@ class PredictionEngine:
     ) -> None:
         self._metrics = metrics or PredictionMetrics()
         self._pool = BlockingPool("ONNX Runtime", threads=settings.threads)
-        self._cache = ModelCache(folder=settings.model_cache, registry=registry)
+        self._cache = ModelCache(
+            folder=settings.model_cache,
+            registry=registry,
+            most_bytes=settings.model_cache_bytes,
+            most_seconds=settings.model_cache_age,
+        )
         self._loader = ModelLoader(
             cache=self._cache, reader=features, bentoml=bentoml, pool=self._pool, settings=settings, metrics=self._metrics
         )
@@ -55,13 +60,14 @@ class PredictionEngine:
 
     async def open(self) -> None:
         """Start loading what is deployed, in the background."""
-        await self._cache.sweep()
+        await self._cache.open()
         await self._router.open()
 
     async def close(self) -> None:
         """Stop loading. Models in memory go with the engine."""
         await self._router.close()
         await self._loader.close()
+        await self._cache.close()
         self._pool.close()
 
     async def __aenter__(self) -> Self:

@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-import dataclasses
+import math
 import time
 from collections.abc import Awaitable, Sequence
 from typing import TypeVar
-from weakref import WeakValueDictionary
 
 import structlog
 
-from ml_platform.v1 import deployments_pb2, errors_pb2, models_pb2
-from ml_platform_server.backends.bentoml.client import BentomlBackend
-from ml_platform_server.backends.blocking import BlockingPool
-from ml_platform_server.call import remaining, set_deadline
-from ml_platform_server.errors import PlatformError, deadline_exceeded
+from ml_platform.v1 import errors_pb2, models_pb2
+from ml_platform_server.errors import PlatformError
 from ml_platform_server.observability.recorders import ModelMetrics, PredictionMetrics
 from ml_platform_server.observability.tracing import current
 from ml_platform_server.serving import halving
 from ml_platform_server.serving.answers import Said
 from ml_platform_server.serving.batcher import Batcher, Batching
-from ml_platform_server.serving.bindings import FeatureReader
 from ml_platform_server.serving.column_answers import ColumnAnswers
 from ml_platform_server.serving.column_values import Values
-from ml_platform_server.serving.columns import Column, columns_of
+from ml_platform_server.serving.columns import Column
 from ml_platform_server.serving.enrichment import Enrichment
-from ml_platform_server.serving.model_cache import CachedModel, ModelCache, has_graph, is_native
 from ml_platform_server.serving.rows import Row, decoder
 from ml_platform_server.serving.runtimes import Rows, Runtime
-from ml_platform_server.serving.runtimes.bentoml import BentomlRuntime
-from ml_platform_server.serving.runtimes.onnx import load_onnx
-from ml_platform_server.settings import ServingSettings
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
@@ -121,6 +111,12 @@ class LoadedModel:
         runtime: what executes it.
         batching: how single rows are gathered.
         metrics: what is counted of its predictions.
+        hold: keeps its files on this machine's disk.
+
+    Attributes:
+        retry_at: when its graph is to be tried again, on the clock of `time.monotonic`; never, unless BentoML stands in for a
+            graph that could not be had or used.
+        retry_delay: how long after the last try that is.
     """
 
     def __init__(
@@ -132,7 +128,10 @@ class LoadedModel:
         runtime: Runtime,
         batching: Batching | None = None,
         metrics: ModelMetrics | None = None,
+        hold: object = None,
     ) -> None:
+        self.retry_at, self.retry_delay = math.inf, 0.0
+        self._hold = hold
         self.version = version
         # Read once: every read of a message's field makes a new object.
         self.name, self.number = version.model_name, version.version
@@ -172,123 +171,3 @@ class LoadedModel:
     def answer_parts(self, columns: Sequence[Values], rows: int) -> Awaitable[list[tuple[slice, ColumnAnswers | PlatformError]]]:
         """Answer N complete rows that come as columns; rows that the model fails on have their own error. See `by_halves`."""
         return self._answering.parts(columns, rows)
-
-
-class ModelLoader:
-    """Loads model versions, each once whatever the number of those who ask for it."""
-
-    def __init__(
-        self,
-        *,
-        cache: ModelCache,
-        reader: FeatureReader,
-        bentoml: BentomlBackend,
-        pool: BlockingPool,
-        settings: ServingSettings,
-        metrics: PredictionMetrics | None = None,
-    ) -> None:
-        self._metrics = metrics or PredictionMetrics()
-        self._settings = settings
-        self._cache = cache
-        self._reader = reader
-        self._bentoml = bentoml
-        self._pool = pool
-        self._loading: dict[tuple[str, int, int], asyncio.Task[LoadedModel]] = {}
-        # Shared between environments for as long as somebody serves them. The creation time is in the key because a version's
-        # number may be given again.
-        self._loaded: WeakValueDictionary[tuple[str, int, int, int], LoadedModel] = WeakValueDictionary()
-
-    async def load(self, model_name: str, version: int, runtime: int) -> LoadedModel:
-        """Load a version, or wait until the deadline for whoever is loading it already.
-
-        Raises:
-            PlatformError: MODEL_ARTIFACT_MISSING, MODEL_WITHOUT_SIGNATURE, MODEL_FAILED, DEADLINE_EXCEEDED, BACKEND_UNAVAILABLE.
-        """
-        key = (model_name, version, runtime)
-        task = self._loading.get(key)
-        if task is None:
-            task = self._loading[key] = asyncio.create_task(self._load(model_name, version, runtime))
-            task.add_done_callback(lambda done: self._done(key, done))
-        try:
-            return await asyncio.wait_for(asyncio.shield(task), remaining(LOAD_SECONDS))
-        except TimeoutError:
-            raise deadline_exceeded(f"Loading the model {model_name!r}") from None
-
-    async def close(self) -> None:
-        """Stop what is still loading."""
-        tasks = list(self._loading.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _done(self, key: tuple[str, int, int], task: asyncio.Task[LoadedModel]) -> None:
-        self._loading.pop(key, None)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            reason = error.reason_name if isinstance(error, PlatformError) else repr(error)
-            _log.warning("model_not_loaded", model=key[0], version=key[1], reason=reason)
-
-    async def _load(self, model_name: str, number: int, runtime: int) -> LoadedModel:
-        set_deadline(None)  # of the call that happened to come first; the others, and the next ones, want the model too
-        if runtime != deployments_pb2.SERVING_RUNTIME_BENTOML:
-            try:
-                return await self._served_by(model_name, number, runtime, graph=True)
-            except PlatformError as error:
-                # The door opens ONNX graphs and nothing else: the model itself stays with BentoML.
-                if error.reason not in _GRAPH_FAULTS or is_native(
-                    (await self._cache.fetch(model_name, number, files=False)).version
-                ):
-                    raise
-                _log.warning("graph_not_used", model=model_name, version=number, reason=error.reason_name, error=error.message)
-        return await self._served_by(model_name, number, runtime, graph=False)
-
-    async def _served_by(self, model_name: str, number: int, runtime: int, *, graph: bool) -> LoadedModel:
-        """The version, run by its graph if it has one and that is wanted, and else by BentoML."""
-        cached = await self._cache.fetch(model_name, number, files=graph)
-        key = (model_name, number, runtime, cached.version.create_time.ToNanoseconds())
-        loaded = self._loaded.get(key)
-        if loaded is None:
-            onnx = graph and has_graph(cached.version)
-            loaded = self._loaded[key] = await self._built(cached, onnx=onnx)
-            _log.info("model_loaded", model=model_name, version=number, runtime="onnx" if onnx else "bentoml")
-        return loaded
-
-    async def _built(self, cached: CachedModel, *, onnx: bool) -> LoadedModel:
-        version = cached.version
-        if not version.HasField("signature") or not version.signature.inputs:
-            raise _without_signature(version)
-        columns = columns_of(version.signature)
-        runtime: Runtime
-        if onnx:
-            runtime = onnx_runtime = await load_onnx(cached.files, columns, self._pool)
-            columns = tuple(
-                column if onnx_runtime.nullable(at) else dataclasses.replace(column, required=True)
-                for at, column in enumerate(columns)
-            )
-        else:
-            runtime = bentoml_runtime = BentomlRuntime(version=version, columns=columns, backend=self._bentoml)
-            await bentoml_runtime.warm()
-        metrics = self._metrics.for_model(version.model_name, version.version)
-        enrichment = Enrichment(version=version, columns=columns, reader=self._reader, metrics=metrics)
-        await enrichment.prepare()
-        return LoadedModel(
-            version=version,
-            columns=columns,
-            enrichment=enrichment,
-            runtime=runtime,
-            batching=self._batching(onnx=onnx),
-            metrics=metrics,
-        )
-
-    def _batching(self, *, onnx: bool) -> Batching:
-        settings = self._settings
-        at_once = settings.batches_at_once if onnx else settings.bentoml_batches_at_once
-        slow = max(at_once, settings.slow_batches_at_once)
-        return Batching(largest=settings.largest_batch, at_once=at_once, slow_at_once=slow, longest_queue=settings.longest_queue)
-
-
-def _without_signature(version: models_pb2.ModelVersion) -> PlatformError:
-    return PlatformError(
-        errors_pb2.ERROR_REASON_MODEL_WITHOUT_SIGNATURE,
-        f"Version {version.version} of the model {version.model_name!r} has no signature, so its inputs are not known.",
-        remedy="Log the model with a signature (mlflow.models.infer_signature), register and deploy it again.",
-    )

@@ -2,31 +2,32 @@
 
 An entry is a folder `<name>/<version>` with the version's description in `version.pb` and, if it runs here, its files in `model`.
 It is made beside its place and renamed into it, so that several processes may share the cache and none sees half an entry.
+
+What was not used for long goes, and what was not used for longest when the cache grows too large (cache_entries.py).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
-import time
 import uuid
-from dataclasses import dataclass
+import weakref
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import quote
 
 import structlog
-from google.protobuf.message import DecodeError
 
 from ml_platform.v1 import errors_pb2, models_pb2
 from ml_platform_server.errors import PlatformError
+from ml_platform_server.serving import cache_entries
+from ml_platform_server.serving.cache_entries import DESCRIPTION, FILES, PARTIAL, CachedModel, Hold, has_graph, is_native
 
 _log = structlog.get_logger(__name__)
 
-DESCRIPTION = "version.pb"
-FILES = "model"
-PARTIAL = ".partial-"
+# Between two looks for what is not needed any more.
+SWEEP_SECONDS = 3600.0
 _GONE = (errors_pb2.ERROR_REASON_MODEL_NOT_FOUND, errors_pb2.ERROR_REASON_MODEL_VERSION_NOT_FOUND)
 
 
@@ -42,28 +43,44 @@ class Registry(Protocol):
         ...
 
     async def download(self, model_name: str, version: int, target: Path) -> Path:
-        """The version's files, somewhere in `target`; MODEL_ARTIFACT_MISSING."""
+        """The version's files, somewhere in `target`; MODEL_ARTIFACT_MISSING, MODEL_ARTIFACT_UNREADABLE."""
         ...
 
     async def download_graph(self, version: models_pb2.ModelVersion, target: Path) -> Path:
-        """The files of the ONNX model that the version was converted to; MODEL_ARTIFACT_MISSING."""
+        """The files of the ONNX model that the version was converted to; as `download`."""
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class CachedModel:
-    """A version's description and the folder of its files, which is there only if files were asked for."""
-
-    version: models_pb2.ModelVersion
-    files: Path
-
-
 class ModelCache:
-    """The folder of all entries."""
+    """The folder of all entries.
 
-    def __init__(self, *, folder: Path, registry: Registry) -> None:
+    Args:
+        folder: where it is. Processes of one machine may share it.
+        registry: where models come from.
+        most_bytes: how large it may grow. What is in use stays, even beyond that.
+        most_seconds: how long an entry stays that nothing uses.
+    """
+
+    def __init__(
+        self, *, folder: Path, registry: Registry, most_bytes: float = float("inf"), most_seconds: float = float("inf")
+    ) -> None:
         self._folder = folder
         self._registry = registry
+        self._most_bytes = most_bytes
+        self._most_seconds = most_seconds
+        self._holds: weakref.WeakSet[Hold] = weakref.WeakSet()
+        self._sweeping: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Begin to remove what is not needed, now and then. First of all go the remains of processes that crashed."""
+        await asyncio.to_thread(cache_entries.sweep, self._folder)
+        self._sweeping = asyncio.create_task(self._sweep_forever())
+
+    async def close(self) -> None:
+        """Remove nothing more."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.gather(self._sweeping, return_exceptions=True)
 
     async def fetch(self, model_name: str, number: int, *, files: bool = True) -> CachedModel:
         """Find a version, in the registry or, when that fails, on the disk.
@@ -74,25 +91,64 @@ class ModelCache:
             files: whether its ONNX graph is wanted, if it has one. No other files are ever fetched.
 
         Raises:
-            PlatformError: MODEL_ARTIFACT_MISSING when version or files are gone; whatever the registry gives when it is down.
+            PlatformError: MODEL_ARTIFACT_MISSING when version or files are gone; MODEL_CACHE_UNAVAILABLE when the disk does not
+                take the files; whatever the registry gives when it is down.
         """
-        place = self._folder / _safe(model_name) / str(number)
-        kept = await asyncio.to_thread(_read, place)
+        place = self._place(model_name, number)
+        kept = await asyncio.to_thread(cache_entries.read, place)
         try:
             version = await self._described(model_name, number)
             needed = files and has_graph(version)
-            if kept is None or not _same(kept.version, version) or (needed and not kept.files.is_dir()):
-                await self._store(place, version, files=needed)
-            return CachedModel(version, place / FILES)
+            if kept is not None and not cache_entries.same(kept.version, version):
+                kept = None  # It is of another version, which had the number before.
+            if kept is None or (needed and not kept.files.is_dir()):
+                return self._watched(await self._kept(place, version, files=needed))
+            return self._watched(CachedModel(version, kept.files, kept.hold))
         except PlatformError as error:
-            if kept is not None and _complete(kept, files=files):
+            if kept is not None and cache_entries.complete(kept, files=files):
                 _log.warning("model_served_from_cache", model=model_name, version=number, reason=error.reason_name)
-                return kept
+                return self._watched(kept)
             raise
 
-    async def sweep(self) -> None:
-        """Remove what crashed processes left half made, a day later: another process may be at work in the same cache."""
-        await asyncio.to_thread(_sweep, self._folder)
+    async def forget(self, model_name: str, number: int) -> None:
+        """Drop an entry that turned out to be of no use, so that it is fetched anew the next time."""
+        await asyncio.to_thread(cache_entries.remove, self._folder, self._place(model_name, number))
+
+    async def evict(self) -> None:
+        """Remove what nothing has used for long, and more if the cache is too large; what is in use, by any process, stays."""
+        for hold in list(self._holds):
+            with contextlib.suppress(OSError):
+                await asyncio.to_thread(os.utime, hold.place / DESCRIPTION)
+        await asyncio.to_thread(cache_entries.evict, self._folder, self._most_bytes, self._most_seconds)
+
+    async def _sweep_forever(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            try:
+                await self.evict()
+            except OSError as error:
+                _log.warning("model_cache_not_swept", error=repr(error))
+
+    def _place(self, model_name: str, number: int) -> Path:
+        return self._folder / cache_entries.safe(model_name) / str(number)
+
+    def _watched(self, cached: CachedModel) -> CachedModel:
+        if cached.hold is not None:
+            self._holds.add(cached.hold)
+        return cached
+
+    async def _kept(self, place: Path, version: models_pb2.ModelVersion, *, files: bool) -> CachedModel:
+        """The version, stored. Without files it is served all the same if the disk does not take it."""
+        try:
+            await self._store(place, version, files=files)
+            hold = await asyncio.to_thread(cache_entries.held, place)
+            await self.evict()
+        except OSError as error:
+            _log.warning("model_not_cached", model=version.model_name, version=version.version, error=repr(error))
+            if files:
+                raise _cache_unavailable(version) from error
+            return CachedModel(version, place / FILES)
+        return CachedModel(version, place / FILES, hold)
 
     async def _described(self, model_name: str, number: int) -> models_pb2.ModelVersion:
         try:
@@ -112,7 +168,7 @@ class ModelCache:
                 target = partial / "download"
                 await asyncio.to_thread(target.mkdir)
                 found = await self._download(version, target)
-            await asyncio.to_thread(_put, partial, found, version, place)
+            await asyncio.to_thread(cache_entries.put, partial, found, version, place)
         finally:
             await asyncio.to_thread(shutil.rmtree, partial, ignore_errors=True)
 
@@ -122,68 +178,14 @@ class ModelCache:
         return await self._registry.download_graph(version, target)
 
 
-def is_native(version: models_pb2.ModelVersion) -> bool:
-    """Whether a version is an ONNX model itself."""
-    return "onnx" in version.flavors
-
-
-def has_graph(version: models_pb2.ModelVersion) -> bool:
-    """Whether there is an ONNX graph that answers for a version: its own, or the one that it was converted to."""
-    return is_native(version) or version.acceleration.state == models_pb2.ACCELERATION_STATE_CONVERTED
-
-
-def _put(partial: Path, found: Path | None, version: models_pb2.ModelVersion, place: Path) -> None:
-    entry = partial / "entry"
-    entry.mkdir()
-    if found is not None:
-        # The registry hands out files that lie on this machine where they lie; those are not ours to move.
-        _ = found.rename(entry / FILES) if found.is_relative_to(partial) else shutil.copytree(found, entry / FILES)
-    (entry / DESCRIPTION).write_bytes(version.SerializeToString())
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileNotFoundError):
-        place.rename(partial / "old")
-    try:
-        entry.rename(place)
-    except OSError:
-        # Another process was quicker, with the same version.
-        if not place.is_dir():
-            raise
-
-
-def _read(place: Path) -> CachedModel | None:
-    try:
-        version = models_pb2.ModelVersion.FromString((place / DESCRIPTION).read_bytes())
-    except (OSError, DecodeError):
-        return None
-    return CachedModel(version, place / FILES)
-
-
-def _complete(kept: CachedModel, *, files: bool) -> bool:
-    return kept.files.is_dir() or not (files and has_graph(kept.version))
-
-
-def _same(one: models_pb2.ModelVersion, other: models_pb2.ModelVersion) -> bool:
-    """Whether two descriptions are of one version: numbers are given again when a registered model is deleted and made anew.
-
-    A version that was converted, or converted again, needs other files than before.
-    """
-    return (one.run_id, one.create_time, one.acceleration.model_uri) == (
-        other.run_id,
-        other.create_time,
-        other.acceleration.model_uri,
+def _cache_unavailable(version: models_pb2.ModelVersion) -> PlatformError:
+    return PlatformError(
+        errors_pb2.ERROR_REASON_MODEL_CACHE_UNAVAILABLE,
+        f"The server's disk does not take the files of version {version.version} of the model {version.model_name!r}.",
+        remedy="Try again shortly. If it goes on, tell whoever runs the server: the disk of its model cache is full or broken.",
+        resource=("model version", f"{version.model_name}/{version.version}"),
+        retry_after=5.0,
     )
-
-
-def _sweep(folder: Path) -> None:
-    for partial in folder.glob(f"{PARTIAL}*"):
-        if time.time() - partial.stat().st_mtime > 24 * 3600:
-            shutil.rmtree(partial, ignore_errors=True)
-
-
-def _safe(name: str) -> str:
-    """A model's name as a folder's name."""
-    safe = quote(name, safe=" ")
-    return f"%2E{safe[1:]}" if safe.startswith(".") else safe
 
 
 def _artifact_missing(model_name: str, number: int) -> PlatformError:

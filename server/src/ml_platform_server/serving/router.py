@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
 from ml_platform.v1 import errors_pb2, predictions_pb2
 from ml_platform.v1.deployments_pb2 import Environment
+from ml_platform_server.call import remaining
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.serving.loaded import LoadedModel, ModelLoader
+from ml_platform_server.serving.loaded import LoadedModel
+from ml_platform_server.serving.loader import LOAD_SECONDS, ModelLoader, within
 from ml_platform_server.serving.model_cache import Registry
 from ml_platform_server.serving.policies import USUAL, Policy, compiled
 from ml_platform_server.serving.rows import Fields, Row
@@ -23,8 +25,11 @@ from ml_platform_server.store.tables import DeploymentRow
 _log = structlog.get_logger(__name__)
 
 Key = tuple[str, int]
+T = TypeVar("T")
 # How long a version that could not be loaded is left alone in the background.
 RETRY_SECONDS = 5.0
+# How long one look at the deployments may take. A store that hangs must not end the following.
+LOOK_SECONDS = 30.0
 
 
 class ActiveDeployments(Protocol):
@@ -78,7 +83,9 @@ class Router:
         self._loader = loader
         self._refresh_interval = refresh_interval
         self._generation = -1
+        # What the store answered last, and how often that was written down: see `_read`.
         self._active: dict[Key, DeploymentRow] = {}
+        self._writes = 0
         self._served: dict[Key, ServedVersion] = {}
         self._swaps: dict[str, asyncio.Task[None]] = {}
         self._retry_at: dict[str, float] = {}
@@ -103,16 +110,28 @@ class Router:
         """The version that answers, loaded first if need be.
 
         Raises:
-            PlatformError: MODEL_NOT_DEPLOYED, MODEL_NOT_FOUND, and what ModelLoader.load gives.
+            PlatformError: MODEL_NOT_DEPLOYED, MODEL_NOT_FOUND, DEADLINE_EXCEEDED, and what ModelLoader.load gives.
         """
         served = self.ready(model_name, environment)
         if served is not None:
             return served
-        row = await self._deployments.active(model_name, environment)
-        if row is None:
-            raise await self._not_deployed(model_name, environment)
-        self._active[model_name, environment] = row
-        return await self._serve(row)
+        # The store and the registry may hang, so the whole search has a limit, not only the loading.
+        async with within(remaining(LOAD_SECONDS), f"Finding the version of the model {model_name!r}"):
+            row = await self._read(lambda: self._deployments.active(model_name, environment))
+            if row is None:
+                raise await self._not_deployed(model_name, environment)
+            self._active[model_name, environment] = row
+            self._writes += 1
+            return await self._serve(row)
+
+    async def _read(self, read: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Read deployments from the store, again if others were written down meanwhile: those may be newer than what was read."""
+        while True:
+            writes = self._writes
+            # Shielded, because a statement that has begun cannot be cancelled: whoever waits for it must not be kept by it.
+            found = await asyncio.shield(_started(read()))
+            if writes == self._writes:
+                return found
 
     async def refresh(self) -> None:
         """Look at the deployments now, and wait until the versions that changed are swapped in or have failed to load."""
@@ -122,23 +141,29 @@ class Router:
     async def _follow(self) -> None:
         while True:
             try:
-                await self._look()
+                async with within(LOOK_SECONDS, "Reading the deployments"):
+                    await self._look()
             except Exception as error:  # noqa: BLE001  # a store that is down for a while must not end the following
                 _log.warning("deployments_not_read", error=repr(error)[:500])
             await asyncio.sleep(self._refresh_interval)
 
     async def _look(self) -> None:
-        generation = await self._deployments.generation()
+        generation = await asyncio.shield(_started(self._deployments.generation()))
         if generation != self._generation:
             # The number was read first: what changes in between is seen at the next look.
-            rows = await self._deployments.all_active()
+            rows = await self._read(self._deployments.all_active)
             self._active = {(row.model_name, row.environment): row for row in rows}
+            self._writes += 1
             self._generation = generation
             self._served = {key: served for key, served in self._served.items() if key in self._active}
             self._retry_at.clear()
         for key, row in self._active.items():
             served = self._served.get(key)
-            if served is None or served.deployment_id != row.deployment_id:
+            if (
+                served is None
+                or served.deployment_id != row.deployment_id
+                or (served.model.retry_at < time.monotonic() and row.deployment_id not in self._swaps)
+            ):
                 self._start_swap(row)
 
     def _start_swap(self, row: DeploymentRow) -> None:
@@ -184,3 +209,10 @@ class Router:
             remedy="Deploy one with DeploymentService.DeployModel, and wait until the deployment is active.",
             resource=("model", model_name),
         )
+
+
+def _started(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """A task whose failure is not reported as lost when nobody waits for it any more."""
+    task = asyncio.create_task(work)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return task

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from ml_platform.v1 import errors_pb2
@@ -87,3 +89,38 @@ def test_only_what_is_there_already_is_taken_for_it() -> None:
     assert says_exists(MlflowError("RESOURCE_ALREADY_EXISTS"))
     assert not says_exists(MlflowError("RESOURCE_DOES_NOT_EXIST"))
     assert not says_exists(PlatformError(errors_pb2.ERROR_REASON_INTERNAL, "m", remedy="r"))
+
+
+class HttpError(Exception):
+    """Looks as the errors of requests and of some object stores do."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__("secret vendor words")
+        self.response = SimpleNamespace(status_code=status)
+
+
+class BotoError(Exception):
+    """Looks as botocore's error does."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__("secret vendor words")
+        self.response = {"Error": {"Code": code}}
+
+
+@pytest.mark.parametrize(
+    ("error", "meaning"),
+    [
+        (FileNotFoundError("no such file"), "missing"),
+        (wrapped(FileNotFoundError("no such file")), "missing"),
+        (HttpError(404), "missing"),
+        (BotoError("NoSuchKey"), "missing"),
+        (HttpError(403), "otherwise"),
+        (BotoError("AccessDenied"), "otherwise"),
+        (OSError(28, "No space left on device"), "otherwise"),
+        (TypeError("bad argument type for built-in operation"), "otherwise"),
+    ],
+    ids=repr,
+)
+def test_files_are_missing_only_if_something_says_so(error: Exception, meaning: str) -> None:
+    """A full disk, a refusal, and what nobody foresaw are none of that."""
+    assert translate(error, MEANINGS).violations[0].field == meaning

@@ -63,6 +63,16 @@ def artifact_missing(name: str, version: int) -> PlatformError:
     )
 
 
+def artifact_unreadable(name: str, version: int) -> PlatformError:
+    """The error for a version whose files may be there, and cannot be fetched or understood."""
+    return PlatformError(
+        errors_pb2.ERROR_REASON_MODEL_ARTIFACT_UNREADABLE,
+        f"The files of version {version} of the model {name!r} cannot be read.",
+        remedy="Try again later. If it goes on, quote the request id to whoever runs the platform: its log has the cause.",
+        resource=("model version", f"{name}/{version}"),
+    )
+
+
 def _location(client: MlflowClient, name: str, version: int) -> str:
     location: str = client.get_model_version_download_uri(name, str(version))
     return location
@@ -95,6 +105,10 @@ def _column(spec: ColSpec | TensorSpec) -> models_pb2.ColumnSpec:
     # A plain type has a name; arrays, maps and objects describe themselves: Array(double). Only a tensor has a shape.
     kind = getattr(spec.type, "name", None) or str(spec.type)
     shape = getattr(spec, "shape", None)
+    # The columns of a table may have numbers for names, 0 among them.
     return models_pb2.ColumnSpec(
-        name=spec.name or "", type=kind if shape is None else f"tensor({kind})", required=spec.required, shape=shape or ()
+        name="" if spec.name is None else str(spec.name),
+        type=kind if shape is None else f"tensor({kind})",
+        required=spec.required,
+        shape=shape or (),
     )

@@ -79,7 +79,8 @@ class MlflowBackend:
             missing: the error to raise when MLflow says that what is asked for does not exist.
             exists: the error to raise when MLflow says that it exists already.
             invalid: the error to raise when MLflow says that an argument is wrong.
-            otherwise: the error to raise for any failure that is none of these, nor a lost connection.
+            otherwise: for functions that read files: the error to raise for any failure that is none of these, nor a lost
+                connection.
 
         Raises:
             PlatformError: one of these, or BACKEND_UNAVAILABLE, BACKEND_FAILED, PAGE_TOKEN_INVALID, OVERLOADED,
@@ -88,9 +89,9 @@ class MlflowBackend:
         meanings = failures.Meanings(missing=missing, exists=exists, invalid=invalid, otherwise=otherwise)
         return await self._pool.run(self._translated, function, meanings)
 
-    async def download(self, function: Callable[[MlflowClient], R], *, missing: PlatformError) -> R:
-        """Run something that moves many files; whatever fails other than the connection means that they are missing."""
-        meanings = failures.Meanings(missing=missing, otherwise=missing)
+    async def download(self, function: Callable[[MlflowClient], R], *, missing: PlatformError, otherwise: PlatformError) -> R:
+        """Run something that moves many files, which may take minutes. As `call`."""
+        meanings = failures.Meanings(missing=missing, otherwise=otherwise)
         return await self._downloads.run(self._translated, function, meanings)
 
     def _translated(self, function: Callable[[MlflowClient], R], meanings: failures.Meanings) -> R:

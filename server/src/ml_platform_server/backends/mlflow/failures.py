@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -16,6 +17,7 @@ MISSING = frozenset({"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"})
 EXISTS = frozenset({"RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS"})
 INVALID = frozenset({"INVALID_PARAMETER_VALUE", "BAD_REQUEST"})
 BUSY = frozenset({"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"})
+GONE = frozenset({"404", "NoSuchKey", "NoSuchBucket"})
 # By name, because the libraries of the artifact stores (boto3, google-cloud, azure) may not be installed.
 UNREACHABLE = frozenset({
     "ConnectionError", "ConnectTimeout", "ReadTimeout", "Timeout", "TimeoutError", "ChunkedEncodingError", "NewConnectionError",
@@ -43,7 +45,9 @@ def translate(error: Exception, meanings: Meanings) -> PlatformError:
     log.warning("mlflow_failed", error_code=code, error_type=type(error).__name__, error=str(error))
     if code in BUSY or _unreachable(error):
         return backend_unavailable("MLflow")
-    return meanings.otherwise or _failed()
+    if meanings.otherwise is None:
+        return _failed()
+    return meanings.missing if meanings.missing is not None and _says_missing(error) else meanings.otherwise
 
 
 def says_exists(error: Exception) -> bool:
@@ -62,15 +66,30 @@ def _known(code: str, text: str, meanings: Meanings) -> PlatformError | None:
     return None
 
 
-def _unreachable(error: BaseException | None) -> bool:
+def _unreachable(error: BaseException) -> bool:
     """Whether a lost connection is at the root: MLflow wraps those in errors that look like any other."""
+    return any(kind.__name__ in UNREACHABLE for each in _chain(error) for kind in type(each).__mro__)
+
+
+def _says_missing(error: BaseException) -> bool:
+    """Whether a file that does not exist is at the root, in the words of a disk, of HTTP or of an object store."""
+    for each in _chain(error):
+        response = getattr(each, "response", None)
+        status = getattr(response, "status_code", getattr(each, "status_code", getattr(each, "code", None)))
+        if isinstance(response, Mapping):  # as botocore has it
+            status = response.get("Error", {}).get("Code")
+        if isinstance(each, FileNotFoundError) or getattr(each, "error_code", "") in MISSING or str(status) in GONE:
+            return True
+    return False
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what caused it, and so on."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
-        if any(kind.__name__ in UNREACHABLE for kind in type(error).__mro__):
-            return True
+        yield error
         seen.add(id(error))
         error = error.__cause__ or error.__context__
-    return False
 
 
 def _failed() -> PlatformError:

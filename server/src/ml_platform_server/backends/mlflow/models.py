@@ -121,7 +121,7 @@ class Models:
         """One version, with signature and flavours as far as its files are there.
 
         Raises:
-            PlatformError: MODEL_NOT_FOUND, MODEL_VERSION_NOT_FOUND.
+            PlatformError: MODEL_NOT_FOUND, MODEL_VERSION_NOT_FOUND, MODEL_ARTIFACT_UNREADABLE.
         """
         found = await self._version(model_name, version)
         message = versions.version_message(found, found.aliases)
@@ -140,7 +140,7 @@ class Models:
         """What the files of a version tell: its signature and its flavours. `fresh` looks whether the files are still there.
 
         Raises:
-            PlatformError: MODEL_NOT_FOUND, MODEL_VERSION_NOT_FOUND, MODEL_ARTIFACT_MISSING.
+            PlatformError: MODEL_NOT_FOUND, MODEL_VERSION_NOT_FOUND, MODEL_ARTIFACT_MISSING, MODEL_ARTIFACT_UNREADABLE.
         """
         found = await self._version(model_name, version)
         if fresh:
@@ -154,22 +154,27 @@ class Models:
             Where the folder is: within the target, or where the artifact store keeps it if that is on this machine.
 
         Raises:
-            PlatformError: MODEL_ARTIFACT_MISSING.
+            PlatformError: MODEL_ARTIFACT_MISSING, MODEL_ARTIFACT_UNREADABLE.
         """
         return await self._backend.download(
             lambda client: artifacts.fetch_folder(client, model_name, version, target),
             missing=artifacts.artifact_missing(model_name, version),
+            otherwise=artifacts.artifact_unreadable(model_name, version),
         )
 
     async def download_graph(self, version: models_pb2.ModelVersion, target: Path) -> Path:
         """Fetch the folder of the ONNX model that a version was converted to; as `download`.
 
         Raises:
-            PlatformError: MODEL_ARTIFACT_MISSING.
+            PlatformError: MODEL_ARTIFACT_MISSING, MODEL_ARTIFACT_UNREADABLE.
         """
         missing = artifacts.artifact_missing(version.model_name, version.version)
         uri = version.acceleration.model_uri
-        return await self._backend.download(lambda client: artifacts.fetch_graph(client, uri, target, missing), missing=missing)
+        return await self._backend.download(
+            lambda client: artifacts.fetch_graph(client, uri, target, missing),
+            missing=missing,
+            otherwise=artifacts.artifact_unreadable(version.model_name, version.version),
+        )
 
     async def set_alias(self, model_name: str, alias: str, version: int) -> None:
         """Point an alias at a version.
@@ -213,7 +218,9 @@ class Models:
         if key not in self._details:
             missing = artifacts.artifact_missing(name, number)
             found = await self._backend.call(
-                lambda client: artifacts.read_details(client, name, number), missing=missing, otherwise=missing
+                lambda client: artifacts.read_details(client, name, number),
+                missing=missing,
+                otherwise=artifacts.artifact_unreadable(name, number),
             )
             while len(self._details) >= CACHED_DETAILS:
                 self._details.pop(next(iter(self._details)))
