@@ -3,20 +3,26 @@
     BENTOML_DO_NOT_TRACK=True MLFLOW_TRACKING_URI=... bentoml serve service:ModelRunner --working-dir deploy/bentoml
 
 `POST /predict_batch` answers many rows at once, `POST /load` has a version ready before its first row, `GET /readyz` is BentoML's
-own. Requests and answers are JSON. Models may hold pickles, so whoever may register models may run code here, and nowhere else.
+own. Requests and answers are JSON as Python has it: NaN, Infinity and -Infinity are numbers. Models may hold pickles, so whoever
+may register models may run code here, and nowhere else.
 """  # noqa: INP001  # BentoML serves it from its folder
 
 from __future__ import annotations
 
+import json
 import logging
 import os
-from typing import Any
+from typing import Annotated, Any
 
 import bentoml
+from bentoml.validators import ContentType
 from model_runner.failures import Failure
 from model_runner.models import LoadedModels
 
 _log = logging.getLogger("bentoml.service.model_runner")
+
+# Encoded here: BentoML's own JSON makes null of NaN and infinity.
+Answer = Annotated[str, ContentType("application/json")]
 
 # A registry that is down must cost a caller seconds, not MLflow's usual minutes.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -45,7 +51,7 @@ class ModelRunner:
         self._models = LoadedModels(limit=MODELS)
 
     @bentoml.api  # type: ignore[untyped-decorator]
-    def predict_batch(self, model_name: str, version: int, columns: dict[str, list[Any]], ctx: bentoml.Context) -> dict[str, Any]:
+    def predict_batch(self, model_name: str, version: int, columns: dict[str, list[Any]], ctx: bentoml.Context) -> Answer:
         """Predict N rows.
 
         Args:
@@ -56,24 +62,26 @@ class ModelRunner:
 
         Returns:
             `outputs`: N values per output, called "prediction" if the model names none, and "probability" for classifiers that
-            tell them; `classes`: their classes, in order. On failure `error` and `reason`, with a status of 4xx or 503.
+            tell them; `classes`: their classes, in order. On failure `error` and `reason`, with a status of 4xx or 503; with
+            MODEL_FAILED `cause`, the class of the model's error and its line, and `stage`, "load" or "predict"; with
+            INPUT_INVALID `column`.
         """
         try:
-            return self._models.get(model_name, version).predict(columns)
+            return json.dumps(self._models.get(model_name, version).predict(columns))
         except Failure as failure:
             return _told(failure, ctx)
 
     @bentoml.api  # type: ignore[untyped-decorator]
-    def load(self, model_name: str, version: int, ctx: bentoml.Context) -> dict[str, Any]:
+    def load(self, model_name: str, version: int, ctx: bentoml.Context) -> Answer:
         """Load a version ahead of its first row, again if its number stands for another version than the one held."""
         try:
             self._models.renew(model_name, version)
         except Failure as failure:
             return _told(failure, ctx)
-        return {"loaded": True}
+        return json.dumps({"loaded": True})
 
 
-def _told(failure: Failure, ctx: bentoml.Context) -> dict[str, Any]:
+def _told(failure: Failure, ctx: bentoml.Context) -> str:
     _log.warning("%s: %s", failure.reason, failure, exc_info=failure.__cause__)
     ctx.response.status_code = failure.status
-    return {"error": str(failure), "reason": failure.reason}
+    return json.dumps({"error": str(failure), "reason": failure.reason, **failure.details})

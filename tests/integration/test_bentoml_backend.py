@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
@@ -20,10 +21,14 @@ from ml_platform_server.backends.mlflow.client import MlflowBackend
 from ml_platform_server.backends.mlflow.models import Models
 from ml_platform_server.call import set_deadline
 from ml_platform_server.errors import PlatformError
+from ml_platform_server.serving.column_values import Values
 from ml_platform_server.serving.columns import columns_of
 from ml_platform_server.serving.runtimes.bentoml import BentomlRuntime
 from ml_platform_server.settings import BentomlSettings, MlflowSettings
 from tests.support.bentoml_server import bentoml_server
+
+AT = datetime(2024, 1, 1)  # noqa: DTZ001  # as MLflow's columns have it
+BOOM_LINE = next(at for at, text in enumerate(Path(__file__).read_text().splitlines(), 1) if "model's own secret words" in text)
 
 
 def _log_classifier(mlflow: Any) -> None:
@@ -90,6 +95,50 @@ def _log_tensor(mlflow: Any) -> None:
     )
 
 
+def _log_echo(mlflow: Any) -> None:
+    """A model that gives back what it gets, text where it gets a list, and tells whether it gets the optional integer at all."""
+
+    class Echo(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+            given = pd.DataFrame(model_input).reset_index(drop=True)
+            given["list"] = given["list"].map(lambda value: repr((type(value).__name__, str(value.dtype), value.tolist())))
+            given["count"] = given["count"].astype(str) if "count" in given else "left out"
+            return given
+
+    schema = mlflow.types.Schema(
+        [
+            mlflow.types.ColSpec("double", "number"),
+            mlflow.types.ColSpec("float", "single", required=False),
+            mlflow.types.ColSpec("long", "count", required=False),
+            mlflow.types.ColSpec("datetime", "at"),
+            mlflow.types.ColSpec(mlflow.types.schema.Array(mlflow.types.DataType.integer), "list"),
+        ]
+    )
+    mlflow.pyfunc.log_model(
+        python_model=Echo(),
+        name="m",
+        signature=mlflow.models.ModelSignature(inputs=schema),
+        pip_requirements=["numpy"],
+        registered_model_name="echo",
+    )
+
+
+def _log_probabilities(mlflow: Any) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    table = pd.DataFrame({"size": [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]})
+    model = LogisticRegression().fit(table, [0, 0, 0, 1, 1, 1])
+    mlflow.sklearn.log_model(
+        model,
+        name="m",
+        signature=mlflow.models.infer_signature(table, model.predict_proba(table)),
+        pyfunc_predict_fn="predict_proba",
+        serialization_format="cloudpickle",
+        pip_requirements=["scikit-learn"],
+        registered_model_name="odds",
+    )
+
+
 @pytest.fixture(scope="module")
 def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A registry with models of several flavours."""
@@ -101,7 +150,7 @@ def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     mlflow.set_tracking_uri(uri)
     try:
         mlflow.set_experiment(experiment_id=mlflow.create_experiment("models", artifact_location=(folder / "files").as_uri()))
-        for log in (_log_classifier, _log_regression, _log_custom, _log_tensor):
+        for log in (_log_classifier, _log_regression, _log_custom, _log_tensor, _log_echo, _log_probabilities):
             with mlflow.start_run():
                 log(mlflow)
         yield uri
@@ -174,7 +223,7 @@ async def test_regression_takes_text_and_missing_numbers(models: Models, backend
 
 
 async def test_custom_model_gives_its_outputs_by_name(models: Models, backend: BentomlBackend) -> None:
-    """Times, bytes and booleans reach a custom model as such; its table comes back by column, with null for NaN."""
+    """Times, bytes and booleans reach a custom model as such; its table comes back by column, NaN included."""
     runtime = await _runtime(models, backend, "custom model")
 
     ann, bob = await runtime.predict(
@@ -182,7 +231,7 @@ async def test_custom_model_gives_its_outputs_by_name(models: Models, backend: B
     )
 
     assert ann.outputs == {"greeting": "hello Ann", "days": 10, "ratio": 0.5}
-    assert bob.outputs == {"greeting": "hello Bob", "days": 0, "ratio": None}
+    assert repr(bob.outputs) == repr({"greeting": "hello Bob", "days": 0, "ratio": math.nan})
     assert ann.prediction == "hello Ann"
 
 
@@ -195,14 +244,78 @@ async def test_tensor_without_a_name_is_taken(models: Models, backend: BentomlBa
     assert answer.prediction == 21.0
 
 
+async def test_infinity_reaches_the_model_and_comes_back(models: Models, backend: BentomlBackend) -> None:
+    """Infinity and NaN are what they are in both directions, for rows and for columns, and a null of a float is NaN."""
+    runtime = await _runtime(models, backend, "echo")
+    numbers, singles = [math.inf, -math.inf, math.nan, 1.0], [math.inf, None, math.nan, 0.5]
+    rows = [[number, single, 1, AT, [1]] for number, single in zip(numbers, singles, strict=True)]
+
+    by_row = [(answer.outputs["number"], answer.outputs["single"]) for answer in await runtime.predict(rows)]
+    singles_column = np.array([math.inf, math.nan, math.nan, 0.5])
+    columns: list[Values] = [np.array(numbers), singles_column, np.ones(4, np.int64), [AT] * 4, [[1]] * 4]
+    by_column = (await runtime.predict_columns(columns, 4)).outputs
+
+    assert repr(by_row) == "[(inf, inf), (-inf, nan), (nan, nan), (1.0, 0.5)]"
+    assert repr(np.asarray(by_column["number"]).tolist()) == "[inf, -inf, nan, 1.0]"
+    assert repr(np.asarray(by_column["single"]).tolist()) == "[inf, nan, nan, 0.5]"
+
+
+async def test_a_null_integer_is_left_out_as_mlflow_has_it(models: Models, backend: BentomlBackend) -> None:
+    """A row without an optional integer reaches the model without the column; its neighbours keep theirs."""
+    runtime = await _runtime(models, backend, "echo")
+    rows = [[float(at), 1.0, None if at % 2 else 2**53 + 1, AT, [at, 2**31 - 1]] for at in range(5)]
+
+    answers = await runtime.predict(rows)
+
+    assert [answer.outputs["number"] for answer in answers] == [0.0, 1.0, 2.0, 3.0, 4.0]
+    assert [answer.outputs["count"] for answer in answers] == [str(2**53 + 1), "left out"] * 2 + [str(2**53 + 1)]
+    assert answers[3].outputs["list"] == repr(("ndarray", "int32", [3, 2**31 - 1]))
+
+
+@pytest.mark.parametrize(
+    ("column", "row"),
+    [
+        ("at", [1.0, 1.0, 1, "2300-01-01T00:00:00", [1]]),
+        ("list", [1.0, 1.0, 1, AT, [2**31]]),
+        ("list", [1.0, 1.0, 1, AT, "text"]),
+        ("count", [1.0, 1.0, 2**63, AT, [1]]),
+    ],
+)
+async def test_a_value_that_the_signature_refuses_is_a_bad_input(
+    models: Models, backend: BentomlBackend, column: str, row: list[object]
+) -> None:
+    """What MLflow refuses to hand to the model is INPUT_INVALID naming the column, not a failure of the model."""
+    runtime = await _runtime(models, backend, "echo")
+
+    with pytest.raises(PlatformError) as caught:
+        await runtime.predict([row])
+
+    assert caught.value.reason == errors_pb2.ERROR_REASON_INPUT_INVALID
+    assert [violation.field for violation in caught.value.violations] == [f"inputs.{column}"]
+
+
+async def test_a_model_that_predicts_probabilities_has_one_of_them(models: Models, backend: BentomlBackend) -> None:
+    """A model whose prediction is predict_proba gives the probability of the positive class, by row and by column."""
+    runtime = await _runtime(models, backend, "odds")
+
+    (answer,) = await runtime.predict([[4.0]])
+    columns = await runtime.predict_columns([np.array([4.0])], 1)
+
+    assert isinstance(answer.prediction, list)
+    assert answer.probability == answer.prediction[1] > 0.5
+    assert columns.probabilities is not None
+    assert columns.probabilities().tolist() == [answer.probability]
+
+
 async def test_failing_model_is_told_without_its_words(models: Models, backend: BentomlBackend) -> None:
-    """A model that raises gives MODEL_FAILED, and what it raised stays in BentoML's log."""
+    """A model that raises gives MODEL_FAILED with the class and the line of its error; its words stay in BentoML's log."""
     runtime = await _runtime(models, backend, "custom model")
 
     with pytest.raises(PlatformError) as caught:
         await runtime.predict([["boom", datetime(2024, 1, 1), b"", True]])  # noqa: DTZ001
 
     assert caught.value.reason == errors_pb2.ERROR_REASON_MODEL_FAILED
+    assert f"RuntimeError at integration/test_bentoml_backend.py:{BOOM_LINE}" in caught.value.message
     assert "secret" not in caught.value.message
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from model_runner.failures import ArtifactMissing, ModelFailed, RegistryUnavailable
-from model_runner.inputs import model_input
+from model_runner.failures import ArtifactMissing, InputInvalid, ModelFailed, RegistryUnavailable
+from model_runner.inputs import Columns, groups, misfit, model_input
 from model_runner.outputs import named_outputs, plain
 
 _log = logging.getLogger("bentoml.service.model_runner")
@@ -32,14 +32,34 @@ class LoadedModel:
         self._classes = _classes(self._raw)
         self.created = created
 
-    def predict(self, columns: dict[str, list[Any]]) -> dict[str, Any]:
-        """Answer N rows; see the service's `predict_batch`."""
-        rows = len(next(iter(columns.values()), ()))
+    def predict(self, columns: Columns) -> dict[str, Any]:
+        """Answer N rows; see the service's `predict_batch`.
+
+        Raises:
+            Failure: InputInvalid, ModelFailed.
+        """
+        parts = groups(columns, self._schema)
+        if len(parts) == 1:
+            return self._answer(parts[0][1], len(parts[0][0]))
+        answers = [(rows, self._answer(part, len(rows))) for rows, part in parts]
+        whole = answers[0][1]
+        places = [at for rows, _ in answers for at in rows]
+        order = sorted(range(len(places)), key=places.__getitem__)
+        for name in whole["outputs"]:
+            values = [value for _, answer in answers for value in answer["outputs"].get(name, ())]
+            if len(values) != len(places):
+                raise ModelFailed("The outputs differ between rows.", ValueError(name))
+            whole["outputs"][name] = [values[at] for at in order]
+        return whole
+
+    def _answer(self, columns: Columns, rows: int) -> dict[str, Any]:
+        given = model_input(columns, self._schema)
         try:
-            given = model_input(columns, self._schema)
             outputs = named_outputs(self._model.predict(given), rows, self._outputs)
         except Exception as error:  # the model is somebody else's code and may raise anything
-            raise ModelFailed("The model failed on these inputs.") from error
+            if (column := misfit(given, self._schema)) is not None:
+                raise InputInvalid("is not of the type that the signature says", column) from error
+            raise ModelFailed("The model failed on these inputs.", error) from error
         answer: dict[str, Any] = {"outputs": outputs}
         if self._classes is not None:
             self._add_probabilities(answer, given, rows, self._classes)
@@ -123,7 +143,7 @@ def _load(name: str, version: int) -> LoadedModel:
     try:
         return LoadedModel(mlflow.pyfunc.load_model(str(path)), created=created, folder=folder)
     except Exception as error:  # unpickling runs somebody else's code, which may raise anything
-        raise ModelFailed(f"Version {version} of {name!r} cannot be loaded.") from error
+        raise ModelFailed(f"Version {version} of {name!r} cannot be loaded.", error, loading=True) from error
 
 
 def _created(name: str, version: int) -> int:

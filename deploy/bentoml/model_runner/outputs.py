@@ -1,9 +1,8 @@
-"""What models give, as JSON can say it."""
+"""What models give, as Python's JSON has it."""
 
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Mapping
 from datetime import date
 from typing import Any
@@ -35,15 +34,13 @@ def named_outputs(given: Any, rows: int, schema: Any) -> dict[str, list[Any]]:  
 
 
 def plain(thing: Any) -> Any:  # noqa: ANN401, PLR0911  # one return per kind of thing
-    """The same in JSON's own kinds: NaN and infinity null, times text, bytes base64."""
+    """The same in the kinds that Python's JSON has, NaN and infinity among them: times are text, bytes base64."""
     if isinstance(thing, np.ndarray) and _is_plain(thing):
         return thing.tolist()
     if isinstance(thing, np.ndarray | pd.Series | pd.Index | np.generic):
         return plain(thing.tolist())
-    if isinstance(thing, bool | int | str) or thing is None:
+    if isinstance(thing, bool | int | float | str) or thing is None:
         return thing
-    if isinstance(thing, float):
-        return thing if math.isfinite(thing) else None
     if isinstance(thing, Mapping):
         return {str(name): plain(value) for name, value in thing.items()}
     if isinstance(thing, list | tuple):
@@ -56,8 +53,8 @@ def plain(thing: Any) -> Any:  # noqa: ANN401, PLR0911  # one return per kind of
 
 
 def _is_plain(array: np.ndarray[Any, np.dtype[Any]]) -> bool:
-    """Whether JSON can say all of an array, so that nobody need look at each value: batches are large."""
-    return array.dtype.kind in "biuU" or (array.dtype.kind == "f" and bool(np.isfinite(array).all()))
+    """Whether JSON has all of an array, so that nobody need look at each value: batches are large."""
+    return array.dtype.kind in "biufU"
 
 
 def _number_or_text(thing: object) -> float | str | None:

@@ -59,14 +59,14 @@ def probability(label: object, given: object, classes: Sequence[object] | None =
     """The one probability that the contract tells, out of a row of them.
 
     Args:
-        label: the predicted class.
+        label: the predicted class, or all probabilities again, where these are what the model predicts.
         given: a list with one number per class, in the order of `classes`, or a mapping from the classes' names.
         classes: the classes' names, if they are known; without them the predicted class is taken to be the likeliest.
 
     Returns:
         None if what is given are not probabilities.
     """
-    if isinstance(label, list):
+    if isinstance(label, list) and label != given:
         return None
     if isinstance(given, Mapping):
         classes, given = list(given), list(given.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ _log = structlog.get_logger(__name__)
 
 # Below this, a request would be cut off before it arrives.
 SHORTEST_TIMEOUT = 0.001
+_HEADERS = {"Content-Type": "application/json"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +79,11 @@ class BentomlBackend:
         Args:
             model_name: the registered model.
             version: its version.
-            columns: N JSON values per column of the model's signature.
+            columns: N JSON values per column of the model's signature; NaN and infinity are numbers.
 
         Raises:
-            PlatformError: MODEL_FAILED, MODEL_ARTIFACT_MISSING, BACKEND_UNAVAILABLE, OVERLOADED, DEADLINE_EXCEEDED,
-                BACKEND_FAILED.
+            PlatformError: MODEL_FAILED, INPUT_INVALID, MODEL_ARTIFACT_MISSING, BACKEND_UNAVAILABLE, OVERLOADED,
+                DEADLINE_EXCEEDED, BACKEND_FAILED.
         """
         body = await self._post("/predict_batch", {"model_name": model_name, "version": version, "columns": columns})
         outputs, classes = body.get("outputs"), body.get("classes")
@@ -102,10 +104,12 @@ class BentomlBackend:
         return parsed
 
     async def _send(self, method: str, path: str, body: object = None) -> httpx.Response:
+        # Python's own JSON, in which NaN and infinity are numbers.
+        content = b"" if body is None else json.dumps(body, separators=(",", ":")).encode()
         left = remaining(math.inf)
         timeout = max(SHORTEST_TIMEOUT, min(self._timeout, left))
         try:
-            return await self._http.request(method, path, json=body, timeout=timeout)
+            return await self._http.request(method, path, content=content, headers=_HEADERS, timeout=timeout)
         except httpx.PoolTimeout:
             _log.warning("bentoml_pool_exhausted", path=path)
             raise overloaded() from None

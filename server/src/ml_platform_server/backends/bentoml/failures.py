@@ -9,17 +9,19 @@ import structlog
 
 from ml_platform.v1 import errors_pb2
 from ml_platform_server import errors
-from ml_platform_server.errors import PlatformError, backend_unavailable, deadline_exceeded
+from ml_platform_server.errors import PlatformError, Violation, backend_unavailable, deadline_exceeded
 
 _log = structlog.get_logger(__name__)
 
 
 def failure_of(response: httpx.Response) -> PlatformError:
     """The error for an answer that is no success."""
-    reason, told = _told(response)
-    _log.warning("bentoml_refused", status=response.status_code, reason=reason, error=told)
-    failure = _BY_REASON.get(reason) or _BY_STATUS.get(response.status_code) or senseless
-    return failure()
+    body = _body(response)
+    reason = body.get("reason", "")
+    _log.warning("bentoml_refused", status=response.status_code, **body)
+    if (failure := _BY_REASON.get(reason)) is not None:
+        return failure(body)
+    return (_BY_STATUS.get(response.status_code) or senseless)()
 
 
 def overloaded() -> PlatformError:
@@ -37,7 +39,7 @@ def senseless() -> PlatformError:
     )
 
 
-def _artifact_missing() -> PlatformError:
+def _artifact_missing(_: Mapping[str, str]) -> PlatformError:
     return PlatformError(
         errors_pb2.ERROR_REASON_MODEL_ARTIFACT_MISSING,
         "The files of the model version are gone from the artifact store.",
@@ -45,28 +47,48 @@ def _artifact_missing() -> PlatformError:
     )
 
 
-def _model_failed() -> PlatformError:
+def _model_failed(body: Mapping[str, str]) -> PlatformError:
+    cause, loading = body.get("cause", ""), body.get("stage") == "load"
+    what = "The model cannot be loaded" if loading else "The model failed on these inputs"
+    check = (
+        "Check that BentoML has the packages that the model needs"
+        if loading
+        else "Check the inputs against the model's signature and training data"
+    )
     return PlatformError(
         errors_pb2.ERROR_REASON_MODEL_FAILED,
-        "The model failed, either to load or on these inputs.",
-        remedy="Check the inputs against the model's signature and training data; BentoML's log has the model's own words.",
+        f"{what}: {cause}." if cause else f"{what}.",
+        remedy=f"{check}; BentoML's log has the model's own words.",
+        metadata={name: body[name] for name in ("cause", "stage") if name in body},
     )
 
 
-def _told(response: httpx.Response) -> tuple[str, str]:
+def _input_invalid(body: Mapping[str, str]) -> PlatformError:
+    field, problem = f"inputs.{body.get('column', '')}", body.get("error", "")
+    return PlatformError(
+        errors_pb2.ERROR_REASON_INPUT_INVALID,
+        f"The inputs do not fit the model: {field}: {problem}.",
+        remedy="Send values of the types in the model's signature (ModelService.GetModelVersion tells it).",
+        violations=[Violation(field, problem)],
+    )
+
+
+def _body(response: httpx.Response) -> dict[str, str]:
+    """What a refusal says, by name; each text is bounded, as it is somebody else's."""
     try:
         body = response.json()
     except ValueError:
-        return "", response.text[:500]
+        return {"error": response.text[:500]}
     if not isinstance(body, dict):
-        return "", str(body)[:500]
-    return str(body.get("reason", "")), str(body.get("error", ""))[:500]
+        return {"error": str(body)[:500]}
+    return {name: str(body[name])[:500] for name in ("reason", "error", "cause", "stage", "column") if name in body}
 
 
-_BY_REASON: Mapping[str, Callable[[], PlatformError]] = {
+_BY_REASON: Mapping[str, Callable[[Mapping[str, str]], PlatformError]] = {
     "MODEL_ARTIFACT_MISSING": _artifact_missing,
     "MODEL_FAILED": _model_failed,
-    "REGISTRY_UNAVAILABLE": lambda: backend_unavailable("MLflow"),
+    "INPUT_INVALID": _input_invalid,
+    "REGISTRY_UNAVAILABLE": lambda _: backend_unavailable("MLflow"),
 }
 _BY_STATUS: Mapping[int, Callable[[], PlatformError]] = {
     httpx.codes.REQUEST_TIMEOUT: lambda: deadline_exceeded("The prediction in BentoML"),

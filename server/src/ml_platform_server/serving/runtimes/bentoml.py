@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
@@ -15,7 +14,7 @@ from ml_platform.v1 import models_pb2
 from ml_platform_server.backends.bentoml.client import BentomlBackend
 from ml_platform_server.backends.bentoml.failures import senseless
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.serving.answers import Said, answers, finite, probability
+from ml_platform_server.serving.answers import Said, answers, probability
 from ml_platform_server.serving.column_answers import ColumnAnswers, likeliest_of
 from ml_platform_server.serving.column_values import Values, as_values
 from ml_platform_server.serving.columns import Column
@@ -85,18 +84,14 @@ class BentomlRuntime:
 
 
 def _json_column(values: Values, column: Column) -> list[object]:
-    if isinstance(values, np.ndarray) and values.dtype.kind != "f":
+    if isinstance(values, np.ndarray):
         values = values.tolist()
-    elif isinstance(values, np.ndarray):
-        values = [finite(value) for value in values.tolist()]
     # A tensor's row is a list, were it of a single number.
     return [[value] if column.shape and not isinstance(value, list) else _json(value) for value in values]
 
 
 def _json(value: object) -> object:
-    """A column's value as JSON can say it. The service turns it back by the signature."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
+    """A column's value as Python's JSON has it, NaN and infinity too. The service turns it back by the signature."""
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, bytes):

@@ -104,7 +104,7 @@ class OnnxRuntime:
             found = self._execute(self._wanted, self._feeder.column_feeds(columns, rows), None)
             answers = self._outputs.read_columns(found, rows)
         except Exception as error:  # ONNX Runtime's errors and NumPy's have no common class
-            raise failed("The model failed on these inputs.") from error
+            raise failed(f"The model failed on these inputs: {type(error).__name__} in ONNX Runtime.") from error
         self._times.took(rows, time.thread_time() - started)
         return answers
 
@@ -113,7 +113,7 @@ class OnnxRuntime:
         try:
             found = [self._run([row]) for row in rows] if self._one_at_a_time else [self._run(rows)]
         except Exception as error:  # ONNX Runtime's errors and NumPy's have no common class
-            raise failed("The model failed on these inputs.") from error
+            raise failed(f"The model failed on these inputs: {type(error).__name__} in ONNX Runtime.") from error
         self._times.took(len(rows), time.thread_time() - started)
         return found[0] if len(found) == 1 else [answer for batch in found for answer in batch]
 
