@@ -67,7 +67,7 @@ async def test_columns_are_sent_as_rows_are() -> None:
         ],
         2,
     )
-    assert bento.asked[0] == bento.asked[1]
+    assert repr(bento.asked[0]) == repr(bento.asked[1])
 
 
 async def test_answers_are_columns_with_the_probabilities_of_rows() -> None:
