@@ -133,6 +133,7 @@ async def test_reply_says_what_and_who(house: House, engine: PredictionEngine) -
         "deployment_id": deployment_id,
         "prediction": 11.5,
         "outputs": {"total": 11.5},
+        "unused_inputs": ["colour"],
     }
     assert house.facts == {
         "model": "m",

@@ -293,8 +293,19 @@ async def test_a_feature_service_that_is_gone_is_replaced_by_the_features() -> N
 async def test_inputs_that_nothing_uses_are_told() -> None:
     """Extra inputs are let pass and listed; columns, join keys and other names of features are none."""
     path = Path(_store(), [AMOUNT, TOTAL], refs=["users:total"])
+    sent = fields(amount=1.0, ammount=2.0, user_id="u1", users__total=1.0, **{"users:total": 1.0})
+    before = path.enrichment.unused(sent)
     await path.enrichment.prepare()
 
-    extras = path.enrichment.extras(fields(amount=1.0, ammount=2.0, user_id="u1", users__total=1.0, **{"users:total": 1.0}))
+    assert (list(before), path.enrichment.unused(sent)) == ([], ["ammount"])
 
-    assert extras == ["ammount"]
+
+async def test_few_of_many_unused_inputs_are_named() -> None:
+    """However many inputs nothing uses, and however long their names, a response has room for those that it names."""
+    path = Path(_store(), [AMOUNT])
+    await path.enrichment.prepare()
+
+    unused = path.enrichment.unused([f"{at:06}" + "x" * 10_000 for at in reversed(range(5000))])
+
+    assert [name[:6] for name in unused] == [f"{at:06}" for at in range(100)]
+    assert {len(name) for name in unused} == {200}

@@ -204,7 +204,7 @@ async def test_graph_that_fails_on_a_row_is_told_without_its_words(tmp_path: Pat
         await runtime.predict([[7]])
 
     assert fine.prediction == 2.0
-    assert (caught.value.reason_name, caught.value.message) == ("MODEL_FAILED", "The model failed on these inputs.")
+    assert (caught.value.reason_name, caught.value.message) == ("MODEL_FAILED", "The model failed on these inputs: InvalidArgument in ONNX Runtime.")
 
 
 @pytest.mark.parametrize("damage", ["no folder", "no graph", "no flavour", "outside"])

@@ -112,6 +112,7 @@ def _read_row(response: BatchPredictResponse, at: int, result: RowResult) -> Out
         outputs=from_struct(said.outputs),
         features=read_values(said.features),
         degraded_features=tuple(said.degraded_features),
+        unused_inputs=tuple(said.unused_inputs),
         **_told(response, at),
     )
 
@@ -119,7 +120,7 @@ def _read_row(response: BatchPredictResponse, at: int, result: RowResult) -> Out
 def _read_columns(response: BatchPredictResponse) -> Sequence[Outcome]:
     errors = {error.row: from_status(error.error) for error in response.errors}
     degraded = {row.row: tuple(row.degraded_features) for row in response.degraded_rows}
-    names = [output.name for output in response.outputs]
+    names, unused = [output.name for output in response.outputs], tuple(response.unused_inputs)
     rows = list(from_columns(response.outputs)) if names else [()] * len(errors)
     probabilities: Iterable[float] = response.probabilities or [math.nan] * len(rows)
     return [
@@ -131,6 +132,7 @@ def _read_columns(response: BatchPredictResponse) -> Sequence[Outcome]:
             outputs=dict(zip(names, values, strict=True)),
             features=(),
             degraded_features=degraded.get(at, ()),
+            unused_inputs=unused,
             **_told(response, at),
         )
         for at, (values, probability) in enumerate(zip(rows, probabilities, strict=True))

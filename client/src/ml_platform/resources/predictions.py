@@ -20,7 +20,8 @@ class Prediction(Record):
     `prediction` is the model's first output: a label, a number, or a list. `probability` is None unless the model is a classifier
     that gives one: of the positive class if there are two classes, else of the predicted class. `outputs` holds every output by
     name, and `features` every feature that was used, if they were asked for. `degraded_features` names the features that were
-    missing or stale, as "view:feature", if the deployment's policy says to go on all the same.
+    missing or stale, as "view:feature", if the deployment's policy says to go on all the same. `unused_inputs` names the inputs
+    that nothing used, perhaps because they are misspelt.
     """
 
     prediction: Any
@@ -32,6 +33,7 @@ class Prediction(Record):
     prediction_id: str
     features: tuple[FeatureValue, ...]
     degraded_features: tuple[str, ...] = ()
+    unused_inputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,4 +68,5 @@ def read_prediction(message: predictions_pb2.PredictResponse) -> Prediction:
         prediction_id=message.prediction_id,
         features=read_values(message.features),
         degraded_features=tuple(message.degraded_features),
+        unused_inputs=tuple(message.unused_inputs),
     )

@@ -40,9 +40,10 @@ class PredictRequest(_message.Message):
     """Whether the reply tells every feature that was used."""
     @_builtins.property
     def inputs(self) -> _struct_pb2.Struct:
-        """The inputs by name: columns of the model's signature, and join keys of the features it uses. Others are ignored. Numbers may be sent
-        as text, as protobuf's JSON has them ("5", "1.5e3", "-Infinity"). A whole number from 2^53 on must be, for an integer column, because
-        a JSON number may not hold it exactly. NaN is null for a column that is not of floating-point numbers.
+        """The inputs by name: columns of the model's signature, and join keys of the features it uses. Others are ignored, and named in the
+        response's `unused_inputs`. Numbers may be sent as text, as protobuf's JSON has them ("5", "1.5e3", "-Infinity"). For an integer column
+        a whole number from 2^53 on must be, because a JSON number may not hold it exactly. NaN is null for a column that is not of
+        floating-point numbers.
         """
 
     def __init__(
@@ -76,6 +77,7 @@ class PredictResponse(_message.Message):
     OUTPUTS_FIELD_NUMBER: _builtins.int
     FEATURES_FIELD_NUMBER: _builtins.int
     DEGRADED_FEATURES_FIELD_NUMBER: _builtins.int
+    UNUSED_INPUTS_FIELD_NUMBER: _builtins.int
     prediction_id: _builtins.str
     """The prediction's id, unique; also in the server's log, save for those of a stream, of which the log tells but the sum."""
     model_name: _builtins.str
@@ -106,6 +108,12 @@ class PredictResponse(_message.Message):
         same; empty if there were none.
         """
 
+    @_builtins.property
+    def unused_inputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The inputs that nothing used, by name: neither columns of the model nor join keys, perhaps misspelt. At most 100 names, each cut after
+        200 characters.
+        """
+
     def __init__(
         self,
         *,
@@ -118,10 +126,11 @@ class PredictResponse(_message.Message):
         outputs: _struct_pb2.Struct | None = ...,
         features: _abc.Iterable[_features_pb2.FeatureValue] | None = ...,
         degraded_features: _abc.Iterable[_builtins.str] | None = ...,
+        unused_inputs: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "outputs", b"outputs", "prediction", b"prediction", "probability", b"probability"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "degraded_features", b"degraded_features", "deployment_id", b"deployment_id", "features", b"features", "model_name", b"model_name", "model_version", b"model_version", "outputs", b"outputs", "prediction", b"prediction", "prediction_id", b"prediction_id", "probability", b"probability"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "degraded_features", b"degraded_features", "deployment_id", b"deployment_id", "features", b"features", "model_name", b"model_name", "model_version", b"model_version", "outputs", b"outputs", "prediction", b"prediction", "prediction_id", b"prediction_id", "probability", b"probability", "unused_inputs", b"unused_inputs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__probability: _TypeAlias = _typing.Literal["probability"]  # noqa: Y015
     _WhichOneofArgType__probability: _TypeAlias = _typing.Literal["_probability", b"_probability"]  # noqa: Y015
@@ -400,6 +409,7 @@ class BatchPredictResponse(_message.Message):
     PROBABILITIES_FIELD_NUMBER: _builtins.int
     ERRORS_FIELD_NUMBER: _builtins.int
     DEGRADED_ROWS_FIELD_NUMBER: _builtins.int
+    UNUSED_INPUTS_FIELD_NUMBER: _builtins.int
     prediction_id: _builtins.str
     """The id of the whole batch, unique; also in the server's log. The id of a row is this, a hyphen and the row's position."""
     model_name: _builtins.str
@@ -430,6 +440,10 @@ class BatchPredictResponse(_message.Message):
     def degraded_rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___DegradedRow]:
         """If the request had `columns`: the rows for which features were missing or old, and the deployment's policy says to go on all the same."""
 
+    @_builtins.property
+    def unused_inputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """If the request had `columns`: the columns that nothing used, as `unused_inputs` of PredictResponse."""
+
     def __init__(
         self,
         *,
@@ -442,10 +456,11 @@ class BatchPredictResponse(_message.Message):
         probabilities: _abc.Iterable[_builtins.float] | None = ...,
         errors: _abc.Iterable[Global___RowError] | None = ...,
         degraded_rows: _abc.Iterable[Global___DegradedRow] | None = ...,
+        unused_inputs: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["degraded_rows", b"degraded_rows", "deployment_id", b"deployment_id", "errors", b"errors", "model_name", b"model_name", "model_version", b"model_version", "outputs", b"outputs", "prediction_id", b"prediction_id", "probabilities", b"probabilities", "results", b"results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["degraded_rows", b"degraded_rows", "deployment_id", b"deployment_id", "errors", b"errors", "model_name", b"model_name", "model_version", b"model_version", "outputs", b"outputs", "prediction_id", b"prediction_id", "probabilities", b"probabilities", "results", b"results", "unused_inputs", b"unused_inputs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -494,6 +509,7 @@ class RowPrediction(_message.Message):
     OUTPUTS_FIELD_NUMBER: _builtins.int
     FEATURES_FIELD_NUMBER: _builtins.int
     DEGRADED_FEATURES_FIELD_NUMBER: _builtins.int
+    UNUSED_INPUTS_FIELD_NUMBER: _builtins.int
     probability: _builtins.float
     """As in PredictResponse."""
     @_builtins.property
@@ -512,6 +528,10 @@ class RowPrediction(_message.Message):
     def degraded_features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """As in PredictResponse."""
 
+    @_builtins.property
+    def unused_inputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in PredictResponse."""
+
     def __init__(
         self,
         *,
@@ -520,10 +540,11 @@ class RowPrediction(_message.Message):
         outputs: _struct_pb2.Struct | None = ...,
         features: _abc.Iterable[_features_pb2.FeatureValue] | None = ...,
         degraded_features: _abc.Iterable[_builtins.str] | None = ...,
+        unused_inputs: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "outputs", b"outputs", "prediction", b"prediction", "probability", b"probability"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "degraded_features", b"degraded_features", "features", b"features", "outputs", b"outputs", "prediction", b"prediction", "probability", b"probability"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "degraded_features", b"degraded_features", "features", b"features", "outputs", b"outputs", "prediction", b"prediction", "probability", b"probability", "unused_inputs", b"unused_inputs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__probability: _TypeAlias = _typing.Literal["probability"]  # noqa: Y015
     _WhichOneofArgType__probability: _TypeAlias = _typing.Literal["_probability", b"_probability"]  # noqa: Y015

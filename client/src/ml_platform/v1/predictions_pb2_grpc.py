@@ -81,8 +81,8 @@ class PredictionServiceServicer(object):
         of typed values, which cost a fraction of the time.
 
         Scope: predictions:predict. Errors of the whole call: as Predict gives them, save INPUT_MISSING, INPUT_INVALID, FEATURE_MISSING and
-        FEATURE_VALUE_INVALID, which are errors of a row; a column that is no column of the model is let pass, and one of another length than
-        the rest is INVALID_ARGUMENT (INVALID_FIELDS).
+        FEATURE_VALUE_INVALID, which are errors of a row; a column that is no column of the model is ignored, and named in the response's
+        `unused_inputs`; one of another length than the rest is INVALID_ARGUMENT (INVALID_FIELDS).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -52,8 +52,8 @@ class PredictionServiceStub:
     of typed values, which cost a fraction of the time.
 
     Scope: predictions:predict. Errors of the whole call: as Predict gives them, save INPUT_MISSING, INPUT_INVALID, FEATURE_MISSING and
-    FEATURE_VALUE_INVALID, which are errors of a row; a column that is no column of the model is let pass, and one of another length than
-    the rest is INVALID_ARGUMENT (INVALID_FIELDS).
+    FEATURE_VALUE_INVALID, which are errors of a row; a column that is no column of the model is ignored, and named in the response's
+    `unused_inputs`; one of another length than the rest is INVALID_ARGUMENT (INVALID_FIELDS).
     """
     StreamPredict: _grpc.StreamStreamMultiCallable[_predictions_pb2.StreamPredictRequest, _predictions_pb2.StreamPredictResponse]
     """StreamPredict answers requests as they come, each as soon as it has its answer, so not always in their order: the caller's `id` tells
@@ -91,8 +91,8 @@ class PredictionServiceAsyncStub(PredictionServiceStub):
     of typed values, which cost a fraction of the time.
 
     Scope: predictions:predict. Errors of the whole call: as Predict gives them, save INPUT_MISSING, INPUT_INVALID, FEATURE_MISSING and
-    FEATURE_VALUE_INVALID, which are errors of a row; a column that is no column of the model is let pass, and one of another length than
-    the rest is INVALID_ARGUMENT (INVALID_FIELDS).
+    FEATURE_VALUE_INVALID, which are errors of a row; a column that is no column of the model is ignored, and named in the response's
+    `unused_inputs`; one of another length than the rest is INVALID_ARGUMENT (INVALID_FIELDS).
     """
     StreamPredict: _aio.StreamStreamMultiCallable[_predictions_pb2.StreamPredictRequest, _predictions_pb2.StreamPredictResponse]  # type: ignore[assignment]
     """StreamPredict answers requests as they come, each as soon as it has its answer, so not always in their order: the caller's `id` tells
@@ -139,8 +139,8 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
         of typed values, which cost a fraction of the time.
 
         Scope: predictions:predict. Errors of the whole call: as Predict gives them, save INPUT_MISSING, INPUT_INVALID, FEATURE_MISSING and
-        FEATURE_VALUE_INVALID, which are errors of a row; a column that is no column of the model is let pass, and one of another length than
-        the rest is INVALID_ARGUMENT (INVALID_FIELDS).
+        FEATURE_VALUE_INVALID, which are errors of a row; a column that is no column of the model is ignored, and named in the response's
+        `unused_inputs`; one of another length than the rest is INVALID_ARGUMENT (INVALID_FIELDS).
         """
 
     @_abc_1.abstractmethod

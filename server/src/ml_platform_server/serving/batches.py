@@ -103,10 +103,12 @@ async def _outcomes(
 def _prediction(served: ServedVersion, row: Row, answer: Said, *, include_features: bool) -> bytes:
     """A row's prediction as an entry of BatchPredictResponse's `results`, its fields in the order of their numbers."""
     said = answer_wire.encoded(answer, answer_wire.ROW)
-    if include_features or row.degraded:
+    unused = served.model.enrichment.unused(row.others) if row.others else ()
+    if include_features or row.degraded or unused:
         features = features_of(served, row) if include_features else ()
         # Messages on the wire may be put one behind the other: the fields of both count.
-        said += RowPrediction(features=features, degraded_features=row.degraded).SerializeToString()
+        more = RowPrediction(features=features, degraded_features=row.degraded, unused_inputs=unused)
+        said += more.SerializeToString()
     return wire.field(_RESULT, wire.field(b"\x0a", said))
 
 

@@ -77,7 +77,7 @@ class ColumnFeatures:
             unusual, read = await self._features(binding, entities, missing)
         if not unusual:
             return Completed({column: entities.spread(read[column]) for column in missing})
-        return await self._singly(entities, missing, unusual, read)
+        return await self._singly(entities, missing, unusual, read, list(sent))
 
     def _readable(self, missing: Sequence[int], binding: Binding) -> bool:
         """Whether a read of the feature store can complete a row at all."""
@@ -136,11 +136,16 @@ class ColumnFeatures:
         return fitting
 
     async def _singly(
-        self, entities: Entities, missing: Sequence[int], unusual: Sequence[int], read: Mapping[int, Values]
+        self,
+        entities: Entities,
+        missing: Sequence[int],
+        unusual: Sequence[int],
+        read: Mapping[int, Values],
+        names: Sequence[str],
     ) -> Completed:
         """Complete the entities with anything unusual as if each were a row."""
         whole = {column: _listed(read.get(column), entities.count) for column in missing}
-        rows = [self._row(entity, missing) for entity in entities.named(unusual)]
+        rows = [self._row(entity, missing, names) for entity in entities.named(unusual)]
         errors: dict[int, PlatformError] = {}
         degraded: dict[int, Sequence[str]] = {}
         for at, row, error in zip(unusual, rows, await self._enrich(rows), strict=True):
@@ -156,9 +161,9 @@ class ColumnFeatures:
             entities.spread_some(degraded),
         )
 
-    def _row(self, entity: Mapping[str, object], missing: Sequence[int]) -> Row:
+    def _row(self, entity: Mapping[str, object], missing: Sequence[int], names: Sequence[str]) -> Row:
         fields = {name: _value(value) for name, value in entity.items()}
-        return Row(fields, [None] * len(self._columns), list(missing), policy=self._policy)
+        return Row(fields, [None] * len(self._columns), list(missing), names, policy=self._policy)
 
 
 def _value(value: object) -> struct_pb2.Value:

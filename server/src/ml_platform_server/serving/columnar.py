@@ -51,7 +51,9 @@ async def predict_columns(served: ServedVersion, request: BatchPredictRequest, c
         await batch.answer(part, start, stop - start)
     prediction_id = call.facts["prediction_id"] = new_prediction_id()
     call.facts["row_errors"] = batch.failed
-    return batch.response(prediction_id, call.request_id)
+    if unused := served.model.enrichment.unused(sent):
+        call.facts["unused_inputs"] = unused
+    return batch.response(prediction_id, call.request_id) + BatchPredictResponse(unused_inputs=unused).SerializeToString()
 
 
 @dataclass(slots=True)

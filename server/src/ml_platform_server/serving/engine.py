@@ -114,8 +114,8 @@ class PredictionEngine:
         model = served.model
         facts["model"], facts["version"] = model.name, model.number
         row = self._decoded(served, request)
-        if row.others and not model.enrichment.knows(row.others):
-            facts["unused_inputs"] = model.enrichment.extras(row.others)
+        if row.others and (unused := model.enrichment.unused(row.others)):
+            row.unused = facts["unused_inputs"] = unused
         # Awaited here and not behind a coroutine of the model's: each one between gRPC and the batch costs every call.
         answer = model.settled(await model.submit(row, current_deadline()))
         prediction_id = facts["prediction_id"] = new_prediction_id()

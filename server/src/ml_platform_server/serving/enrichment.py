@@ -1,13 +1,14 @@
 """Completes rows: what the caller did not send is read from the feature store, once for the whole batch.
 
-What the caller sent wins over what is stored. Inputs that are neither a column nor a join key are let pass and told in the access
-log.
+What the caller sent wins over what is stored. Inputs that are neither a column nor a join key are ignored, and named in the
+response and in the access log.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from heapq import nsmallest
 
 import structlog
 
@@ -24,6 +25,9 @@ from ml_platform_server.serving.rows import Row, taken, unsuitable
 _log = structlog.get_logger(__name__)
 
 MAX_NARROW_BINDINGS = 64
+# What a response names of the inputs that nothing uses: a caller may send any number of them.
+MOST_UNUSED = 100
+LONGEST_NAME = 200
 
 
 class Enrichment:
@@ -104,14 +108,17 @@ class Enrichment:
             self._forget_if_gone([error])
             raise
 
-    def knows(self, fields: Iterable[str]) -> bool:
-        """Whether each of these inputs is used."""
-        return self._known.issuperset(fields)
+    @property
+    def resolved(self) -> bool:
+        """Whether it is known which columns the feature store supplies, if any."""
+        return self._resolved
 
-    def extras(self, fields: Iterable[str]) -> list[str]:
-        """The inputs that nothing uses."""
+    def unused(self, names: Collection[str]) -> Sequence[str]:
+        """The inputs that nothing uses, so many that a response has room for them; none while the join keys are not known."""
         known = self._known
-        return sorted([name for name in fields if name not in known])
+        if known.issuperset(names) or not self._resolved:
+            return ()
+        return [name[:LONGEST_NAME] for name in nsmallest(MOST_UNUSED, (name for name in names if name not in known))]
 
     def _without_features(
         self, rows: Sequence[Row], lacking: Sequence[int], outcomes: list[Outcome], error: PlatformError
@@ -148,18 +155,19 @@ class Enrichment:
         """Decide what to read for a row that lacks columns; the error if it cannot be completed."""
         try:
             if binding is None:
-                raise_if_absent(self._columns, row.missing)
+                raise_if_absent(self._columns, row.missing, unused=self.unused(row.others))
                 return None
             self._take_aliases(row, binding)
             needed = [column for column in row.missing if column in binding.features]
             others = [column for column in row.missing if column not in binding.features]
             if not needed:
-                raise_if_absent(self._columns, others)
+                raise_if_absent(self._columns, others, unused=self.unused(row.others))
                 return None
             binding = await self._suited(row, binding, needed)
             keys = binding.keys.take(row.fields)
             if keys is None or any(self._columns[column].required for column in others):
-                raise_if_absent(self._columns, others, binding.keys.absent(row.fields), needed, binding)
+                absent = binding.keys.absent(row.fields)
+                raise_if_absent(self._columns, others, absent, needed, binding, unused=self.unused(row.others))
             if keys is not None:
                 reads.add(binding, at, [slot for slot in binding.slots if slot.column in needed], keys)
         except PlatformError as error:

@@ -30,11 +30,12 @@ def new_prediction_id() -> str:
 def encoded(served: ServedVersion, row: Row, answer: Said, prediction_id: str, *, include_features: bool) -> bytes:
     """Say what the model answered, and who answered: a PredictResponse on the wire, its fields in the order of their numbers."""
     said = b"".join((_PREDICTION_ID, prediction_id.encode(), served.head, answer.encoded or answer_wire.encoded(answer)))
-    if not include_features and not row.degraded:
+    if not (include_features or row.degraded or row.unused):
         return said
     features = features_of(served, row) if include_features else ()
     # Messages on the wire may be put one behind the other: the fields of both count.
-    return said + predictions_pb2.PredictResponse(features=features, degraded_features=row.degraded).SerializeToString()
+    more = predictions_pb2.PredictResponse(features=features, degraded_features=row.degraded, unused_inputs=row.unused)
+    return said + more.SerializeToString()
 
 
 def features_of(served: ServedVersion, row: Row) -> list[features_pb2.FeatureValue]:

@@ -27,7 +27,7 @@ class Row:
     `values` holds one value per column, in the signature's order; None stands for a null and, before enrichment, for a column
     that the caller did not send. `missing` lists the columns not sent, by position; `others` names inputs that are no columns;
     `cells` holds what the feature store said of the columns not sent. `policy` says what to do about features that are missing or
-    stale, and `degraded` names those that the row went on without, as "view:feature".
+    stale, and `degraded` names those that the row went on without, as "view:feature". `unused` names inputs that nothing uses.
     """
 
     fields: Fields
@@ -37,6 +37,7 @@ class Row:
     cells: dict[int, Cell] = field(default_factory=dict)
     policy: Policy = USUAL
     degraded: Sequence[str] = ()
+    unused: Sequence[str] = ()
 
 
 Decode = Callable[[Fields, Policy], Row]

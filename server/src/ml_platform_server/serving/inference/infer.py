@@ -15,10 +15,13 @@ from ml_platform_server.serving.column_values import Array, Sent, Values
 from ml_platform_server.serving.columnar import SLICE, binding_of, complete
 from ml_platform_server.serving.inference.single import answer_one
 from ml_platform_server.serving.inference.tensors import Told, received
+from ml_platform_server.serving.lacks import did_you_mean
 from ml_platform_server.serving.replies import new_prediction_id
 from ml_platform_server.serving.router import ServedVersion
 
 MATRIX = "input"
+# Names in an error, at most.
+MOST_TOLD = 100
 _NO_NULLS: Array = np.empty(0, np.int64)
 _DIMENSIONS = 2
 
@@ -66,7 +69,9 @@ async def _columns(served: ServedVersion, tensors: Mapping[str, Array]) -> dict[
     if extras:
         matrix = _matrix(served, tensors)
         if matrix is None:
-            raise invalid("inputs", f"the model does not know {', '.join(extras)}; it takes {', '.join(names)}")
+            takes = ", ".join(names[:MOST_TOLD])
+            close = did_you_mean([name for name in names if name not in tensors], extras)
+            raise invalid("inputs", f"the model does not know {', '.join(extras[:MOST_TOLD])}; it takes {takes}.{close}")
         return {name: Sent(matrix[:, at], _NO_NULLS) for at, name in enumerate(names)}
     shapes = {column.name: column.shape for column in model.columns}
     return {name: _column(name, array, shapes.get(name, ())) for name, array in tensors.items()}
@@ -76,10 +81,13 @@ async def _unknown(served: ServedVersion, tensors: Mapping[str, Array]) -> list[
     """The inputs that are neither columns nor join keys, nor columns by another name."""
     known = {column.name for column in served.model.columns}
     extras = [name for name in tensors if name not in known]
-    if extras and (binding := await binding_of(served.model)) is not None:
-        names = binding.names()
-        return [name for name in extras if name not in names]
-    return extras
+    if not extras:
+        return []
+    binding = await binding_of(served.model)
+    if not served.model.enrichment.resolved:
+        return []  # Any of them may be a join key. If one is needed, the feature store's own error says that it is down.
+    names = binding.names() if binding is not None else ()
+    return [name for name in extras if name not in names]
 
 
 def _matrix(served: ServedVersion, tensors: Mapping[str, Array]) -> Array | None:
