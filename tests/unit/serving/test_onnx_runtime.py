@@ -204,7 +204,8 @@ async def test_graph_that_fails_on_a_row_is_told_without_its_words(tmp_path: Pat
         await runtime.predict([[7]])
 
     assert fine.prediction == 2.0
-    assert (caught.value.reason_name, caught.value.message) == ("MODEL_FAILED", "The model failed on these inputs: InvalidArgument in ONNX Runtime.")
+    message = "The model failed on these inputs: InvalidArgument in ONNX Runtime."
+    assert (caught.value.reason_name, caught.value.message) == ("MODEL_FAILED", message)
 
 
 @pytest.mark.parametrize("damage", ["no folder", "no graph", "no flavour", "outside"])
