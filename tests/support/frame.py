@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
@@ -57,18 +58,21 @@ async def running_frame(
     *,
     default_deadline: float = 30.0,
     health_servicer: health.aio.HealthServicer | None = None,
+    **server_settings: Any,
 ) -> AsyncIterator[Frame]:
     """Serve the services given, until the block ends."""
     async with opened_database(folder) as database:
         keys, calls = ApiKeys(database=database, pepper="a pepper"), DoneCalls(database=database)
         servicer = health_servicer or HealthServicer()
-        settings = ServerSettings(port=0, default_deadline=default_deadline)
+        settings = ServerSettings(port=0, default_deadline=default_deadline, **server_settings)
         server = GrpcServer(settings=settings)
         await server.open()
-        await server.serve(services, verify=keys.verify, calls=calls, health_servicer=servicer)
+        await server.serve(services, keys=keys, calls=calls, health_servicer=servicer)
         key, _ = await keys.create("somebody", scopes.parse(["all"]))
+        await keys.open()
         try:
             async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
                 yield Frame(server, channel, key, keys, calls, database, servicer)
         finally:
             await server.stop(grace=0.1)
+            await keys.close()

@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 
 import grpc
 
+from ml_platform_server.call import NOBODY
 from ml_platform_server.interceptors.chain import Chain, Interceptor
 from ml_platform_server.interceptors.validation import Validation
-from ml_platform_server.services.registry import register, register_fallback
+from ml_platform_server.services.registry import Admission, register, register_fallback
 from tests.support.echo import ECHO, EchoService
 
 
@@ -18,7 +19,14 @@ async def echo_behind(interceptors: Sequence[Interceptor], service: EchoService)
     """Serve the echo service until the block ends; gives a channel to it."""
     server = grpc.aio.server()
     chain = Chain((*interceptors, Validation()))
-    register(server, [(ECHO, service)], wrap=chain.wrap)
+    anyone = Admission(
+        identify=lambda _: NOBODY,
+        allowed=lambda *_: True,
+        full=lambda _: lambda: False,
+        admitted=chain.wrap,
+        waiting=chain.wrap,
+    )
+    register(server, [(ECHO, service)], admission=anyone)
     register_fallback(server, wrap=chain.wrap)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

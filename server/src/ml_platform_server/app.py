@@ -81,7 +81,7 @@ async def build(settings: Settings, *, place: Place | None = None) -> AsyncItera
         if place is None:
             # First of all, so that a port that is taken is told before the vendors' libraries are loaded.
             await _take_port(stack, grpc_server)
-        verify, calls, tracing, ready = parts.keys.verify, parts.calls, _tracing(settings, stack), asyncio.Event()
+        keys, calls, tracing, ready = parts.keys, parts.calls, _tracing(settings, stack), asyncio.Event()
         await _tell_metrics(stack, parts, place, ready)
         if any(offer.name == PREDICTIONS for offer in offers):
             # Before the others make their parts: each loads a library, and they would slow each other down.
@@ -98,7 +98,7 @@ async def build(settings: Settings, *, place: Place | None = None) -> AsyncItera
         stack.push_async_callback(grpc_server.close)
         await grpc_server.serve(
             services,
-            verify=verify,
+            keys=keys,
             calls=calls,
             health_servicer=parts.health,
             metrics=parts.call_metrics,

@@ -12,6 +12,10 @@ import grpc
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
+REQUEST_ID_HEADER = "x-request-id"
+# Stands for two keys or more in one call: nobody can tell which of them was meant.
+SEVERAL = "several"
+
 _deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
 
@@ -43,8 +47,18 @@ class Call:
     request_id: str = ""
     deadline: float = math.inf
     principal: Principal = NOBODY
-    authorization: str = field(default="", repr=False)
     facts: dict[str, object] = field(default_factory=dict)
+
+
+def credentials_in(metadata: Metadata) -> tuple[str, str]:
+    """The authorization and the request id that a call brings; empty where it brings none."""
+    authorization = request_id = ""
+    for key, value in metadata:
+        if key == "authorization":
+            authorization = SEVERAL if authorization else str(value)
+        elif key == REQUEST_ID_HEADER:
+            request_id = str(value)
+    return authorization, request_id
 
 
 def set_request_id(request_id: str) -> None:

@@ -8,24 +8,26 @@ from collections.abc import Sequence
 import grpc
 import structlog
 from google.protobuf.descriptor import ServiceDescriptor
-from grpc_health.v1 import health, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health
 
 from ml_platform_server.interceptors.access_log import AccessLog
-from ml_platform_server.interceptors.auth import Auth, Verify
+from ml_platform_server.interceptors.auth import Auth, Keys, allowed
 from ml_platform_server.interceptors.chain import Chain
 from ml_platform_server.interceptors.deadline import Deadline
 from ml_platform_server.interceptors.errors import Errors
 from ml_platform_server.interceptors.idempotency import Idempotency
+from ml_platform_server.interceptors.overload import Overload
+from ml_platform_server.interceptors.receive import Receive
 from ml_platform_server.interceptors.reply import Reply
 from ml_platform_server.interceptors.request_id import RequestId
-from ml_platform_server.interceptors.shutdown import Shutdown
+from ml_platform_server.interceptors.revocation import Revocation
+from ml_platform_server.interceptors.shutdown import Shutdown, Unadmitted
 from ml_platform_server.interceptors.tracing import Traces
 from ml_platform_server.interceptors.validation import Validation
 from ml_platform_server.observability.recorders import CallMetrics
 from ml_platform_server.observability.tracing import Tracing
-from ml_platform_server.reflection import ReflectedPool
-from ml_platform_server.services.registry import register, register_fallback
+from ml_platform_server.services.registry import Admission, register, register_fallback
+from ml_platform_server.services.standard import register_standard
 from ml_platform_server.settings import ServerSettings
 from ml_platform_server.start import StartError
 from ml_platform_server.store.done_calls import DoneCalls
@@ -37,6 +39,7 @@ _LAST_WORDS = 0.5
 _LAST_CALLERS = 1.0
 # How long the word that its connection ends may take to a client.
 _GOODBYE = 0.1
+_MOST_PENDING = 100_000
 _log = structlog.get_logger(__name__)
 
 
@@ -50,6 +53,7 @@ class GrpcServer:
     def __init__(self, *, settings: ServerSettings, shares_port: bool = False) -> None:
         self._settings = settings
         self._shutdown = Shutdown()
+        self._overload = Overload(running=self._shutdown, settings=settings)
         self._idempotency: Idempotency | None = None
         self._server = grpc.aio.server(options=_options(settings, shares_port=shares_port))
         self.port = 0
@@ -75,7 +79,7 @@ class GrpcServer:
         self,
         services: Sequence[tuple[ServiceDescriptor, object]],
         *,
-        verify: Verify,
+        keys: Keys,
         calls: DoneCalls,
         health_servicer: health.aio.HealthServicer,
         metrics: CallMetrics | None = None,
@@ -85,7 +89,7 @@ class GrpcServer:
 
         Args:
             services: each service of the contract with its servicer.
-            verify: finds out whose key it is.
+            keys: know whose key it is.
             calls: keeps the answers to mutating calls.
             health_servicer: the standard health service, which somebody else keeps up to date.
             metrics: counts the calls.
@@ -93,15 +97,23 @@ class GrpcServer:
         """
         self._idempotency = Idempotency(calls=calls)
         traces = () if tracing is None else (Traces(tracing),)
-        told = (RequestId(), *traces, AccessLog(metrics), Errors(), self._shutdown)
-        deadline = Deadline(default=self._settings.default_deadline)
-        reply = Reply(largest=self._settings.max_message_bytes)
-        chain = Chain((*told, Auth(verify=verify), deadline, Validation(), reply, self._idempotency))
-        register(self._server, services, wrap=chain.wrap)
-        health_pb2_grpc.add_HealthServicer_to_server(health_servicer, self._server)
-        names = [*(service.full_name for service, _ in services), health.SERVICE_NAME, reflection.SERVICE_NAME]
-        reflection.enable_server_reflection(names, self._server, ReflectedPool())
-        register_fallback(self._server, wrap=Chain(told).wrap)
+        told = (RequestId(), *traces, AccessLog(metrics), Errors())
+        auth, revocation, deadline = Auth(keys=keys), Revocation(keys=keys), Deadline(default=self._settings.default_deadline)
+        answered = (Validation(), Reply(largest=self._settings.max_message_bytes), self._idempotency)
+        refusing = Chain((*told, Unadmitted(self._shutdown)))
+        admission = Admission(
+            identify=auth.identify,
+            allowed=allowed,
+            full=self._overload.full,
+            admitted=Chain((*told, self._shutdown, revocation, deadline, *answered)).wrap,
+            waiting=Chain(
+                (*told, Unadmitted(self._shutdown), deadline, auth, self._overload, revocation, Receive(), *answered)
+            ).wrap,
+        )
+        register(self._server, services, admission=admission)
+        register_standard(self._server, [service.full_name for service, _ in services], health_servicer)
+        register_fallback(self._server, wrap=refusing.wrap)
+        self._overload.open()
         await self._server.start()
 
     async def wait(self) -> None:
@@ -126,6 +138,7 @@ class GrpcServer:
         except TimeoutError:
             _log.warning("calls_cut_off", after_seconds=grace)
             self._shutdown.cut_off()
+        self._overload.close()
         # Watchers of the standard health service never leave by themselves; nobody waits for them.
         await self._server.stop(_LAST_WORDS)
         await stopping
@@ -137,11 +150,26 @@ def _options(settings: ServerSettings, *, shares_port: bool) -> list[tuple[str, 
         ("grpc.so_reuseport", int(shares_port)),
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
-        ("grpc.max_concurrent_streams", 1000),
+        ("grpc.max_concurrent_streams", settings.max_streams_per_connection),
+        # Beyond its own limits gRPC drops calls that wait to be handed over as CANCELLED, without a reason. Ours come before it.
+        ("grpc.server.max_pending_requests", _MOST_PENDING),
+        ("grpc.server.max_pending_requests_hard_limit", _MOST_PENDING),
         # A connection whose other end is gone is noticed within 80 seconds.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
-        # Clients may ping every ten seconds, calls or not: load balancers drop connections that are silent.
+        # Clients may ping every ten seconds, calls or not: load balancers drop connections that are silent. Half of that is
+        # allowed, because a ping may arrive early after one that arrived late.
         ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+        *_connection_age(settings),
     ]
+
+
+def _connection_age(settings: ServerSettings) -> list[tuple[str, int]]:
+    """Clients connect anew now and then, and so find servers that were added. gRPC spreads the time by a tenth.
+
+    There is no grace after which gRPC would end what still runs: streams have limits of their own, which tell their callers why.
+    """
+    if not settings.max_connection_age:
+        return []
+    return [("grpc.max_connection_age_ms", round(settings.max_connection_age * 1000))]

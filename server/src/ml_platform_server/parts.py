@@ -117,7 +117,7 @@ class Parts:
                 "ML_PLATFORM_STORE__KEY_PEPPER is not set, and no file names it; API keys are hashed with it. "
                 "Set it to a long random text."
             )
-        return ApiKeys(database=self.store, pepper=pepper)
+        return self._kept(ApiKeys(database=self.store, pepper=pepper))
 
     @cached_property
     def calls(self) -> DoneCalls:

@@ -31,6 +31,16 @@ class ServerSettings(BaseModel):
     default_deadline: Seconds = Field(default=30.0, description="For calls that bring no deadline.")
     drain: float = Field(default=10.0, ge=0, description="How long calls may go on after SIGTERM.")
     max_message_bytes: int = Field(default=16 * 1024 * 1024, gt=0)
+    max_streams_per_connection: int = Field(default=256, gt=0, description="Calls and watches of one connection at once.")
+    max_connection_age: float = Field(
+        default=1800.0,
+        ge=0,
+        description="Seconds after which a client is asked to connect anew; what runs on the connection goes on. 0 for never.",
+    )
+    max_predictions_in_flight: int = Field(default=2048, gt=0, description="Unary predictions at once; more are refused.")
+    max_predictions_when_busy: int = Field(default=256, gt=0, description="The same while calls queue up.")
+    max_control_in_flight: int = Field(default=1024, gt=0, description="Other unary calls at once; more are refused.")
+    max_queue_seconds: Seconds = Field(default=0.5, description="How long calls may queue up before fewer are let in.")
     probe_interval: Seconds = Field(default=5.0, description="Between two health probes of a backend.")
     workers: int = Field(default=1, ge=1, le=256, description="Processes that share the port.")
     worker_timeout: Seconds = Field(

@@ -2,80 +2,171 @@
 
 from __future__ import annotations
 
-import math
+import asyncio
+import hashlib
+import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Protocol
 
 from ml_platform.v1 import auth_pb2, errors_pb2
 from ml_platform_server import scopes
-from ml_platform_server.call import Call, Principal
-from ml_platform_server.errors import PlatformError
+from ml_platform_server.call import Call, Principal, credentials_in
+from ml_platform_server.errors import PlatformError, overloaded
 from ml_platform_server.method import OPEN, Handler, Method, Response
+from ml_platform_server.store.keys import expired
 
-# Turns a key into its principal; raises PlatformError (API_KEY_INVALID) for a key that is none.
-Verify = Callable[[str], Awaitable[Principal]]
-
-
-_KNOWN_SECONDS = 5.0
 _MOST_KNOWN = 1000
+# Unknown keys of one peer that are looked up at once, and calls that wait for that. Refusals of one peer in a minute, before each
+# further one waits.
+_MOST_KEYS = 20
+_MOST_WAITING = 1000
+_FREE_REFUSALS = 20
+_WINDOW_SECONDS = 60.0
+_DELAY_SECONDS = 1.0
+_MOST_PEERS = 10_000
+
+
+class Keys(Protocol):
+    """The store's keys, as far as callers need them."""
+
+    def find(self, key: str) -> Principal | None:
+        """The principal of a live key, from memory alone."""
+
+    async def verify(self, key: str) -> Principal:
+        """The principal of a live key; PlatformError (API_KEY_INVALID) if there is none. May look into the store."""
+
+    def is_live(self, key_id: str) -> bool:
+        """Whether a key that was found before is still live."""
+
+    def subscribe(self, on_ended: Callable[[frozenset[str]], None]) -> None:
+        """Have a function called with the ids of keys that are live no more."""
 
 
 class Auth:
     """Lets a call pass whose key is valid and has the scope that the method declares.
 
+    Most callers are identified before their request is read, by `identify`. As an interceptor it stands around the calls that
+    were not: it looks up the key, or refuses the call, before anything of the request is read.
+
     Args:
-        verify: the store's look-up of keys.
+        keys: the store's keys.
+        delay: seconds that a refusal takes, for a peer that was refused often.
     """
 
-    def __init__(self, *, verify: Verify) -> None:
-        self._verify = verify
-        # Who was let in a moment ago is let in again without the digest of the key, which the store's own cache needs.
-        self._known: dict[str, tuple[float, Principal]] = {}
+    def __init__(self, *, keys: Keys, delay: float = _DELAY_SECONDS) -> None:
+        self._keys = keys
+        self._peers = _Peers(delay)
+        # Who was identified a moment ago, by a digest that costs less than the store's. It means nothing in another process.
+        self._known: dict[bytes, Principal] = {}
+        self._blank = hashlib.blake2b(key=secrets.token_bytes(32), digest_size=16)
+        keys.subscribe(lambda _: self._known.clear())
+
+    def identify(self, authorization: str) -> Principal | None:
+        """Who calls with this authorization, from memory alone; None if this process does not know."""
+        hasher = self._blank.copy()
+        hasher.update(authorization.encode(errors="replace"))
+        digest = hasher.digest()
+        principal = self._known.get(digest)
+        if principal is not None:
+            return None if expired(principal) else principal
+        principal = self._keys.find(_key_in(authorization))
+        if principal is not None:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            self._known[digest] = principal
+        return principal
 
     def wrap(self, method: Method, proceed: Handler) -> Handler:
         """See Interceptor."""
-        verify, scope = self._verify, method.scope
-        if scope == OPEN:
+        if method.scope == OPEN:
             return proceed
-        anyone = scope == auth_pb2.SCOPE_AUTHENTICATED
-        known = self._known
 
-        def admit(request: object, call: Call, principal: Principal) -> Awaitable[Response]:
-            call.principal = principal
-            if not anyone and scope not in principal.scopes:
+        async def handle(request: object, call: Call) -> Response:
+            call.principal = await self._verified(call)
+            if not allowed(method, call.principal):
                 raise _scope_missing(method)
-            return proceed(request, call)
-
-        async def look_up(request: object, call: Call) -> Response:
-            principal = self._remember(call.authorization, await verify(_key_in(call.authorization)))
-            return await admit(request, call, principal)
-
-        def handle(request: object, call: Call) -> Awaitable[Response]:
-            entry = known.get(call.authorization)
-            if entry is None or entry[0] <= time.time():
-                return look_up(request, call)
-            return admit(request, call, entry[1])
+            return await proceed(request, call)
 
         return handle
 
-    def _remember(self, authorization: str, principal: Principal) -> Principal:
-        if len(self._known) >= _MOST_KNOWN:
-            self._known.clear()
-        until = min(time.time() + _KNOWN_SECONDS, principal.expire_time or math.inf)
-        self._known[authorization] = (until, principal)
-        return principal
+    async def _verified(self, call: Call) -> Principal:
+        authorization, _ = credentials_in(call.metadata)
+        principal = self.identify(authorization)
+        if principal is not None:
+            return principal
+        key = _key_in(authorization)
+        if not key:
+            raise _key_missing()
+        async with self._peers.attempt(call.context.peer(), key):
+            return await self._keys.verify(key)
+
+
+class _Peers:
+    """Slows down peers that try one unknown key after another."""
+
+    def __init__(self, delay: float) -> None:
+        self._delay = delay
+        self._waiting: dict[str, Counter[int]] = {}
+        self._refused: OrderedDict[str, tuple[float, int]] = OrderedDict()
+
+    @asynccontextmanager
+    async def attempt(self, address: str, key: str) -> AsyncIterator[None]:
+        """Stands around the look-up of a key for one call.
+
+        Raises:
+            PlatformError: OVERLOADED when too many other keys of the peer, or too many of its calls, wait already.
+        """
+        peer = address.rpartition(":")[0]
+        waiting, token = self._waiting.setdefault(peer, Counter()), hash(key)
+        if (token not in waiting and len(waiting) >= _MOST_KEYS) or waiting.total() >= _MOST_WAITING:
+            raise overloaded("Too many calls with unknown API keys come from this address.")
+        waiting[token] += 1
+        try:
+            try:
+                yield
+            except PlatformError:
+                if self._count(peer) > _FREE_REFUSALS:
+                    await asyncio.sleep(self._delay)
+                raise
+        finally:
+            waiting[token] -= 1
+            if not waiting[token]:
+                del waiting[token]
+            if not waiting:
+                self._waiting.pop(peer, None)
+
+    def _count(self, peer: str) -> int:
+        """Count a refusal, and return how many there were within the window."""
+        now = time.monotonic()
+        start, count = self._refused.pop(peer, (now, 0))
+        if now - start > _WINDOW_SECONDS:
+            start, count = now, 0
+        self._refused[peer] = (start, count + 1)
+        if len(self._refused) > _MOST_PEERS:
+            self._refused.popitem(last=False)
+        return count + 1
+
+
+def allowed(method: Method, principal: Principal) -> bool:
+    """Whether a key allows a method."""
+    return method.scope == auth_pb2.SCOPE_AUTHENTICATED or method.scope in principal.scopes
 
 
 def _key_in(authorization: str) -> str:
-    """The key in the metadata. The scheme's name is compared as HTTP has it, without regard to case."""
+    """The key in an authorization; empty if there is none. HTTP compares the scheme's name without regard to case."""
     scheme, _, key = authorization.partition(" ")
-    if scheme.lower() != "bearer" or not key.strip():
-        raise PlatformError(
-            errors_pb2.ERROR_REASON_API_KEY_MISSING,
-            "The call brought no API key, or several.",
-            remedy="Send one in the metadata 'authorization', as 'Bearer mlp_...'.",
-        )
-    return key.strip()
+    return key.strip() if scheme.lower() == "bearer" else ""
+
+
+def _key_missing() -> PlatformError:
+    return PlatformError(
+        errors_pb2.ERROR_REASON_API_KEY_MISSING,
+        "The call brought no API key, or several.",
+        remedy="Send one in the metadata 'authorization', as 'Bearer mlp_...'.",
+    )
 
 
 def _scope_missing(method: Method) -> PlatformError:

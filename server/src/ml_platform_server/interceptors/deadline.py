@@ -25,10 +25,10 @@ class Deadline:
         return self._kept_by_the_engine(proceed) if method.batched else self._unary(proceed)
 
     def _kept_by_the_engine(self, proceed: Handler) -> Handler:
-        # A timer for each call costs much, and so does asking gRPC for the caller's deadline. The engine has one timer for each
-        # batch; and gRPC cancels the call when the caller's own deadline passes, which takes its row out of the batch.
+        # A timer for each call costs much. The engine has one timer for each batch; and gRPC cancels the call when the caller's
+        # own deadline passes, which takes its row out of the batch.
         def handle(request: object, call: Call) -> Awaitable[Response]:
-            call.deadline = time.monotonic() + self._default
+            call.deadline = time.monotonic() + self._seconds(call)
             set_deadline(call.deadline)
             return proceed(request, call)
 
@@ -36,8 +36,7 @@ class Deadline:
 
     def _unary(self, proceed: Handler) -> Handler:
         async def handle(request: object, call: Call) -> Response:
-            remaining = call.context.time_remaining()
-            seconds = self._default if remaining is None else remaining
+            seconds = self._seconds(call)
             call.deadline = time.monotonic() + seconds
             set_deadline(call.deadline)
             try:
@@ -49,6 +48,19 @@ class Deadline:
                 raise
 
         return handle
+
+    def _seconds(self, call: Call) -> float:
+        """Seconds that a unary call may take.
+
+        Raises:
+            PlatformError: DEADLINE_EXCEEDED when none are left. The request is not even parsed then.
+        """
+        remaining = call.context.time_remaining()
+        if remaining is None:
+            return self._default
+        if remaining <= 0:
+            raise deadline_exceeded("The call")
+        return remaining
 
     def _stream(self, proceed: Handler) -> Handler:
         async def handle(request: object, call: Call) -> Response:

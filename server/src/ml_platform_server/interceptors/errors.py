@@ -8,9 +8,8 @@ from urllib.parse import quote
 import grpc
 import structlog
 
-from ml_platform_server.call import Call
+from ml_platform_server.call import REQUEST_ID_HEADER, Call
 from ml_platform_server.errors import PlatformError, Violation, to_status, unforeseen
-from ml_platform_server.interceptors.request_id import HEADER
 from ml_platform_server.method import Handler, Method, Response
 
 _DETAILS = "grpc-status-details-bin"
@@ -57,7 +56,7 @@ async def end(call: Call, failure: PlatformError) -> None:
     while len(status.SerializeToString()) > _MAX_DETAILS and failure.violations:
         failure.violations = failure.violations[: len(failure.violations) // 2]
         status = to_status(failure, call.request_id)
-    trailing = ((HEADER, call.request_id), (_DETAILS, status.SerializeToString()))
+    trailing = ((REQUEST_ID_HEADER, call.request_id), (_DETAILS, status.SerializeToString()))
     await call.context.abort(failure.code, status.message, trailing)
 
 

@@ -1,4 +1,4 @@
-"""Gives each call its request id and reads its metadata, once."""
+"""Gives each call its request id."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ import re
 import secrets
 from collections.abc import Awaitable
 
-from ml_platform_server.call import Call, set_request_id
+from ml_platform_server.call import REQUEST_ID_HEADER, Call, set_request_id
 from ml_platform_server.method import Handler, Method, Response
 
-HEADER = "x-request-id"
-# Stands for two keys or more in one call: nobody can tell which of them was meant.
-SEVERAL = "several"
 # What makes the ids of this process its own; counting is cheaper than drawing a random number for each call.
 _PROCESS = secrets.token_hex(8)
 _COUNT = itertools.count(1)
@@ -21,7 +18,7 @@ _SANE = re.compile(r"[A-Za-z0-9._:/-]{1,128}")
 
 
 class RequestId:
-    """Takes the caller's request id or makes one, tells it to the log, and sends it back with the answer."""
+    """Keeps the caller's request id or makes one, tells it to the log, and sends it back with the answer."""
 
     def wrap(self, method: Method, proceed: Handler) -> Handler:
         """See Interceptor."""
@@ -29,16 +26,11 @@ class RequestId:
         told = not method.data_plane
 
         def handle(request: object, call: Call) -> Awaitable[Response]:
-            for key, value in call.metadata:
-                if key == "authorization":
-                    call.authorization = SEVERAL if call.authorization else str(value)
-                elif key == HEADER and _SANE.fullmatch(str(value)):
-                    call.request_id = str(value)
-            if not call.request_id:
+            if not call.request_id or not _SANE.fullmatch(call.request_id):
                 call.request_id = f"{_PROCESS}{next(_COUNT):08x}"
             set_request_id(call.request_id)
             if told:
-                call.context.set_trailing_metadata(((HEADER, call.request_id),))
+                call.context.set_trailing_metadata(((REQUEST_ID_HEADER, call.request_id),))
             return proceed(request, call)
 
         return handle

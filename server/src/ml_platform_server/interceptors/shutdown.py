@@ -1,4 +1,4 @@
-"""Knows the calls that run, so that a shutdown can wait for them, and tell those that it must cut off why."""
+"""Knows the calls that run, so that a shutdown can wait for them and cut off the rest with a reason; limits count them too."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ class Shutdown:
     """Counts calls in, counts them out, and ends what is left with SHUTTING_DOWN."""
 
     def __init__(self) -> None:
-        self._running: set[asyncio.Task[Any]] = set()
+        self._predictions: set[asyncio.Task[Any]] = set()
+        self._control: set[asyncio.Task[Any]] = set()
+        self._streams: set[asyncio.Task[Any]] = set()
+        self._unadmitted: set[asyncio.Task[Any]] = set()
         self._idle = asyncio.Event()
         self._awaited = False
         self._refusing = False
@@ -27,8 +30,21 @@ class Shutdown:
         self._parting = asyncio.Event()
         self._cutting_off = False
 
-    def wrap(self, method: Method, proceed: Handler) -> Handler:  # noqa: ARG002  # the same for every method
+    def running(self, method: Method) -> set[asyncio.Task[Any]]:
+        """The calls that run now and are limited together with those of this method: predictions, control calls, or streams."""
+        if method.client_streaming or method.server_streaming:
+            return self._streams
+        return self._predictions if method.data_plane else self._control
+
+    def wrap(self, method: Method, proceed: Handler) -> Handler:
         """See Interceptor."""
+        return self._counted(self.running(method), proceed)
+
+    def wrap_unadmitted(self, proceed: Handler) -> Handler:
+        """The same around calls that may still be refused, so that they do not count among those that run."""
+        return self._counted(self._unadmitted, proceed)
+
+    def _counted(self, running: set[asyncio.Task[Any]], proceed: Handler) -> Handler:
 
         async def handle(request: object, call: Call) -> Response:
             if self._refusing:
@@ -37,7 +53,7 @@ class Shutdown:
                 raise _shutting_down()
             task = asyncio.current_task()
             assert task is not None  # noqa: S101  # a coroutine always runs in a task
-            self._running.add(task)
+            running.add(task)
             try:
                 return await proceed(request, call)
             except asyncio.CancelledError:
@@ -46,8 +62,8 @@ class Shutdown:
                 task.uncancel()
                 raise _shutting_down() from None
             finally:
-                self._running.discard(task)
-                if self._awaited and not self._running:
+                running.discard(task)
+                if self._awaited and not self._all():
                     self._idle.set()
 
         return handle
@@ -74,7 +90,7 @@ class Shutdown:
     async def wait_idle(self) -> None:
         """Wait until no call runs."""
         self._awaited = True
-        while self._running:
+        while self._all():
             self._idle.clear()
             await self._idle.wait()
 
@@ -82,8 +98,22 @@ class Shutdown:
         """End every call that still runs, and refuse new ones."""
         self._refusing = self._cutting_off = True
         self.part()
-        for task in self._running:
+        for task in self._all():
             task.cancel()
+
+    def _all(self) -> set[asyncio.Task[Any]]:
+        return self._predictions | self._control | self._streams | self._unadmitted
+
+
+class Unadmitted:
+    """Stands in the place of Shutdown around calls that may still be refused."""
+
+    def __init__(self, shutdown: Shutdown) -> None:
+        self._shutdown = shutdown
+
+    def wrap(self, method: Method, proceed: Handler) -> Handler:  # noqa: ARG002  # the same for every method
+        """See Interceptor."""
+        return self._shutdown.wrap_unadmitted(proceed)
 
 
 def _shutting_down() -> PlatformError:

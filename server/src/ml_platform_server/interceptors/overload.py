@@ -1,0 +1,89 @@
+"""Refuses calls when the process has more of them than it can answer soon."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from ml_platform_server.call import Call
+from ml_platform_server.errors import overloaded
+from ml_platform_server.event_loop import when_idle
+from ml_platform_server.interceptors.shutdown import Shutdown
+from ml_platform_server.method import OPEN, Handler, Method, Response
+from ml_platform_server.settings import ServerSettings
+
+# Between two looks whether the event loop still runs out of work now and then.
+_LOOK_SECONDS = 0.1
+
+
+class Overload:
+    """Limits the calls in flight: predictions, other unary calls, and both alone, so that neither keeps out the other.
+
+    gRPC hands over one call a turn of the event loop, and shows neither how many wait behind it nor since when. But when the loop
+    runs out of work, nothing waits. So the time since then bounds the age of every call that is handed over. Once it is long,
+    calls queue up faster than they are answered, and fewer predictions are let in at once: the rest is refused early rather than
+    answered when its caller has left.
+
+    Args:
+        running: the calls that run.
+        settings: the section `server`.
+    """
+
+    def __init__(self, *, running: Shutdown, settings: ServerSettings) -> None:
+        self._running = running
+        self._settings = settings
+        self._idle_at = time.monotonic()
+        self._busy = False
+        self._asked = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def open(self) -> None:
+        """Begin to watch the event loop."""
+        self._idle_at = time.monotonic()
+        self._look()
+
+    def close(self) -> None:
+        """Watch no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def full(self, method: Method) -> Callable[[], bool]:
+        """What finds out whether a further call of a method is to be refused."""
+        running = self._running.running(method)
+        if method.client_streaming or method.server_streaming or method.scope == OPEN:
+            return lambda: False
+        if not method.data_plane:
+            most = self._settings.max_control_in_flight
+            return lambda: len(running) >= most
+        most, busy = self._settings.max_predictions_in_flight, self._settings.max_predictions_when_busy
+        return lambda: len(running) >= (busy if self._busy else most)
+
+    def wrap(self, method: Method, proceed: Handler) -> Handler:
+        """See Interceptor. Calls that need not wait for admission are asked about before, by `full`."""
+        full, running = self.full(method), self._running.running(method)
+
+        async def handle(request: object, call: Call) -> Response:
+            if full():
+                raise overloaded("More calls are in flight than the server takes.")
+            task = asyncio.current_task()
+            assert task is not None  # noqa: S101  # a coroutine always runs in a task
+            running.add(task)
+            try:
+                return await proceed(request, call)
+            finally:
+                running.discard(task)
+
+        return handle
+
+    def _look(self) -> None:
+        self._busy = time.monotonic() - self._idle_at > self._settings.max_queue_seconds
+        if not self._asked:
+            self._asked = True
+            when_idle(self._idle)
+        self._timer = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look)
+
+    def _idle(self) -> None:
+        self._asked = False
+        self._idle_at = time.monotonic()
+        self._busy = False

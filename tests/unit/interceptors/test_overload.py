@@ -1,0 +1,100 @@
+"""How many calls are let in at once, and when fewer are."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import Any
+
+import pytest
+
+from ml_platform.v1 import predictions_pb2, training_pb2
+from ml_platform_server.interceptors import overload
+from ml_platform_server.interceptors.overload import Overload
+from ml_platform_server.interceptors.shutdown import Shutdown
+from ml_platform_server.method import methods_of
+from ml_platform_server.settings import ServerSettings
+
+METHODS = {
+    method.name: method
+    for service in (
+        predictions_pb2.DESCRIPTOR.services_by_name["PredictionService"],
+        training_pb2.DESCRIPTOR.services_by_name["TrainingService"],
+    )
+    for method in methods_of(service)
+}
+SETTINGS = ServerSettings(
+    max_predictions_in_flight=3, max_predictions_when_busy=1, max_control_in_flight=2, max_queue_seconds=0.5
+)
+
+
+@dataclasses.dataclass
+class Loop:
+    """An event loop that has work, or runs out of it."""
+
+    now: float = 0.0
+    asked: list = dataclasses.field(default_factory=list)
+
+    def monotonic(self):
+        return self.now
+
+    def idle(self):
+        asked, self.asked = self.asked, []
+        for callback in asked:
+            callback()
+
+
+@pytest.fixture
+def loop(monkeypatch):
+    loop = Loop()
+    monkeypatch.setattr("ml_platform_server.interceptors.overload.time", loop)
+    monkeypatch.setattr(overload, "when_idle", lambda callback: loop.asked.append(callback))  # noqa: PLW0108  # its list changes
+    return loop
+
+
+@pytest.fixture
+async def running():
+    shutdown: Any = Shutdown()
+    tasks = []
+
+    def begin(name, count):
+        for _ in range(count):
+            task = asyncio.create_task(asyncio.sleep(1000))
+            tasks.append(task)
+            shutdown.running(METHODS[name]).add(task)
+
+    shutdown.begin = begin
+    yield shutdown
+    for task in tasks:
+        task.cancel()
+
+
+async def test_predictions_and_other_calls_have_limits_of_their_own(running):
+    """As many predictions as there may be keep out further predictions, and nothing else."""
+    limits = Overload(running=running, settings=SETTINGS)
+    running.begin("Predict", 3)
+    full = {name: limits.full(method)() for name, method in METHODS.items()}
+    assert [name for name, value in full.items() if value] == ["Predict", "BatchPredict"]
+
+
+async def test_control_calls_do_not_keep_out_predictions(running):
+    """The same the other way round; streams and watches are no part of it."""
+    limits = Overload(running=running, settings=SETTINGS)
+    running.begin("GetTrainingJob", 2)
+    full = {name for name, method in METHODS.items() if limits.full(method)()}
+    assert full == {"GetTrainingJob", "ListTrainingJobs", "SubmitTrainingJob"}
+
+
+async def test_fewer_predictions_are_let_in_while_calls_queue_up(running, loop):
+    """When the event loop has not run out of work for long, calls wait behind it; then fewer are let in, until it has."""
+    limits = Overload(running=running, settings=SETTINGS)
+    full = limits.full(METHODS["Predict"])
+    running.begin("Predict", 1)
+    limits.open()
+    assert not full()
+    loop.now = 0.6
+    limits._look()
+    assert full()
+    loop.idle()
+    assert not full()
+    limits.close()
