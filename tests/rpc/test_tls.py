@@ -57,7 +57,7 @@ async def served(folder: Path, settings: ServerSettings):
         keys, calls = ApiKeys(database=database, pepper="a pepper"), DoneCalls(database=database)
         server = GrpcServer(settings=settings)
         await server.open()
-        await server.serve([(ECHO, EchoService())], verify=keys.verify, calls=calls, health_servicer=HealthServicer())
+        await server.serve([(ECHO, EchoService())], keys=keys, calls=calls, health_servicer=HealthServicer())
         key, _ = await keys.create("somebody", scopes.parse(["all"]))
         try:
             yield server.port, key
