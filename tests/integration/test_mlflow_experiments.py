@@ -6,6 +6,7 @@ import pytest
 
 from ml_platform.v1 import experiments_pb2 as pb
 from ml_platform_server.backends.mlflow.experiments import Experiments
+from ml_platform_server.backends.mlflow.models import Models
 from tests.support.mlflow_server import MlflowServer, fresh_name
 from tests.support.refusals import refused
 
@@ -34,16 +35,26 @@ class TestExperiments:
     async def test_the_name_of_a_deleted_experiment_stays_taken(
         self, experiments: Experiments, mlflow_server: MlflowServer
     ) -> None:
-        """It is told as such, and the experiment itself counts as missing."""
+        """Whoever asks for it, by whichever way, reads that it was deleted."""
         name = fresh_name()
         made = await experiments.create(pb.CreateExperimentRequest(name=name, request_id="r1"))
         mlflow_server.client().delete_experiment(made.experiment_id)
         with refused("EXPERIMENT_DELETED"):
             await experiments.create(pb.CreateExperimentRequest(name=name, request_id="r1"))
-        with refused("EXPERIMENT_NOT_FOUND"):
-            await experiments.get(name=name)
+        for which in ({"name": name}, {"experiment_id": made.experiment_id}):
+            with refused("EXPERIMENT_DELETED"):
+                await experiments.get(**which)
+        with refused("EXPERIMENT_DELETED"):
+            await experiments.list_runs(pb.ListRunsRequest(experiment_id=made.experiment_id))
 
-    @pytest.mark.parametrize("key", ["mlflow.note.content", "ml_platform.request_id", "what?!", "k" * 251])
+    @pytest.mark.parametrize("key", ["🚀", "👩\u200d🔬 a:b/c", "what?!", "../x", "a:62:b", "."])
+    async def test_a_tag_may_have_any_visible_key(self, experiments: Experiments, key: str) -> None:
+        """Keys that MLflow refuses are encoded on the way in and decoded on the way out."""
+        made = await experiments.create(pb.CreateExperimentRequest(name=fresh_name(), tags={key: "🚀"}))
+        assert dict(made.tags) == {key: "🚀"}
+        assert await experiments.get(name=made.name) == made
+
+    @pytest.mark.parametrize("key", ["mlflow.note.content", "ml_platform.request_id", "ml_platform.key.a", "k" * 251, "🚀" * 100])
     async def test_a_tag_that_cannot_be_kept_is_refused(self, experiments: Experiments, key: str) -> None:
         """Reserved keys and keys that MLflow refuses are errors of the field, and make nothing."""
         name = fresh_name()
@@ -65,7 +76,9 @@ class TestExperiments:
         for experiment_id in made:
             mlflow_server.client().delete_experiment(experiment_id)
 
-    @pytest.mark.parametrize("which", [{"experiment_id": "4711000"}, {"experiment_id": "no number"}, {"name": "nobody's"}])
+    @pytest.mark.parametrize(
+        "which", [{"experiment_id": "4711000"}, {"experiment_id": "9" * 40}, {"experiment_id": "no number"}, {"name": "nobody's"}]
+    )
     async def test_an_unknown_experiment_is_not_found(self, experiments: Experiments, which: dict[str, str]) -> None:
         """By whatever id, even one that MLflow calls invalid, and by name."""
         with refused("EXPERIMENT_NOT_FOUND"):
@@ -98,3 +111,26 @@ class TestExperiments:
             await experiments.list_runs(pb.ListRunsRequest(experiment_id=experiment_id, page_token="garbage"))
         with refused("PAGE_TOKEN_INVALID"):
             await experiments.metric_history(pb.GetMetricHistoryRequest(run_id="r", metric_key="m", page_token="garbage"))
+
+    async def test_a_page_token_is_valid_for_its_list_alone(
+        self, experiments: Experiments, models: Models, mlflow_server: MlflowServer, experiment_id: str
+    ) -> None:
+        """Another list, another experiment, another filter and another order refuse it, and so does a token of any length."""
+        for number in range(2):
+            mlflow_server.client().create_run(experiment_id, tags={"n": str(number)})
+        other = (await experiments.create(pb.CreateExperimentRequest(name=fresh_name()))).experiment_id
+        _, of_experiments = await experiments.list(1)
+        _, of_runs = await experiments.list_runs(pb.ListRunsRequest(experiment_id=experiment_id, page_size=1))
+        for token in (of_experiments, "A" * 100_000):
+            with refused("PAGE_TOKEN_INVALID"):
+                await models.list(1, token)
+            with refused("PAGE_TOKEN_INVALID"):
+                await experiments.list_runs(pb.ListRunsRequest(experiment_id=experiment_id, page_token=token))
+        changes = ({"experiment_id": other}, {"order_by": "start_time ASC"}, {"filter": "tags.n = '1'"})
+        for change in changes:
+            with refused("PAGE_TOKEN_INVALID"):
+                await experiments.list_runs(
+                    pb.ListRunsRequest(**{"experiment_id": experiment_id, "page_token": of_runs, **change})  # type: ignore[arg-type]
+                )
+        same = pb.ListRunsRequest(experiment_id=experiment_id, page_size=1, page_token=of_runs)
+        assert len((await experiments.list_runs(same))[0]) == 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+
 from ml_platform.v1 import models_pb2
 from ml_platform_server.backends.mlflow.models import Models
 from tests.support.mlflow_server import MlflowServer, fresh_name, log_models
@@ -40,16 +42,29 @@ class TestModels:
     async def test_a_run_s_only_model_is_meant_and_of_several_the_named_one(
         self, models: Models, mlflow_server: MlflowServer, experiment_id: str
     ) -> None:
-        """Without a name several are ambiguous; of two of the same name the last counts."""
+        """Without a name several are ambiguous, and so are two of the same name, of which the id chooses one."""
         run_id = log_models(mlflow_server.uri, experiment_id, "a", "b", "b", signed=False)
         with refused("MODEL_AMBIGUOUS") as error:
             await models.register(_register(run_id, fresh_name()))
         assert error.value.metadata["logged_model_names"] == "a, b"
-        version = await models.register(_register(run_id, fresh_name(), logged_model_name="b"))
-        logged = mlflow_server.client().search_logged_models([experiment_id], filter_string="name = 'b'")
-        last = max(logged, key=lambda model: model.creation_timestamp)
-        assert mlflow_server.client().get_model_version(version.model_name, "1").source == f"models:/{last.model_id}"
+        assert (await models.register(_register(run_id, fresh_name(), logged_model_name="a"))).version == 1
+        first, last = sorted(
+            mlflow_server.client().search_logged_models([experiment_id], filter_string="name = 'b'"),
+            key=lambda model: model.creation_timestamp,
+        )
+        with refused("MODEL_AMBIGUOUS") as error:
+            await models.register(_register(run_id, fresh_name(), logged_model_name="b"))
+        assert all(f"{one.model_id} (named 'b', step 0)" in error.value.message for one in (first, last))
+        version = await models.register(_register(run_id, fresh_name(), logged_model_name=first.model_id))
+        assert mlflow_server.client().get_model_version(version.model_name, "1").source == f"models:/{first.model_id}"
         assert not version.HasField("signature")
+
+    @pytest.mark.parametrize("key", ["🚀", "👩\u200d🔬 a:b/c", "what?!", "../x"])
+    async def test_a_version_s_tag_may_have_any_visible_key(self, models: Models, run_with_model: str, key: str) -> None:
+        """Keys that MLflow refuses are encoded on the way in and decoded on the way out."""
+        made = await models.register(_register(run_with_model, fresh_name(), tags={key: "x"}))
+        assert dict(made.tags) == {key: "x"}
+        assert await models.get_version(made.model_name, 1) == made
 
     async def test_a_run_without_the_model_has_nothing_to_register(
         self, models: Models, mlflow_server: MlflowServer, experiment_id: str, run_with_model: str

@@ -51,6 +51,10 @@ class TestRuns:
             ("filter", "metrics.m > 1 or metrics.m < 0"),
             ("order_by", "nonsense"),
             ("order_by", "metrics.m SIDEWAYS"),
+            ("order_by", "metrics.m, metrics.m"),
+            ("filter", " and ".join(["metrics.m > 0"] * 100)),
+            ("filter", "attributes. tags. 'x' ( run_id ("),
+            ("filter", "attributes.start_time > 99999999999999999999999"),
         ],
     )
     async def test_a_filter_that_cannot_be_read_is_told_in_words_that_help(
@@ -64,6 +68,34 @@ class TestRuns:
         assert [violation.field for violation in error.value.violations] == [field]
         assert text in error.value.message
         assert "metrics.accuracy > 0.8" in error.value.remedy
+
+    @pytest.mark.parametrize(
+        ("order_by", "unknown", "meant"),
+        [
+            ("metrics.nosuch DESC", "metrics.nosuch", ""),
+            ("metrics.M", "metrics.M", "metrics.m"),
+            ("metrics.m, params.q DESC", "params.q", "params.p"),
+            ("tags.nosuch", "tags.nosuch", ""),
+        ],
+    )
+    async def test_an_order_by_what_no_run_has_is_refused(
+        self, experiments: Experiments, experiment_id: str, runs: list[str], order_by: str, unknown: str, meant: str
+    ) -> None:
+        """MLflow would ignore the key. The error names it, and the one that was probably meant."""
+        with refused("FILTER_INVALID") as error:
+            await experiments.list_runs(pb.ListRunsRequest(experiment_id=experiment_id, order_by=order_by))
+        assert unknown in error.value.message
+        assert (f"Did you mean {meant}?" in error.value.message) == bool(meant)
+
+    async def test_an_order_by_what_some_run_has_is_taken(
+        self, experiments: Experiments, mlflow_server: MlflowServer, experiment_id: str, runs: list[str]
+    ) -> None:
+        """Even if that run is not on the page, or its value is not a number; and where there are no runs, there is no order."""
+        mlflow_server.client().log_metric(runs[0], "rare", math.nan)
+        asked = {"experiment_id": experiment_id, "order_by": "metrics.rare"}
+        for filter_, count in (("", 3), ("params.p = '2'", 1), ("params.p = 'x'", 0)):
+            found, _ = await experiments.list_runs(pb.ListRunsRequest(filter=filter_, **asked))  # type: ignore[arg-type]
+            assert len(found) == count
 
     async def test_runs_page_without_gaps(self, experiments: Experiments, experiment_id: str, runs: list[str]) -> None:
         """Pages of two hold all three runs in order."""
@@ -97,13 +129,16 @@ class TestRuns:
     async def test_metrics_that_are_no_numbers_come_through(
         self, experiments: Experiments, mlflow_server: MlflowServer, experiment_id: str, runs: list[str]
     ) -> None:
-        """NaN stays NaN, infinity stays enormous, and lists ordered by them work."""
+        """NaN stays NaN and infinity stays infinite, in the history too, and lists ordered by them work."""
         mlflow_server.client().log_metric(runs[0], "m", math.nan, step=1)
         mlflow_server.client().log_metric(runs[1], "m", math.inf, step=1)
         found, _ = await experiments.list_runs(pb.ListRunsRequest(experiment_id=experiment_id, order_by="metrics.m DESC"))
         metrics = {run.run_id: run.metrics["m"] for run in found}
         assert math.isnan(metrics[runs[0]])
-        assert metrics[runs[1]] > 1e300
+        assert metrics[runs[1]] == math.inf
+        mlflow_server.client().log_metric(runs[1], "m", -math.inf, step=2)
+        points, _ = await experiments.metric_history(pb.GetMetricHistoryRequest(run_id=runs[1], metric_key="m"))
+        assert [point.value for point in points] == [1.0, math.inf, -math.inf]
 
     async def test_a_metric_s_history_pages_from_the_oldest_on(
         self, experiments: Experiments, mlflow_server: MlflowServer, runs: list[str]
@@ -136,6 +171,15 @@ class TestRuns:
         second = client.create_run(other, start_time=2, tags={"ml_platform.job_id": job}).info.run_id
         assert [run.run_id for run in await experiments.runs_of_job(job)] == [second, first]
         assert await experiments.runs_of_job("it's nobody's") == []
+        own = (await experiments.get(experiment_id=other)).name
+        assert [run.run_id for run in await experiments.runs_of_job(job, own, everywhere=False)] == [second]
+        assert [run.run_id for run in await experiments.runs_of_job(job, own)] == [second, first]
+        empty = (await experiments.create(pb.CreateExperimentRequest(name=fresh_name()))).name
+        for nothing_there in ("nobody's", empty):
+            stray = fresh_name()
+            client.set_tag(first, "ml_platform.job_id", stray)
+            found = await experiments.runs_of_job(stray, nothing_there, everywhere=False)
+            assert [run.run_id for run in found] == [first]
 
     async def test_runs_with_models_are_told_from_those_without(
         self, experiments: Experiments, mlflow_server: MlflowServer, run_with_model: str, runs: list[str]

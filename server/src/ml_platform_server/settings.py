@@ -122,6 +122,10 @@ class AirflowSettings(BaseModel):
     timeout: Seconds = Field(default=10.0, description="For one HTTP request.")
     threads: int = Field(default=8, gt=0)
     training_pipeline: str = Field(default="", description="The DAG that trains when a request names none.")
+    training_pipelines: str = Field(
+        default="*",
+        description="The DAGs that training jobs may run: names or patterns (fraud_*), with commas; never the platform's own.",
+    )
     deployment_pipeline: str = "model_deployment"
     materialization_pipeline: str = "feature_materialization"
 

@@ -38,6 +38,8 @@ def run(run_id: str, status: experiments_pb2.RunStatus.ValueType = FINISHED, **m
             id="finished only",
         ),
         pytest.param([run("a", r2=float("nan")), run("b", r2=-3.0)], {"a", "b"}, "b", id="not a number never wins"),
+        pytest.param([run("a", auc=float("inf")), run("b", auc=0.9)], {"a", "b"}, "b", id="an infinity never wins"),
+        pytest.param([run("a", loss=float("-inf")), run("b", loss=9.0)], {"a", "b"}, "b", id="nor one that looks small"),
         pytest.param([run("a", f1=0.5), run("b", f1=0.5)], {"a", "b"}, "a", id="of equals the newest"),
     ],
 )

@@ -92,3 +92,34 @@ async def test_the_experiment_must_exist(house: House, training: Training, call:
     with pytest.raises(PlatformError) as caught:
         await training.submit(request(), call)
     assert (caught.value.reason_name, house.pipelines.triggered) == ("EXPERIMENT_NOT_FOUND", [])
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "allowed", "remedy"),
+    [
+        ("model_deployment", "*", "call DeployModel"),
+        ("Model_Deployment", "*", "call DeployModel"),
+        ("feature_materialization", "*", "call MaterializeFeatures"),
+        ("feature_materialization", "feature_*", "call MaterializeFeatures"),
+        ("mine", "fraud_*, theirs", "airflow.training_pipelines"),
+        ("mine", "", "airflow.training_pipelines"),
+    ],
+)
+async def test_training_runs_the_allowed_pipelines_alone(
+    house: House, call: Call, pipeline: str, allowed: str, remedy: str
+) -> None:
+    """Never the platform's own, which other scopes guard, by whichever case; of the others those that the settings allow."""
+    settings = AIRFLOW.model_copy(update={"training_pipelines": allowed})
+    training = Training(jobs=house.jobs, tracking=house.tracking, settings=settings)
+    with pytest.raises(PlatformError) as caught:
+        await training.submit(request(pipeline=pipeline), call)
+    assert (caught.value.reason_name, caught.value.code.name) == ("PIPELINE_NOT_ALLOWED", "PERMISSION_DENIED")
+    assert remedy in caught.value.remedy
+    assert house.pipelines.triggered == []
+
+
+async def test_a_pipeline_that_a_pattern_matches_is_allowed(house: House, call: Call) -> None:
+    """Patterns and names stand side by side."""
+    settings = AIRFLOW.model_copy(update={"training_pipelines": "other, fraud_*"})
+    await Training(jobs=house.jobs, tracking=house.tracking, settings=settings).submit(request(pipeline="fraud_day"), call)
+    assert [pipeline for pipeline, _, _ in house.pipelines.triggered] == ["fraud_day"]

@@ -51,7 +51,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_UNIMPLEMENTED: _ErrorReason.ValueType  # 13
     """There is no such method. Code UNIMPLEMENTED."""
     ERROR_REASON_PAGE_TOKEN_INVALID: _ErrorReason.ValueType  # 14
-    """The page token is not one that this list gave. Code INVALID_ARGUMENT."""
+    """The page token is not one that this list gave, under the same filter and order. Code INVALID_ARGUMENT."""
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 15
     """More work is waiting than the server accepts. Code RESOURCE_EXHAUSTED, with RetryInfo."""
     ERROR_REASON_REPLY_TOO_LARGE: _ErrorReason.ValueType  # 16
@@ -67,7 +67,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_METRIC_NOT_FOUND: _ErrorReason.ValueType  # 24
     """The run never logged this metric. Code NOT_FOUND."""
     ERROR_REASON_FILTER_INVALID: _ErrorReason.ValueType  # 25
-    """The filter or the order cannot be parsed. Code INVALID_ARGUMENT."""
+    """The filter or the order cannot be parsed or executed, or no run has a key of the order. Code INVALID_ARGUMENT."""
     ERROR_REASON_MODEL_NOT_FOUND: _ErrorReason.ValueType  # 30
     """There is no such registered model. Code NOT_FOUND."""
     ERROR_REASON_MODEL_VERSION_NOT_FOUND: _ErrorReason.ValueType  # 31
@@ -75,7 +75,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_RUN_WITHOUT_MODEL: _ErrorReason.ValueType  # 32
     """The run logged no model, so there is nothing to register. Code FAILED_PRECONDITION."""
     ERROR_REASON_MODEL_AMBIGUOUS: _ErrorReason.ValueType  # 33
-    """The run logged several models and the request did not say which. Code FAILED_PRECONDITION."""
+    """The run logged several models, perhaps of one name, and the request did not say which. Code FAILED_PRECONDITION."""
     ERROR_REASON_MODEL_WITHOUT_SIGNATURE: _ErrorReason.ValueType  # 34
     """The model carries no signature, so its inputs are not known. Code FAILED_PRECONDITION."""
     ERROR_REASON_MODEL_ARTIFACT_MISSING: _ErrorReason.ValueType  # 35
@@ -92,6 +92,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """There is no such pipeline (Airflow DAG). Code NOT_FOUND."""
     ERROR_REASON_PIPELINE_BROKEN: _ErrorReason.ValueType  # 52
     """The pipeline's file fails to import, so it cannot run. Code FAILED_PRECONDITION."""
+    ERROR_REASON_PIPELINE_NOT_ALLOWED: _ErrorReason.ValueType  # 53
+    """Training jobs may not run this pipeline: it is one of the platform's own, or the server's settings do not allow it. Code
+    PERMISSION_DENIED.
+    """
     ERROR_REASON_FEATURE_VIEW_NOT_FOUND: _ErrorReason.ValueType  # 60
     """There is no such feature view. Code NOT_FOUND."""
     ERROR_REASON_FEATURE_VIEW_EXISTS: _ErrorReason.ValueType  # 61
@@ -157,7 +161,7 @@ ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 12
 ERROR_REASON_UNIMPLEMENTED: ErrorReason.ValueType  # 13
 """There is no such method. Code UNIMPLEMENTED."""
 ERROR_REASON_PAGE_TOKEN_INVALID: ErrorReason.ValueType  # 14
-"""The page token is not one that this list gave. Code INVALID_ARGUMENT."""
+"""The page token is not one that this list gave, under the same filter and order. Code INVALID_ARGUMENT."""
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 15
 """More work is waiting than the server accepts. Code RESOURCE_EXHAUSTED, with RetryInfo."""
 ERROR_REASON_REPLY_TOO_LARGE: ErrorReason.ValueType  # 16
@@ -173,7 +177,7 @@ ERROR_REASON_RUN_NOT_FOUND: ErrorReason.ValueType  # 23
 ERROR_REASON_METRIC_NOT_FOUND: ErrorReason.ValueType  # 24
 """The run never logged this metric. Code NOT_FOUND."""
 ERROR_REASON_FILTER_INVALID: ErrorReason.ValueType  # 25
-"""The filter or the order cannot be parsed. Code INVALID_ARGUMENT."""
+"""The filter or the order cannot be parsed or executed, or no run has a key of the order. Code INVALID_ARGUMENT."""
 ERROR_REASON_MODEL_NOT_FOUND: ErrorReason.ValueType  # 30
 """There is no such registered model. Code NOT_FOUND."""
 ERROR_REASON_MODEL_VERSION_NOT_FOUND: ErrorReason.ValueType  # 31
@@ -181,7 +185,7 @@ ERROR_REASON_MODEL_VERSION_NOT_FOUND: ErrorReason.ValueType  # 31
 ERROR_REASON_RUN_WITHOUT_MODEL: ErrorReason.ValueType  # 32
 """The run logged no model, so there is nothing to register. Code FAILED_PRECONDITION."""
 ERROR_REASON_MODEL_AMBIGUOUS: ErrorReason.ValueType  # 33
-"""The run logged several models and the request did not say which. Code FAILED_PRECONDITION."""
+"""The run logged several models, perhaps of one name, and the request did not say which. Code FAILED_PRECONDITION."""
 ERROR_REASON_MODEL_WITHOUT_SIGNATURE: ErrorReason.ValueType  # 34
 """The model carries no signature, so its inputs are not known. Code FAILED_PRECONDITION."""
 ERROR_REASON_MODEL_ARTIFACT_MISSING: ErrorReason.ValueType  # 35
@@ -198,6 +202,10 @@ ERROR_REASON_PIPELINE_NOT_FOUND: ErrorReason.ValueType  # 51
 """There is no such pipeline (Airflow DAG). Code NOT_FOUND."""
 ERROR_REASON_PIPELINE_BROKEN: ErrorReason.ValueType  # 52
 """The pipeline's file fails to import, so it cannot run. Code FAILED_PRECONDITION."""
+ERROR_REASON_PIPELINE_NOT_ALLOWED: ErrorReason.ValueType  # 53
+"""Training jobs may not run this pipeline: it is one of the platform's own, or the server's settings do not allow it. Code
+PERMISSION_DENIED.
+"""
 ERROR_REASON_FEATURE_VIEW_NOT_FOUND: ErrorReason.ValueType  # 60
 """There is no such feature view. Code NOT_FOUND."""
 ERROR_REASON_FEATURE_VIEW_EXISTS: ErrorReason.ValueType  # 61

@@ -319,14 +319,14 @@ class CreateExperimentRequest(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """The new experiment's name, unique, at most 250 characters."""
+    """The new experiment's name, unique, at most 250 visible characters."""
     description: _builtins.str
     """What the experiment is about."""
     request_id: _builtins.str
     """Makes a repeat of this call harmless: the first answer is returned again. Any unique text, a UUID for instance."""
     @_builtins.property
     def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Free labels; at most 100."""
+        """Free labels; at most 100. Keys consist of visible characters."""
 
     def __init__(
         self,
@@ -488,7 +488,9 @@ class ListRunsRequest(_message.Message):
     filter: _builtins.str
     """Which runs to keep, in MLflow's search syntax: "metrics.accuracy > 0.8 and params.max_depth = '3'". Empty keeps all."""
     order_by: _builtins.str
-    """In which order: "metrics.accuracy DESC", several with commas. Empty means newest first."""
+    """In which order: "metrics.accuracy DESC", several with commas. Empty means newest first. A metric, parameter or tag that no run of the
+    experiment has is an error.
+    """
     page_size: _builtins.int
     """How many to return at most; 0 means 100, more than 1000 means 1000."""
     page_token: _builtins.str

@@ -90,7 +90,7 @@ class ExperimentServiceServicer(object):
     def GetExperiment(self, request, context):
         """GetExperiment returns one experiment, by id or by name.
 
-        Scope: experiments:read. Errors: NOT_FOUND (EXPERIMENT_NOT_FOUND).
+        Scope: experiments:read. Errors: NOT_FOUND (EXPERIMENT_NOT_FOUND), FAILED_PRECONDITION (EXPERIMENT_DELETED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -108,7 +108,8 @@ class ExperimentServiceServicer(object):
     def ListRuns(self, request, context):
         """ListRuns returns the runs of one experiment, newest first unless an order is given.
 
-        Scope: experiments:read. Errors: NOT_FOUND (EXPERIMENT_NOT_FOUND), INVALID_ARGUMENT (FILTER_INVALID, PAGE_TOKEN_INVALID).
+        Scope: experiments:read. Errors: NOT_FOUND (EXPERIMENT_NOT_FOUND), FAILED_PRECONDITION (EXPERIMENT_DELETED), INVALID_ARGUMENT
+        (FILTER_INVALID, PAGE_TOKEN_INVALID).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -46,7 +46,7 @@ class ExperimentServiceStub:
     GetExperiment: _grpc.UnaryUnaryMultiCallable[_experiments_pb2.GetExperimentRequest, _experiments_pb2.GetExperimentResponse]
     """GetExperiment returns one experiment, by id or by name.
 
-    Scope: experiments:read. Errors: NOT_FOUND (EXPERIMENT_NOT_FOUND).
+    Scope: experiments:read. Errors: NOT_FOUND (EXPERIMENT_NOT_FOUND), FAILED_PRECONDITION (EXPERIMENT_DELETED).
     """
     ListExperiments: _grpc.UnaryUnaryMultiCallable[_experiments_pb2.ListExperimentsRequest, _experiments_pb2.ListExperimentsResponse]
     """ListExperiments returns the active experiments, newest first.
@@ -56,7 +56,8 @@ class ExperimentServiceStub:
     ListRuns: _grpc.UnaryUnaryMultiCallable[_experiments_pb2.ListRunsRequest, _experiments_pb2.ListRunsResponse]
     """ListRuns returns the runs of one experiment, newest first unless an order is given.
 
-    Scope: experiments:read. Errors: NOT_FOUND (EXPERIMENT_NOT_FOUND), INVALID_ARGUMENT (FILTER_INVALID, PAGE_TOKEN_INVALID).
+    Scope: experiments:read. Errors: NOT_FOUND (EXPERIMENT_NOT_FOUND), FAILED_PRECONDITION (EXPERIMENT_DELETED), INVALID_ARGUMENT
+    (FILTER_INVALID, PAGE_TOKEN_INVALID).
     """
     GetRun: _grpc.UnaryUnaryMultiCallable[_experiments_pb2.GetRunRequest, _experiments_pb2.GetRunResponse]
     """GetRun returns one run with its parameters, tags and newest metrics.
@@ -87,7 +88,7 @@ class ExperimentServiceAsyncStub(ExperimentServiceStub):
     GetExperiment: _aio.UnaryUnaryMultiCallable[_experiments_pb2.GetExperimentRequest, _experiments_pb2.GetExperimentResponse]  # type: ignore[assignment]
     """GetExperiment returns one experiment, by id or by name.
 
-    Scope: experiments:read. Errors: NOT_FOUND (EXPERIMENT_NOT_FOUND).
+    Scope: experiments:read. Errors: NOT_FOUND (EXPERIMENT_NOT_FOUND), FAILED_PRECONDITION (EXPERIMENT_DELETED).
     """
     ListExperiments: _aio.UnaryUnaryMultiCallable[_experiments_pb2.ListExperimentsRequest, _experiments_pb2.ListExperimentsResponse]  # type: ignore[assignment]
     """ListExperiments returns the active experiments, newest first.
@@ -97,7 +98,8 @@ class ExperimentServiceAsyncStub(ExperimentServiceStub):
     ListRuns: _aio.UnaryUnaryMultiCallable[_experiments_pb2.ListRunsRequest, _experiments_pb2.ListRunsResponse]  # type: ignore[assignment]
     """ListRuns returns the runs of one experiment, newest first unless an order is given.
 
-    Scope: experiments:read. Errors: NOT_FOUND (EXPERIMENT_NOT_FOUND), INVALID_ARGUMENT (FILTER_INVALID, PAGE_TOKEN_INVALID).
+    Scope: experiments:read. Errors: NOT_FOUND (EXPERIMENT_NOT_FOUND), FAILED_PRECONDITION (EXPERIMENT_DELETED), INVALID_ARGUMENT
+    (FILTER_INVALID, PAGE_TOKEN_INVALID).
     """
     GetRun: _aio.UnaryUnaryMultiCallable[_experiments_pb2.GetRunRequest, _experiments_pb2.GetRunResponse]  # type: ignore[assignment]
     """GetRun returns one run with its parameters, tags and newest metrics.
@@ -137,7 +139,7 @@ class ExperimentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_experiments_pb2.GetExperimentResponse, _abc.Awaitable[_experiments_pb2.GetExperimentResponse]]:
         """GetExperiment returns one experiment, by id or by name.
 
-        Scope: experiments:read. Errors: NOT_FOUND (EXPERIMENT_NOT_FOUND).
+        Scope: experiments:read. Errors: NOT_FOUND (EXPERIMENT_NOT_FOUND), FAILED_PRECONDITION (EXPERIMENT_DELETED).
         """
 
     @_abc_1.abstractmethod
@@ -159,7 +161,8 @@ class ExperimentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_experiments_pb2.ListRunsResponse, _abc.Awaitable[_experiments_pb2.ListRunsResponse]]:
         """ListRuns returns the runs of one experiment, newest first unless an order is given.
 
-        Scope: experiments:read. Errors: NOT_FOUND (EXPERIMENT_NOT_FOUND), INVALID_ARGUMENT (FILTER_INVALID, PAGE_TOKEN_INVALID).
+        Scope: experiments:read. Errors: NOT_FOUND (EXPERIMENT_NOT_FOUND), FAILED_PRECONDITION (EXPERIMENT_DELETED), INVALID_ARGUMENT
+        (FILTER_INVALID, PAGE_TOKEN_INVALID).
         """
 
     @_abc_1.abstractmethod

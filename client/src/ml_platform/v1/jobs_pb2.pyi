@@ -245,6 +245,7 @@ class Job(_message.Message):
     BEST_RUN_ID_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
     FAILED_TASK_ID_FIELD_NUMBER: _builtins.int
+    UNDECLARED_PARAMETERS_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """The job's id, the same in the pipeline engine and on the runs that it makes."""
     kind: Global___JobKind.ValueType
@@ -260,7 +261,9 @@ class Job(_message.Message):
     submitted_by: _builtins.str
     """Who submitted the job."""
     best_run_id: _builtins.str
-    """The run to register: of the finished runs that logged a model, or of all if none did, the one whose primary metric is best."""
+    """The run to register: of the finished runs that logged a model, or of all if none did, the one whose primary metric is best.
+    A metric that is infinite or not a number counts as not logged.
+    """
     failed_task_id: _builtins.str
     """The task that made the job fail."""
     @_builtins.property
@@ -291,6 +294,12 @@ class Job(_message.Message):
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """The newest value of each metric of the job's newest run."""
 
+    @_builtins.property
+    def undeclared_parameters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The parameters that the pipeline does not declare, though it declares others. It is given them all the same. Filled by
+        SubmitTrainingJob only.
+        """
+
     def __init__(
         self,
         *,
@@ -310,10 +319,11 @@ class Job(_message.Message):
         best_run_id: _builtins.str = ...,
         metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         failed_task_id: _builtins.str = ...,
+        undeclared_parameters: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "parameters", b"parameters", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["best_run_id", b"best_run_id", "create_time", b"create_time", "end_time", b"end_time", "experiment_name", b"experiment_name", "failed_task_id", b"failed_task_id", "job_id", b"job_id", "kind", b"kind", "message", b"message", "metrics", b"metrics", "parameters", b"parameters", "pipeline", b"pipeline", "run_ids", b"run_ids", "start_time", b"start_time", "state", b"state", "submitted_by", b"submitted_by", "tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["best_run_id", b"best_run_id", "create_time", b"create_time", "end_time", b"end_time", "experiment_name", b"experiment_name", "failed_task_id", b"failed_task_id", "job_id", b"job_id", "kind", b"kind", "message", b"message", "metrics", b"metrics", "parameters", b"parameters", "pipeline", b"pipeline", "run_ids", b"run_ids", "start_time", b"start_time", "state", b"state", "submitted_by", b"submitted_by", "tasks", b"tasks", "undeclared_parameters", b"undeclared_parameters"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

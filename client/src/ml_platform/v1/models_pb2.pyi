@@ -421,7 +421,9 @@ class RegisterModelRequest(_message.Message):
     description: _builtins.str
     """What is particular to this version."""
     logged_model_name: _builtins.str
-    """Which of the run's models, by the name it was logged with; needed only if the run logged several."""
+    """Which of the run's models, by the name it was logged with, or by its id ("m-...") if two have one name; needed only if the run logged
+    several.
+    """
     feature_service: _builtins.str
     """The feature service that the model was trained on. Empty takes what the run recorded."""
     request_id: _builtins.str
@@ -432,7 +434,7 @@ class RegisterModelRequest(_message.Message):
 
     @_builtins.property
     def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Free labels; at most 100."""
+        """Free labels; at most 100. Keys consist of visible characters."""
 
     def __init__(
         self,

@@ -38,7 +38,9 @@ class SubmitTrainingJobRequest(_message.Message):
     experiment_name: _builtins.str
     """The experiment that the job's runs belong to. It must exist."""
     pipeline: _builtins.str
-    """The pipeline: the id of an Airflow DAG. Empty means the server's default."""
+    """The pipeline: the id of an Airflow DAG. Empty means the server's default. The platform's own pipelines, which deploy models and
+    materialize features, are not allowed; the server's settings may restrict the others.
+    """
     data_start_date: _builtins.str
     """The first day of data to train on, as YYYY-MM-DD. Empty leaves it to the pipeline."""
     data_end_date: _builtins.str
@@ -48,7 +50,8 @@ class SubmitTrainingJobRequest(_message.Message):
     @_builtins.property
     def parameters(self) -> _struct_pb2.Struct:
         """What else the pipeline is given. Numbers without a fraction arrive as integers. The three names above are reserved.
-        At most 64 KiB in all.
+        At most 64 KiB in all. A pipeline that declares its parameters refuses values that its declaration does not allow, and names that look
+        like a misspelt one of its own.
         """
 
     def __init__(

@@ -70,14 +70,17 @@ class TrainingServiceServicer(object):
     def SubmitTrainingJob(self, request, context):
         """SubmitTrainingJob starts one run of a pipeline and returns at once.
 
-        Scope: training:write. Errors: NOT_FOUND (EXPERIMENT_NOT_FOUND, PIPELINE_NOT_FOUND), FAILED_PRECONDITION (PIPELINE_BROKEN).
+        Scope: training:write. Errors: NOT_FOUND (EXPERIMENT_NOT_FOUND, PIPELINE_NOT_FOUND), FAILED_PRECONDITION (PIPELINE_BROKEN,
+        EXPERIMENT_DELETED), PERMISSION_DENIED (PIPELINE_NOT_ALLOWED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTrainingJob(self, request, context):
-        """GetTrainingJob returns a job as it stands now: training, deployment or materialization.
+        """GetTrainingJob returns a job as it stands now: training, deployment or materialization. A job that has ended is returned while the
+        pipeline engine is away too, as it was last seen. While the tracking system does not answer in time, the job's message says so and its
+        runs are left out.
 
         Scope: training:read. Errors: NOT_FOUND (JOB_NOT_FOUND).
         """

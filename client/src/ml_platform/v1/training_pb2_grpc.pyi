@@ -40,10 +40,13 @@ class TrainingServiceStub:
     SubmitTrainingJob: _grpc.UnaryUnaryMultiCallable[_training_pb2.SubmitTrainingJobRequest, _training_pb2.SubmitTrainingJobResponse]
     """SubmitTrainingJob starts one run of a pipeline and returns at once.
 
-    Scope: training:write. Errors: NOT_FOUND (EXPERIMENT_NOT_FOUND, PIPELINE_NOT_FOUND), FAILED_PRECONDITION (PIPELINE_BROKEN).
+    Scope: training:write. Errors: NOT_FOUND (EXPERIMENT_NOT_FOUND, PIPELINE_NOT_FOUND), FAILED_PRECONDITION (PIPELINE_BROKEN,
+    EXPERIMENT_DELETED), PERMISSION_DENIED (PIPELINE_NOT_ALLOWED).
     """
     GetTrainingJob: _grpc.UnaryUnaryMultiCallable[_training_pb2.GetTrainingJobRequest, _training_pb2.GetTrainingJobResponse]
-    """GetTrainingJob returns a job as it stands now: training, deployment or materialization.
+    """GetTrainingJob returns a job as it stands now: training, deployment or materialization. A job that has ended is returned while the
+    pipeline engine is away too, as it was last seen. While the tracking system does not answer in time, the job's message says so and its
+    runs are left out.
 
     Scope: training:read. Errors: NOT_FOUND (JOB_NOT_FOUND).
     """
@@ -73,10 +76,13 @@ class TrainingServiceAsyncStub(TrainingServiceStub):
     SubmitTrainingJob: _aio.UnaryUnaryMultiCallable[_training_pb2.SubmitTrainingJobRequest, _training_pb2.SubmitTrainingJobResponse]  # type: ignore[assignment]
     """SubmitTrainingJob starts one run of a pipeline and returns at once.
 
-    Scope: training:write. Errors: NOT_FOUND (EXPERIMENT_NOT_FOUND, PIPELINE_NOT_FOUND), FAILED_PRECONDITION (PIPELINE_BROKEN).
+    Scope: training:write. Errors: NOT_FOUND (EXPERIMENT_NOT_FOUND, PIPELINE_NOT_FOUND), FAILED_PRECONDITION (PIPELINE_BROKEN,
+    EXPERIMENT_DELETED), PERMISSION_DENIED (PIPELINE_NOT_ALLOWED).
     """
     GetTrainingJob: _aio.UnaryUnaryMultiCallable[_training_pb2.GetTrainingJobRequest, _training_pb2.GetTrainingJobResponse]  # type: ignore[assignment]
-    """GetTrainingJob returns a job as it stands now: training, deployment or materialization.
+    """GetTrainingJob returns a job as it stands now: training, deployment or materialization. A job that has ended is returned while the
+    pipeline engine is away too, as it was last seen. While the tracking system does not answer in time, the job's message says so and its
+    runs are left out.
 
     Scope: training:read. Errors: NOT_FOUND (JOB_NOT_FOUND).
     """
@@ -109,7 +115,8 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_training_pb2.SubmitTrainingJobResponse, _abc.Awaitable[_training_pb2.SubmitTrainingJobResponse]]:
         """SubmitTrainingJob starts one run of a pipeline and returns at once.
 
-        Scope: training:write. Errors: NOT_FOUND (EXPERIMENT_NOT_FOUND, PIPELINE_NOT_FOUND), FAILED_PRECONDITION (PIPELINE_BROKEN).
+        Scope: training:write. Errors: NOT_FOUND (EXPERIMENT_NOT_FOUND, PIPELINE_NOT_FOUND), FAILED_PRECONDITION (PIPELINE_BROKEN,
+        EXPERIMENT_DELETED), PERMISSION_DENIED (PIPELINE_NOT_ALLOWED).
         """
 
     @_abc_1.abstractmethod
@@ -118,7 +125,9 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _training_pb2.GetTrainingJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_training_pb2.GetTrainingJobResponse, _abc.Awaitable[_training_pb2.GetTrainingJobResponse]]:
-        """GetTrainingJob returns a job as it stands now: training, deployment or materialization.
+        """GetTrainingJob returns a job as it stands now: training, deployment or materialization. A job that has ended is returned while the
+        pipeline engine is away too, as it was last seen. While the tracking system does not answer in time, the job's message says so and its
+        runs are left out.
 
         Scope: training:read. Errors: NOT_FOUND (JOB_NOT_FOUND).
         """

@@ -85,8 +85,12 @@ class Rules:
     def _map(self, field: FieldDescriptor, rules: validation_pb2.FieldRules) -> list[Check]:
         assert field.message_type is not None  # noqa: S101  # a map is a list of entry messages
         entry = field.message_type.fields_by_name
-        key = compile_value(entry["key"], validation_pb2.FieldRules(max_len=rules.max_key_len))
-        value = self._value(entry["value"], rules)
+        key_rules = validation_pb2.FieldRules(max_len=rules.max_key_len, visible=rules.visible, required=rules.visible)
+        value_rules = validation_pb2.FieldRules()
+        value_rules.CopyFrom(rules)
+        value_rules.ClearField("visible")
+        key = compile_value(entry["key"], key_rules)
+        value = self._value(entry["value"], value_rules)
         return [_entries(field.name, key, value)] if key or value else []
 
     def _value(self, field: FieldDescriptor, rules: validation_pb2.FieldRules) -> ValueCheck | None:

@@ -11,6 +11,7 @@ from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 
 from ml_platform.v1.validation_pb2 import FieldRules
 from ml_platform_server.errors import Violation
+from ml_platform_server.interceptors.visible import what_is_wrong
 
 # Appends what is wrong with a value; the text is the path of the value.
 ValueCheck = Callable[[Any, str, list[Violation]], None]
@@ -39,7 +40,7 @@ def compile_value(field: FieldDescriptor, rules: FieldRules) -> ValueCheck | Non
 
 def compile_texts(field: FieldDescriptor, rules: FieldRules) -> Callable[[Sequence[str]], bool] | None:
     """What tells at once that nothing is wrong with many texts, as `compile_value` would find one by one; None if nothing can."""
-    if field.type != FieldDescriptor.TYPE_STRING or rules.required or rules.pattern or is_date(rules):
+    if field.type != FieldDescriptor.TYPE_STRING or rules.required or rules.pattern or rules.visible or is_date(rules):
         return None
     longest = rules.max_len
 
@@ -66,9 +67,9 @@ def _text(rules: FieldRules, *, item: bool) -> ValueCheck:
     longest = rules.max_len
     pattern = re.compile(rules.pattern) if rules.pattern else None
     hint = rules.pattern_hint or f"text that matches {rules.pattern}"
-    dated = is_date(rules)
+    dated, visible = is_date(rules), rules.visible
     # An item of a list is there, so it is not excused for being empty.
-    strict = item and (rules.required or pattern is not None)
+    strict = item and (rules.required or rules.visible or pattern is not None)
 
     def check(value: str, path: str, violations: list[Violation]) -> None:
         if not value:
@@ -80,6 +81,8 @@ def _text(rules: FieldRules, *, item: bool) -> ValueCheck:
             violations.append(Violation(path, "must not hold a NUL character"))
         elif pattern is not None and not pattern.fullmatch(value):
             violations.append(Violation(path, f"must be {hint}"))
+        elif visible and (wrong := what_is_wrong(value)):
+            violations.append(Violation(path, wrong))
         elif dated and as_date(value) is None:
             violations.append(Violation(path, f"is '{value}', a day that does not exist"))
 

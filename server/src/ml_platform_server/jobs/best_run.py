@@ -42,4 +42,5 @@ def best_run(runs: Sequence[Run], with_models: Collection[str]) -> Run | None:
 
 
 def _logged(run: Run, metric: str) -> bool:
-    return metric in run.metrics and not math.isnan(run.metrics[metric])
+    """A value that is NaN or infinite is the value of a run that diverged: it counts as not logged."""
+    return metric in run.metrics and math.isfinite(run.metrics[metric])

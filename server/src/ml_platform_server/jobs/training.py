@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from datetime import date
+from fnmatch import fnmatchcase
 from typing import Any
 
 from google.protobuf.struct_pb2 import Value
@@ -37,7 +38,8 @@ class Training:
         """Start a training job.
 
         Raises:
-            PlatformError: INVALID_FIELDS, EXPERIMENT_NOT_FOUND, and what Jobs.submit raises.
+            PlatformError: INVALID_FIELDS, PIPELINE_NOT_ALLOWED, EXPERIMENT_NOT_FOUND, EXPERIMENT_DELETED, and what
+                Jobs.submit raises.
         """
         pipeline = request.pipeline or self._settings.training_pipeline
         violations = [*_violations(request)]
@@ -50,6 +52,7 @@ class Training:
                 remedy="Correct the fields and call again.",
                 violations=violations,
             )
+        _check_allowed(pipeline, self._settings)
         await self._tracking.get(name=request.experiment_name)
         return await self._jobs.submit(
             NewJob(
@@ -61,6 +64,32 @@ class Training:
                 experiment_name=request.experiment_name,
             )
         )
+
+
+def _check_allowed(pipeline: str, settings: AirflowSettings) -> None:
+    """Refuse the platform's own pipelines, which other scopes guard, and what the settings do not allow."""
+    own = {
+        settings.deployment_pipeline.casefold(): "deploys models: call DeployModel, which needs the scope deployments:write.",
+        settings.materialization_pipeline.casefold(): (
+            "loads features: call MaterializeFeatures, which needs the scope features:write."
+        ),
+    }
+    # Some of Airflow's databases do not tell upper from lower case.
+    if remedy := own.get(pipeline.casefold()):
+        raise _not_allowed(pipeline, "it is one of the platform's own", f"This pipeline {remedy}")
+    patterns = [pattern.strip() for pattern in settings.training_pipelines.split(",")]
+    if not any(fnmatchcase(pipeline, pattern) for pattern in patterns):
+        remedy = "Ask the operator of this server, whose setting airflow.training_pipelines lists the pipelines that it allows."
+        raise _not_allowed(pipeline, "the server does not allow it", remedy)
+
+
+def _not_allowed(pipeline: str, why: str, remedy: str) -> PlatformError:
+    return PlatformError(
+        errors_pb2.ERROR_REASON_PIPELINE_NOT_ALLOWED,
+        f"A training job may not run the pipeline '{pipeline}': {why}.",
+        remedy=remedy,
+        resource=("pipeline", pipeline),
+    )
 
 
 def configuration(request: SubmitTrainingJobRequest) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class DeploymentService:
     async def ListDeployments(self, request: ListDeploymentsRequest, call: Call) -> ListDeploymentsResponse:  # noqa: ARG002
         """Tell a page of the history."""
         deployments, token = await self._deployments.list(
-            Page(request.page_size, request.page_token),
+            Page.of(request),
             model_name=request.model_name,
             environment=request.environment,
             state=request.state,

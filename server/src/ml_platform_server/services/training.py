@@ -40,7 +40,7 @@ class TrainingService:
 
     async def ListTrainingJobs(self, request: ListTrainingJobsRequest, call: Call) -> ListTrainingJobsResponse:  # noqa: ARG002
         """Tell a page of jobs."""
-        page = Page(request.page_size, request.page_token)
+        page = Page.of(request)
         jobs, token = await self._jobs.list(page, experiment_name=request.experiment_name, kind=request.kind)
         return ListTrainingJobsResponse(jobs=jobs, next_page_token=token)
 

@@ -2,31 +2,51 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from google.protobuf.message import Message
 from sqlalchemy import ColumnElement, Select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute
 
-from ml_platform_server.backends.paging import fitting, page_length, page_token_invalid
+from ml_platform_server.backends.paging import fitting, page_length, page_token_invalid, position_of, token_after
 
 Statement = TypeVar("Statement", bound=Select[Any])
 Row = TypeVar("Row")
 Entry = TypeVar("Entry", bound=Message)
 
 
+class ListRequest(Protocol):
+    """A request for a page of a list."""
+
+    page_size: int
+    page_token: str
+
+
 @dataclass(frozen=True)
 class Page:
-    """The page of a list that a caller asks for. `size` 0 means the default; too large a size is capped."""
+    """The page of a list that a caller asks for. `size` 0 means the default; too large a size is capped.
+
+    `list_id` identifies the list and its filters: a token is valid for the list that issued it.
+    """
 
     size: int = 0
     token: str = ""
+    list_id: str = ""
+
+    @classmethod
+    def of(cls, request: ListRequest) -> Self:
+        """The page that a request of the contract asks for. Whatever else is in the request belongs to the list's identity."""
+        assert isinstance(request, Message)  # noqa: S101  # every request of the contract is one
+        rest = type(request)()
+        rest.CopyFrom(request)
+        rest.ClearField("page_size")
+        rest.ClearField("page_token")
+        identity = f"{request.DESCRIPTOR.full_name}:{rest.SerializeToString(deterministic=True).hex()}"
+        return cls(request.page_size, request.page_token, identity)
 
     @property
     def limit(self) -> int:
@@ -40,13 +60,13 @@ class Page:
             PlatformError: PAGE_TOKEN_INVALID.
         """
         if self.token:
-            query = query.where(_before(time, key, *_decode(self.token)))
+            query = query.where(_before(time, key, *self._position()))
         return query.order_by(time.desc(), key.desc()).limit(self.limit + 1)
 
     def cut(self, rows: Sequence[Row], position: Any) -> tuple[list[Row], str]:  # noqa: ANN401  # a function of a Row
         """The rows of this page and the token of the next; `position` gives a row's (time, key)."""
         page = list(rows[: self.limit])
-        return page, _encode(*position(page[-1])) if len(rows) > self.limit else ""
+        return page, self._token_after(*position(page[-1])) if len(rows) > self.limit else ""
 
     def shortened(
         self,
@@ -57,25 +77,23 @@ class Page:
     ) -> tuple[list[Entry], str]:
         """The entries made of this page's rows, as many as fit into one reply, and the token of the next page."""
         count = fitting(entries)
-        return list(entries[:count]), token if count == len(entries) else _encode(*position(rows[count - 1]))
+        return list(entries[:count]), token if count == len(entries) else self._token_after(*position(rows[count - 1]))
+
+    def _token_after(self, time: datetime, key: str) -> str:
+        return token_after(json.dumps([time.isoformat(), key]), self.list_id)
+
+    def _position(self) -> tuple[datetime, str]:
+        try:
+            time, key = json.loads(position_of(self.token, self.list_id))
+            moment = datetime.fromisoformat(time)
+        except (ValueError, TypeError):
+            raise page_token_invalid() from None
+        if moment.tzinfo is None or not isinstance(key, str):
+            raise page_token_invalid()
+        return moment, key
 
 
 def _before(
     time: InstrumentedAttribute[datetime], key: InstrumentedAttribute[str], last_time: datetime, last_key: str
 ) -> ColumnElement[bool]:
     return tuple_(time, key) < tuple_(last_time, last_key)
-
-
-def _encode(time: datetime, key: str) -> str:
-    return base64.urlsafe_b64encode(json.dumps([time.isoformat(), key]).encode()).decode().rstrip("=")
-
-
-def _decode(token: str) -> tuple[datetime, str]:
-    try:
-        time, key = json.loads(base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True))
-        moment = datetime.fromisoformat(time)
-    except (binascii.Error, ValueError, TypeError):
-        raise page_token_invalid() from None
-    if moment.tzinfo is None or not isinstance(key, str):
-        raise page_token_invalid()
-    return moment, key

@@ -1,4 +1,4 @@
-"""How orders and page tokens are read."""
+"""How orders and page tokens are read, and orders checked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import base64
 
 import pytest
 
-from ml_platform_server.backends.mlflow.searches import order, page_after
+from ml_platform_server.backends.mlflow.run_searches import order
+from ml_platform_server.backends.mlflow.searches import page_after
 from tests.support.refusals import refused
 
 NEWEST_FIRST = ["attributes.start_time DESC"]

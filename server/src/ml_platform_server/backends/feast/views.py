@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ml_platform.v1 import errors_pb2, features_pb2
 from ml_platform_server.backends.feast.client import FeastBackend
-from ml_platform_server.backends.paging import fitting, key_of, page_length, token_after
+from ml_platform_server.backends.paging import fitting, page_length, position_of, token_after
 from ml_platform_server.call import remaining, set_deadline
 from ml_platform_server.errors import PlatformError, deadline_exceeded
 
@@ -76,10 +76,10 @@ class FeatureViews:
         Raises:
             PlatformError: PAGE_TOKEN_INVALID.
         """
-        after, length = key_of(page_token), page_length(page_size)
+        after, length = position_of(page_token, "feature views"), page_length(page_size)
         views = [view for view in await self._backend.call(_find_all) if view.name > after]
         page = views[: min(length, fitting(views))]
-        return page, token_after(page[-1].name) if len(views) > len(page) else ""
+        return page, token_after(page[-1].name, "feature views") if len(views) > len(page) else ""
 
     async def push(self, request: features_pb2.PushFeaturesRequest) -> features_pb2.PushFeaturesResponse:
         """Write rows into the online store. A row that is older than what the store has is skipped; the response says so.

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ml_platform.v1 import errors_pb2, experiments_pb2
-from ml_platform_server.backends.mlflow import messages, searches
+from ml_platform_server.backends.mlflow import messages, run_searches, searches, tag_keys
 from ml_platform_server.backends.mlflow.client import MlflowBackend
+from ml_platform_server.backends.mlflow.job_runs import JobRuns
 from ml_platform_server.backends.paging import page_length
 from ml_platform_server.errors import PlatformError, Violation, invalid
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 DEFAULT_POINTS = 1000
 MOST_POINTS = 10_000
+LARGEST_ID = 2**63 - 1
 NEWEST_FIRST = ["creation_time DESC", "experiment_id DESC"]
 
 # The entries of a page and the token of the next one.
@@ -35,6 +37,7 @@ class Experiments:
 
     def __init__(self, *, backend: MlflowBackend) -> None:
         self._backend = backend
+        self._job_runs = JobRuns()
 
     async def create(self, request: experiments_pb2.CreateExperimentRequest) -> experiments_pb2.Experiment:
         """Make a new experiment; a repeat with the same request_id finds the one made before.
@@ -71,16 +74,20 @@ class Experiments:
         """One active experiment, by its id or by its name.
 
         Raises:
-            PlatformError: EXPERIMENT_NOT_FOUND, INVALID_FIELDS unless exactly one of the two is given.
+            PlatformError: EXPERIMENT_NOT_FOUND, EXPERIMENT_DELETED, INVALID_FIELDS unless exactly one of the two is given.
         """
         if bool(experiment_id) == bool(name):
             raise invalid("experiment_id", "give either experiment_id or name")
         missing = _not_found(experiment_id or name)
+        if experiment_id.isdecimal() and int(experiment_id) > LARGEST_ID:
+            raise missing  # MLflow's database fails on such a number, and MLflow answers as if it were down.
         found = await self._backend.call(
             lambda client: _experiment(client, experiment_id, name), missing=missing, invalid=missing
         )
-        if found is None or found.lifecycle_stage != "active":
+        if found is None:
             raise missing
+        if found.lifecycle_stage != "active":
+            raise _deleted(found.name)
         return messages.experiment_message(found)
 
     async def list(self, page_size: int = 0, page_token: str = "") -> ExperimentPage:
@@ -91,11 +98,11 @@ class Experiments:
         """
         return await self._backend.call(
             lambda client: searches.told(
-                lambda length: client.search_experiments(
-                    max_results=length, order_by=NEWEST_FIRST, page_token=searches.page_after(page_token)
+                lambda length, position: client.search_experiments(
+                    max_results=length, order_by=NEWEST_FIRST, page_token=position
                 ),
                 messages.experiment_message,
-                page_length(page_size),
+                searches.PageRequest(("experiments",), page_length(page_size), page_token),
             )
         )
 
@@ -107,15 +114,17 @@ class Experiments:
         """A page of one experiment's runs and the token of the next page.
 
         Raises:
-            PlatformError: EXPERIMENT_NOT_FOUND, FILTER_INVALID, PAGE_TOKEN_INVALID.
+            PlatformError: EXPERIMENT_NOT_FOUND, EXPERIMENT_DELETED, FILTER_INVALID, PAGE_TOKEN_INVALID.
         """
         if not request.page_token:
             await self.get(experiment_id=request.experiment_id)
+        list_id = ("runs", request.experiment_id, request.filter, request.order_by)
+        asked = searches.PageRequest(list_id, page_length(request.page_size), request.page_token)
         return await self._backend.call(
             lambda client: searches.told(
-                lambda length: searches.runs(client, request, length), messages.run_message, page_length(request.page_size)
+                lambda length, position: run_searches.runs(client, request, length, position), messages.run_message, asked
             ),
-            invalid=searches.filter_invalid(request),
+            invalid=run_searches.filter_invalid(request),
         )
 
     async def get_run(self, run_id: str) -> experiments_pb2.Run:
@@ -137,10 +146,11 @@ class Experiments:
             PlatformError: RUN_NOT_FOUND, METRIC_NOT_FOUND, PAGE_TOKEN_INVALID.
         """
         length = page_length(request.page_size, default=DEFAULT_POINTS, largest=MOST_POINTS)
+        asked = searches.PageRequest(("metric", request.run_id, request.metric_key), length, request.page_token)
         missing = run_not_found(request.run_id)
         points, token = await self._backend.call(
             lambda client: searches.told(
-                lambda length: searches.metric_page(client, request, length), messages.point_message, length
+                lambda length, position: searches.metric_page(client, request, length, position), messages.point_message, asked
             ),
             missing=missing,
         )
@@ -149,11 +159,15 @@ class Experiments:
             raise _metric_not_found(request)
         return points, token
 
-    async def runs_of_job(self, job_id: str) -> Runs:
-        """The runs that a job made, in whichever experiments, newest first."""
-        return await self._backend.call(
-            lambda client: [messages.run_message(run) for run in searches.runs_of_job(client, job_id)]
-        )
+    async def runs_of_job(self, job_id: str, experiment_name: str = "", *, everywhere: bool = True) -> Runs:
+        """The runs that a job made, newest first.
+
+        Args:
+            job_id: the job.
+            experiment_name: the experiment that its runs belong to.
+            everywhere: whether to search the other experiments too although that experiment has some.
+        """
+        return await self._backend.call(lambda client: self._job_runs.of(client, job_id, experiment_name, everywhere=everywhere))
 
     async def runs_with_models(self, runs: Sequence[experiments_pb2.Run]) -> set[str]:
         """The ids of those of the runs that logged a model."""
@@ -180,7 +194,7 @@ def _tags_to_keep(request: experiments_pb2.CreateExperimentRequest) -> dict[str,
     reserved = sorted(key for key in request.tags if key.startswith(messages.OWN_TAGS))
     if reserved:
         raise invalid("tags", f"keys that begin with {' or '.join(messages.OWN_TAGS)} are reserved: {', '.join(reserved)}")
-    tags = dict(request.tags)
+    tags = tag_keys.encoded(request.tags)
     if request.description:
         tags[messages.DESCRIPTION] = request.description
     if request.request_id:
@@ -209,8 +223,8 @@ def _exists(name: str) -> PlatformError:
 def _deleted(name: str) -> PlatformError:
     return PlatformError(
         errors_pb2.ERROR_REASON_EXPERIMENT_DELETED,
-        f"The name {name!r} belongs to an experiment that was deleted.",
-        remedy="Choose another name, or have the deleted experiment restored or purged in MLflow.",
+        f"The experiment {name!r} was deleted; its name stays taken.",
+        remedy="Use another experiment, or have the deleted one restored or purged in MLflow.",
         resource=("experiment", name),
     )
 

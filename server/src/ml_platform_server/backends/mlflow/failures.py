@@ -55,6 +55,11 @@ def says_exists(error: Exception) -> bool:
     return getattr(error, "error_code", "") in EXISTS
 
 
+def answered_with_failure(error: BaseException) -> bool:
+    """Whether MLflow answered with an HTTP status of 5xx, which its client reports as retries that ran out."""
+    return any(kind.__name__ == "RetryError" for each in _chain(error) for kind in type(each).__mro__)
+
+
 def _known(code: str, text: str, meanings: Meanings) -> PlatformError | None:
     if code in MISSING:
         return meanings.missing

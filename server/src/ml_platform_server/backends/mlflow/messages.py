@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -9,6 +11,7 @@ from google.protobuf import timestamp_pb2
 
 from ml_platform.v1 import experiments_pb2
 from ml_platform.v1.experiments_pb2 import RunStatus
+from ml_platform_server.backends.mlflow import tag_keys
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment, Metric, Run
@@ -16,7 +19,10 @@ if TYPE_CHECKING:
 DESCRIPTION = "mlflow.note.content"
 JOB_ID = "ml_platform.job_id"
 REQUEST_ID = "ml_platform.request_id"
-TAG_RULES = "a key has at most 250 letters, digits, blanks and characters of '_-.:/', a value at most {longest} characters"
+TAG_RULES = (
+    "a key has at most 250 characters, of which each that is no letter, digit, blank or one of '_-.:/' counts as up to seven; "
+    "a value has at most {longest} characters"
+)
 OWN_TAGS = ("mlflow.", "ml_platform.")
 
 STATUSES: Mapping[str, RunStatus.ValueType] = {
@@ -50,7 +56,7 @@ def run_message(run: Run) -> experiments_pb2.Run:
         status=STATUSES.get(run.info.status, experiments_pb2.RUN_STATUS_UNSPECIFIED),
         start_time=timestamp(run.info.start_time),
         end_time=timestamp(run.info.end_time),
-        metrics=run.data.metrics,
+        metrics={key: metric_value(value) for key, value in run.data.metrics.items()},
         params=run.data.params,
         tags=run.data.tags,
         job_id=run.data.tags.get(JOB_ID, ""),
@@ -59,12 +65,17 @@ def run_message(run: Run) -> experiments_pb2.Run:
 
 def point_message(metric: Metric) -> experiments_pb2.MetricPoint:
     """One logged value of a metric."""
-    return experiments_pb2.MetricPoint(value=metric.value, step=metric.step, log_time=timestamp(metric.timestamp))
+    return experiments_pb2.MetricPoint(value=metric_value(metric.value), step=metric.step, log_time=timestamp(metric.timestamp))
+
+
+def metric_value(value: float) -> float:
+    """A metric as it was logged: MLflow's database keeps an infinity as the largest finite number."""
+    return math.copysign(math.inf, value) if abs(value) == sys.float_info.max else value
 
 
 def users_tags(tags: Mapping[str, str]) -> dict[str, str]:
     """Without the tags that MLflow and the platform keep for themselves."""
-    return {key: value for key, value in tags.items() if not key.startswith(OWN_TAGS)}
+    return {key: value for key, value in tag_keys.decoded(tags).items() if not key.startswith(OWN_TAGS)}
 
 
 def timestamp(milliseconds: int | None) -> timestamp_pb2.Timestamp | None:

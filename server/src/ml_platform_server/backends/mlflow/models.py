@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ml_platform.v1 import errors_pb2, models_pb2
-from ml_platform_server.backends.mlflow import artifacts, lineage, messages, run_models, searches, versions
+from ml_platform_server.backends.mlflow import artifacts, lineage, messages, run_models, searches, tag_keys, versions
 from ml_platform_server.backends.mlflow.artifacts import ModelDetails
 from ml_platform_server.backends.mlflow.client import MlflowBackend
 from ml_platform_server.backends.mlflow.experiments import run_not_found
@@ -77,11 +77,11 @@ class Models:
         """
         return await self._backend.call(
             lambda client: searches.told(
-                lambda length: client.search_registered_models(
-                    max_results=length, order_by=["name ASC"], page_token=searches.page_after(page_token)
+                lambda length, position: client.search_registered_models(
+                    max_results=length, order_by=["name ASC"], page_token=position
                 ),
                 versions.model_message,
-                page_length(page_size),
+                searches.PageRequest(("models",), page_length(page_size), page_token),
             )
         )
 
@@ -106,14 +106,11 @@ class Models:
         model = await self._model(model_name)
         return await self._backend.call(
             lambda client: searches.told(
-                lambda length: client.search_model_versions(
-                    versions.of_model(model_name),
-                    max_results=length,
-                    order_by=["version_number DESC"],
-                    page_token=searches.page_after(page_token),
+                lambda length, position: client.search_model_versions(
+                    versions.of_model(model_name), max_results=length, order_by=["version_number DESC"], page_token=position
                 ),
                 lambda version: versions.version_message(version, versions.aliases_of(model, version)),
-                page_length(page_size),
+                searches.PageRequest(("model versions", model_name), page_length(page_size), page_token),
             )
         )
 
@@ -236,7 +233,7 @@ def _tags_to_keep(request: models_pb2.RegisterModelRequest) -> dict[str, str]:
     reserved = sorted(key for key in request.tags if key.startswith(versions.OWN_TAGS))
     if reserved:
         raise invalid("tags", f"keys that begin with {' or '.join(versions.OWN_TAGS)} are reserved: {', '.join(reserved)}")
-    tags = dict(request.tags)
+    tags = tag_keys.encoded(request.tags)
     if request.request_id:
         tags[messages.REQUEST_ID] = request.request_id
     return tags

@@ -1,19 +1,18 @@
-"""MLflow's searches: filters, orders and pages, and the searches that take several requests."""
+"""MLflow's searches: their pages, and the searches that take several requests."""
 
 from __future__ import annotations
 
 import base64
 import json
-import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from google.protobuf.message import Message
 
-from ml_platform.v1 import errors_pb2, experiments_pb2
+from ml_platform.v1 import experiments_pb2
 from ml_platform_server.backends.mlflow import messages
-from ml_platform_server.backends.paging import fitting, page_token_invalid
-from ml_platform_server.errors import PlatformError, Violation
+from ml_platform_server.backends.paging import fitting, page_token_invalid, position_of, token_after
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,45 +27,33 @@ BIG_PAGE = 1000
 LARGEST_OFFSET = 2**63 - 1
 # What a run's tag holds that MLflow 2 clients wrote when they logged a model.
 OLD_MODELS = "mlflow.log-model.history"
-# Commas part the keys, except within quotes: metrics.`a,b` DESC, params.c
-_ORDER_KEY = re.compile(r"""(?:[^,`"']|`[^`]*`|"[^"]*"|'[^']*')+""")
 
 
-def order(order_by: str) -> list[str]:
-    """The keys to order runs by; the newest first if none are given."""
-    keys = [key.strip() for key in _ORDER_KEY.findall(order_by)]
-    return [key for key in keys if key] or NEWEST_RUNS_FIRST
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """One page of a list that MLflow pages. `list_id` identifies the list with its parent, filter and order."""
+
+    list_id: tuple[str, ...]
+    length: int
+    token: str
 
 
-def filter_invalid(request: experiments_pb2.ListRunsRequest) -> PlatformError:
-    """The error for a filter or an order that MLflow cannot read."""
-    given = {"filter": request.filter, "order_by": request.order_by}
-    named = {field: text for field, text in given.items() if text}
-    what = " or ".join(f"{field} {text!r}" for field, text in named.items())
-    return PlatformError(
-        errors_pb2.ERROR_REASON_FILTER_INVALID,
-        f"The {what} cannot be read.",
-        remedy=(
-            "Write a filter as conditions joined with 'and' (there is no 'or'): metrics.accuracy > 0.8 and "
-            "params.max_depth = '3' and tags.team = 'risk' and attributes.status = 'FINISHED'; numbers stand bare, text in "
-            "single quotes, odd names in backquotes. Write an order as metrics.accuracy DESC, attributes.start_time ASC."
-        ),
-        violations=[Violation(field, "cannot be read") for field in named],
-    )
-
-
-def told(search: Callable[[int], PagedList[E]], message: Callable[[E], M], length: int) -> tuple[list[M], str]:
+def told(search: Callable[[int, str | None], PagedList[E]], message: Callable[[E], M], asked: PageRequest) -> tuple[list[M], str]:
     """The messages of a page and the token of the next one. It belongs into the pool: a thousand runs take a while to convert.
 
     A page that is too large for one reply is searched for again with as many entries as fit, because only MLflow knows the token
     of the page after those.
+
+    Raises:
+        PlatformError: PAGE_TOKEN_INVALID if this list did not issue the token.
     """
+    length, position = asked.length, page_after(position_of(asked.token, *asked.list_id))
     while True:
-        page = search(length)
+        page = search(length, position)
         messages = [message(one) for one in page]
         length = fitting(messages)
         if length == len(messages):
-            return messages, page.token or ""
+            return messages, token_after(page.token, *asked.list_id) if page.token else ""
 
 
 def page_after(token: str) -> str | None:
@@ -101,14 +88,13 @@ def active_experiments(client: MlflowClient) -> list[Experiment]:
             return found
 
 
-def runs_of_job(client: MlflowClient, job_id: str) -> list[Run]:
-    """The runs that carry a job's tag, newest first."""
-    if "'" in job_id:  # No job's id has one, and MLflow's filters cannot quote it.
+def runs_of_job(client: MlflowClient, job_id: str, experiment_ids: Sequence[str]) -> list[Run]:
+    """The runs in these experiments that carry a job's tag, newest first."""
+    if "'" in job_id or not experiment_ids:  # No job's id has a quote, and MLflow's filters cannot quote it.
         return []
-    experiments = [experiment.experiment_id for experiment in active_experiments(client)]
     return list(
         client.search_runs(
-            experiments,
+            list(experiment_ids),
             filter_string=f"tags.`{messages.JOB_ID}` = '{job_id}'",
             order_by=NEWEST_RUNS_FIRST,
             max_results=BIG_PAGE,
@@ -116,21 +102,12 @@ def runs_of_job(client: MlflowClient, job_id: str) -> list[Run]:
     )
 
 
-def runs(client: MlflowClient, request: experiments_pb2.ListRunsRequest, length: int) -> PagedList[Run]:
-    """A page of an experiment's runs."""
-    return client.search_runs(
-        [request.experiment_id],
-        filter_string=request.filter,
-        order_by=order(request.order_by),
-        max_results=length,
-        page_token=page_after(request.page_token),
-    )
-
-
-def metric_page(client: MlflowClient, request: experiments_pb2.GetMetricHistoryRequest, length: int) -> PagedList[Metric]:
+def metric_page(
+    client: MlflowClient, request: experiments_pb2.GetMetricHistoryRequest, length: int, position: str | None
+) -> PagedList[Metric]:
     """A page of a metric's history. The client's own method fetches all of it at once, however long; its store knows pages."""
     page: PagedList[Metric] = client._tracking_client.store.get_metric_history(
-        request.run_id, request.metric_key, max_results=length, page_token=page_after(request.page_token)
+        request.run_id, request.metric_key, max_results=length, page_token=position
     )
     return page
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from ml_platform.v1 import errors_pb2, models_pb2
-from ml_platform_server.backends.mlflow import acceleration, failures, lineage, messages
+from ml_platform_server.backends.mlflow import acceleration, failures, lineage, messages, tag_keys
 from ml_platform_server.backends.mlflow.run_models import RunModel
 from ml_platform_server.backends.mlflow.searches import BIG_PAGE
 from ml_platform_server.errors import PlatformError
@@ -109,7 +109,7 @@ def version_message(version: ModelVersion, aliases: Iterable[str]) -> models_pb2
 
 
 def _users_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    return {key: value for key, value in tags.items() if not key.startswith(OWN_TAGS)}
+    return {key: value for key, value in tag_keys.decoded(tags).items() if not key.startswith(OWN_TAGS)}
 
 
 def model_not_found(name: str) -> PlatformError:
