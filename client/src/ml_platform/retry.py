@@ -35,11 +35,19 @@ class Attempts:
     timeout: float
     retries: int
     made: int = 0
+    _begin: float = field(init=False)
     _deadline: float = field(init=False)
 
     def __post_init__(self) -> None:
         """Start the clock."""
-        self._deadline = time.monotonic() + self.timeout
+        self._begin = time.monotonic()
+        self._deadline = self._begin + self.timeout
+
+    def described(self) -> str:
+        """How often and for how long the call was tried, counting the attempt that has just failed."""
+        seconds = time.monotonic() - self._begin
+        often = f"Tried {self.made + 1} times" if self.made else "Tried once"
+        return f"{often}, for {seconds:.1f} s."
 
     def remaining(self) -> float:
         """Seconds left for the next attempt."""

@@ -3,49 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
+from ml_platform.config import Endpoint
 from ml_platform.errors import Code, MLPlatformError, Violation, class_for
+from ml_platform.unreachable import Cause, too_large, unreachable
 
 STATUS_KEY = "grpc-status-details-bin"
 REQUEST_ID_KEY = "x-request-id"
 
 # What a status means that the platform itself did not send: nobody answered, or something in between did.
-_WITHOUT_DETAILS: Mapping[Code, tuple[str, str]] = {
-    Code.UNAVAILABLE: (
-        "The platform at {url} does not answer.",
-        "Check that it runs and that the address is right; http:// means plaintext and https:// means TLS.",
-    ),
-    Code.DEADLINE_EXCEEDED: (
+_WITHOUT_DETAILS: Mapping[Code, Cause] = {
+    Code.DEADLINE_EXCEEDED: Cause(
         "The platform at {url} did not answer within the deadline.",
         "Try again, or give more time: platform.with_options(timeout=120).",
     ),
-    Code.CANCELLED: ("The call was cancelled.", ""),
-    Code.UNIMPLEMENTED: (
+    Code.CANCELLED: Cause("The call was cancelled.", ""),
+    Code.UNIMPLEMENTED: Cause(
         "The server at {url} does not know this method.",
         "Check the address, and that the server is not older than this client.",
     ),
 }
 
 
-def to_error(error: grpc.RpcError, *, url: str, request_id: str) -> MLPlatformError:
+def to_error(error: grpc.RpcError, *, endpoint: Endpoint, request_id: str, tried: str = "") -> MLPlatformError:
     """Translate a failed call.
 
     Args:
         error: what gRPC raised, from either of its faces.
-        url: the platform's address, for the text.
+        endpoint: the platform's address, for the text.
         request_id: the id that was sent with the call, in case the answer holds none.
+        tried: how often and for how long the call was tried, for the text.
     """
     code = _code(error)
     metadata = _metadata(error)
     status = _status(metadata.get(STATUS_KEY))
     request_id = _text(metadata.get(REQUEST_ID_KEY)) or request_id
     if status is None:
-        return _bare(code, str(_ask(error, "details") or ""), url=url, request_id=request_id)
+        details = str(_ask(error, "details") or "")
+        return _bare(code, _cause(code, details, endpoint), details, request_id=request_id, tried=tried)
     return _rich(code, status, request_id=request_id)
 
 
@@ -54,6 +55,8 @@ def from_status(status: status_pb2.Status) -> MLPlatformError:
     return _rich(_CODES.get(status.code, Code.UNKNOWN), status, request_id="")
 
 
+# Failures where it matters how long somebody tried.
+_TRIED = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED})
 _CODES = {code.value[0]: Code(code.name) for code in grpc.StatusCode if code is not grpc.StatusCode.OK}
 
 
@@ -78,12 +81,20 @@ def _rich(code: Code, status: status_pb2.Status, *, request_id: str) -> MLPlatfo
     )
 
 
-def _bare(code: Code, details: str, *, url: str, request_id: str) -> MLPlatformError:
-    message, remedy = _WITHOUT_DETAILS.get(code, (details or "The call failed.", ""))
+def _cause(code: Code, details: str, endpoint: Endpoint) -> Cause:
+    if code == Code.UNAVAILABLE:
+        return unreachable(details, endpoint)
+    if code == Code.RESOURCE_EXHAUSTED and (cause := too_large(details)):
+        return cause
+    cause = _WITHOUT_DETAILS.get(code, Cause(details or "The call failed.", ""))
+    return replace(cause, message=cause.message.replace("{url}", endpoint.url))
+
+
+def _bare(code: Code, cause: Cause, details: str, *, request_id: str, tried: str) -> MLPlatformError:
     return class_for(code)(
-        message.format(url=url) if code in _WITHOUT_DETAILS else message,
+        f"{cause.message} {tried}".rstrip() if code in _TRIED else cause.message,
         code=code,
-        remedy=remedy,
+        remedy=cause.remedy,
         request_id=request_id,
         metadata={"transport": details} if details else {},
     )

@@ -151,9 +151,9 @@ def test_no_grpc_error_escapes(platform: MLPlatform, fake: FakePlatform, code: g
 def test_a_platform_that_is_not_there_is_named(platform: MLPlatform, fake: FakePlatform) -> None:
     """When nobody listens, the error names the address and what to check."""
     fake.stop()
-    with pytest.raises(ml_platform.Unavailable, match=f"127.0.0.1:{fake.port} does not answer") as caught:
+    with pytest.raises(ml_platform.Unavailable, match=f"Nothing listens at 127.0.0.1:{fake.port}") as caught:
         platform.whoami()
-    assert "http://" in caught.value.remedy
+    assert "make up" in caught.value.remedy
 
 
 def test_a_closed_client_says_so(platform: MLPlatform) -> None:

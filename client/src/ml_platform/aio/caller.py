@@ -53,7 +53,7 @@ class AsyncCaller:
             try:
                 return await self._wire.unary(rpc, request, timeout=attempts.remaining(), metadata=self._metadata(call_id))
             except grpc.RpcError as error:
-                failure = self.translate(error, call_id)
+                failure = self.translate(error, call_id, tried=attempts.described())
             pause = attempts.pause_after(failure)
             if pause is None:
                 raise failure
@@ -89,9 +89,9 @@ class AsyncCaller:
         """Open a stream on which both sides write, without a deadline. Whoever opens it cancels it."""
         return self._wire.duplex(rpc, requests, metadata=self._metadata(call_id))
 
-    def translate(self, error: grpc.RpcError, call_id: str) -> MLPlatformError:
+    def translate(self, error: grpc.RpcError, call_id: str, *, tried: str = "") -> MLPlatformError:
         """The client's error for what gRPC raised."""
-        return to_error(error, url=self.config.endpoint.url, request_id=call_id)
+        return to_error(error, endpoint=self.config.endpoint, request_id=call_id, tried=tried)
 
     async def close(self) -> None:
         """Hang up."""

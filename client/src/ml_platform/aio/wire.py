@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, cast
 
@@ -32,6 +33,11 @@ class AsyncWire:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._methods: dict[str, Any] = {}
         self._closed = False
+        self._pid = os.getpid()
+
+    def __reduce__(self) -> tuple[type[AsyncWire], tuple[ClientConfig]]:
+        """Pickle the configuration alone."""
+        return type(self), (self._config,)
 
     async def unary(
         self,
@@ -64,7 +70,7 @@ class AsyncWire:
     async def close(self) -> None:
         """Cancel what is under way and hang up."""
         self._closed = True
-        if self._channel is not None:
+        if self._channel is not None and self._pid == os.getpid():
             await self._channel.close()
 
     def _method(self, rpc: Rpc[Req, Resp], kind: str) -> Any:  # noqa: ANN401  # one of gRPC's kinds of callable
@@ -76,10 +82,12 @@ class AsyncWire:
         return self._methods[rpc.path]
 
     def _open(self) -> grpc.aio.Channel:
+        if self._channel is not None and self._pid != os.getpid():
+            raise _other_process()
         if self._closed or (self._loop is not None and self._loop is not asyncio.get_running_loop()):
             raise self._unusable()
         if self._channel is None:
-            self._loop = asyncio.get_running_loop()
+            self._loop, self._pid = asyncio.get_running_loop(), os.getpid()
             endpoint, secure = self._config.endpoint, credentials(self._config)
             if secure is None:
                 self._channel = grpc.aio.insecure_channel(endpoint.target, options=options(endpoint))
@@ -145,6 +153,14 @@ class Requests(Generic[Req]):
 def each(source: Source, make: Callable[[int, Mapping[str, Any]], Req]) -> Requests[Req]:
     """The requests that `make` makes of what a source gives."""
     return Requests(source, make)
+
+
+def _other_process() -> ConfigurationError:
+    # What grpc.aio keeps for all channels of a process does not survive a fork, so that a new client would hang as well.
+    return ConfigurationError(
+        "This client belongs to the parent process, and asyncio's gRPC does not survive a fork.",
+        remedy='Start processes with multiprocessing.get_context("spawn"), or use MLPlatform in forked ones.',
+    )
 
 
 def _caller_was_cancelled() -> bool:

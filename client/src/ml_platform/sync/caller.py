@@ -54,7 +54,7 @@ class Caller:
             try:
                 return self._wire.unary(rpc, request, timeout=attempts.remaining(), metadata=self._metadata(call_id))
             except grpc.RpcError as error:
-                failure = self.translate(error, call_id)
+                failure = self.translate(error, call_id, tried=attempts.described())
             pause = attempts.pause_after(failure)
             if pause is None:
                 raise failure
@@ -90,9 +90,9 @@ class Caller:
         """Open a stream on which both sides write, without a deadline. Whoever opens it cancels it."""
         return self._wire.duplex(rpc, requests, metadata=self._metadata(call_id))
 
-    def translate(self, error: grpc.RpcError, call_id: str) -> MLPlatformError:
+    def translate(self, error: grpc.RpcError, call_id: str, *, tried: str = "") -> MLPlatformError:
         """The client's error for what gRPC raised."""
-        return to_error(error, url=self.config.endpoint.url, request_id=call_id)
+        return to_error(error, endpoint=self.config.endpoint, request_id=call_id, tried=tried)
 
     def close(self) -> None:
         """Hang up."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Self
@@ -22,18 +24,30 @@ Source = Iterable[Mapping[str, Any]]
 
 sleep = time.sleep
 
+_reconnecting = threading.Lock()
+# A thread of the parent process may have held it.
+os.register_at_fork(after_in_child=lambda: globals().update(_reconnecting=threading.Lock()))
+
 
 class Wire:
-    """The connection to a platform. Several threads may use it, and so may a notebook, whose event loop it leaves alone."""
+    """The connection to a platform. Several threads may use it, and so may a notebook, whose event loop it leaves alone.
+
+    A process that was forked gets a connection of its own: gRPC's threads are gone in it, and calls on the parent's connection
+    would wait for them for ever. Pickled, a wire is its configuration.
+    """
 
     def __init__(self, config: ClientConfig) -> None:
-        endpoint, secure = config.endpoint, credentials(config)
-        if secure is None:
-            self._channel = grpc.insecure_channel(endpoint.target, options=options(endpoint))
-        else:
-            self._channel = grpc.secure_channel(endpoint.target, secure, options=options(endpoint))
+        self._config = config
+        self._channel = _channel(config)
         self._methods: dict[str, Any] = {}
         self._closed = False
+        self._pid = os.getpid()
+        # Channels of parent processes. Ending one here would wait for threads that this process does not have.
+        self._inherited: list[grpc.Channel] = []
+
+    def __reduce__(self) -> tuple[type[Wire], tuple[ClientConfig]]:
+        """Pickle the configuration alone."""
+        return type(self), (self._config,)
 
     def unary(self, rpc: Rpc[Req, Resp], request: Req, *, timeout: float, metadata: Metadata) -> Resp:
         """Make one attempt of a call; raises grpc.RpcError."""
@@ -51,11 +65,25 @@ class Wire:
     def close(self) -> None:
         """Cancel what is under way and hang up."""
         self._closed = True
-        self._channel.close()
+        if self._pid == os.getpid():
+            self._channel.close()
+
+    def _reconnect(self) -> None:
+        """Leave the connection of the parent process, and make one that shares nothing with it."""
+        self._inherited.append(self._channel)
+        self._channel = _channel(self._config, forked=True)
+        self._methods = {}
+        self._pid = os.getpid()
 
     def _call(
         self, rpc: Rpc[Req, Resp], kind: str, request: Req | Requests[Req], *, timeout: float | None, metadata: Metadata
     ) -> Any:  # noqa: ANN401  # a reply or a stream
+        if self._closed:
+            raise _closed()
+        if self._pid != os.getpid():
+            with _reconnecting:
+                if self._pid != os.getpid():
+                    self._reconnect()
         if rpc.path not in self._methods:
             self._methods[rpc.path] = getattr(self._channel, kind)(
                 rpc.path, request_serializer=rpc.request.SerializeToString, response_deserializer=rpc.response.FromString
@@ -63,9 +91,9 @@ class Wire:
         try:
             return self._methods[rpc.path](request, timeout=timeout, metadata=metadata)
         except ValueError:
-            # gRPC's word for a channel that is closed.
+            # What gRPC raises where the channel was closed by another thread meanwhile.
             if self._closed:
-                raise ConfigurationError("This client is closed.", remedy="Make a new one.") from None
+                raise _closed() from None
             raise
 
 
@@ -74,15 +102,34 @@ class Stream(Generic[Resp]):
 
     def __init__(self, call: Any) -> None:  # noqa: ANN401  # gRPC gives this type no public name
         self._call = call
+        self._pid = os.getpid()
 
     def read(self) -> Resp | None:
         """The next message, or None at the end; raises grpc.RpcError. Ctrl-C is heard while it waits."""
+        if self._pid != os.getpid():
+            raise ConfigurationError("This stream belongs to the parent process.", remedy="Open a new one in this process.")
         message: Resp | None = next(self._call, None)
         return message
 
     def cancel(self) -> None:
         """End the stream."""
-        self._call.cancel()
+        if self._pid == os.getpid():
+            self._call.cancel()
+
+
+def _closed() -> ConfigurationError:
+    return ConfigurationError("This client is closed.", remedy="Make a new one.")
+
+
+def _channel(config: ClientConfig, *, forked: bool = False) -> grpc.Channel:
+    endpoint, secure = config.endpoint, credentials(config)
+    chosen = options(endpoint)
+    if forked:
+        # The pool that channels of a process share otherwise holds the parent's connections.
+        chosen.append(("grpc.use_local_subchannel_pool", 1))
+    if secure is None:
+        return grpc.insecure_channel(endpoint.target, options=chosen)
+    return grpc.secure_channel(endpoint.target, secure, options=chosen)
 
 
 class Requests(Generic[Req]):
