@@ -199,7 +199,7 @@ def test_causes_that_cannot_be_shown_here(details: str, said: str):
 def test_a_request_that_is_too_large():
     """A request beyond what the server takes says how large it was, what is taken, and what to do."""
     server = grpc.server(futures.ThreadPoolExecutor(1), options=[("grpc.max_receive_message_length", 1000)])
-    handler = grpc.unary_unary_rpc_method_handler(lambda request, _context: request)
+    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(lambda request, _context: request)
     handlers = {"CreateExperiment": handler}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("ml_platform.v1.ExperimentService", handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
