@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
@@ -15,6 +16,8 @@ URL_VARIABLE = "ML_PLATFORM_API_URL"
 KEY_VARIABLE = "ML_PLATFORM_API_KEY"
 CA_VARIABLE = "ML_PLATFORM_CA_FILE"
 DEFAULT_PORTS = {"http": 50051, "https": 443}
+# What stands before the host and may be a password: everything between the scheme and the last "@".
+_PASSWORD = re.compile(r"^([a-z+.-]*://)?.*@", re.IGNORECASE | re.DOTALL)
 _ADDRESS_HELP = "Write it as http://host:port (plaintext), https://host:port (TLS) or host:port."
 
 
@@ -66,9 +69,9 @@ class ClientConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        if not (math.isfinite(self.timeout) and self.timeout > 0):
+        if not (_is_number(self.timeout) and math.isfinite(self.timeout) and self.timeout > 0):
             raise ConfigurationError(f"timeout is {self.timeout!r}.", remedy="Give a number of seconds above zero.")
-        if self.retries < 0:
+        if not isinstance(self.retries, int) or isinstance(self.retries, bool) or self.retries < 0:
             raise ConfigurationError(f"retries is {self.retries!r}.", remedy="Give 0 or more.")
         if (self.cert_file is None) != (self.key_file is None):
             raise ConfigurationError("Only one of cert_file and key_file is given.", remedy="Give both, or neither.")
@@ -85,13 +88,13 @@ def read_config(
     key_file: str | Path | None,
 ) -> ClientConfig:
     """Put together what the arguments say and, where they say nothing, what the environment says."""
-    url = api_url if api_url is not None else os.environ.get(URL_VARIABLE, "")
+    url = _text("api_url", api_url if api_url is not None else os.environ.get(URL_VARIABLE, ""))
     if not url.strip():
         raise ConfigurationError(
             "No address of a platform is given.",
             remedy=f'Give api_url or set {URL_VARIABLE}; for a local stack: eval "$(make -s env)".',
         )
-    key = api_key if api_key is not None else os.environ.get(KEY_VARIABLE, "")
+    key = _text("api_key", api_key if api_key is not None else os.environ.get(KEY_VARIABLE, ""))
     return ClientConfig(
         endpoint=parse_endpoint(url.strip()),
         api_key=_checked_key(key.strip()),
@@ -110,33 +113,50 @@ def parse_endpoint(url: str) -> Endpoint:
     otherwise, so that a key never crosses a network in the clear unless somebody wrote `http://`.
     """
     bare = "://" not in url
-    parts = _split(f"//{url}" if bare else url, url)
+    shown = repr(_PASSWORD.sub(r"\1********@", url))
+    parts = _split(f"//{url}" if bare else url, shown)
     if not bare and parts.scheme not in DEFAULT_PORTS:
-        raise ConfigurationError(f"{url!r} begins with {parts.scheme!r}, which is not known here.", remedy=_ADDRESS_HELP)
-    host, port = parts.hostname, _port(parts, url)
-    if not host or any(character.isspace() for character in host) or parts.username is not None:
-        raise ConfigurationError(f"{url!r} is not an address.", remedy=_ADDRESS_HELP)
+        raise ConfigurationError(f"{shown} begins with {parts.scheme!r}, which is not known here.", remedy=_ADDRESS_HELP)
+    host, port = parts.hostname, _port(parts, shown)
+    if parts.username is not None:
+        raise ConfigurationError(
+            f"{shown} holds a user's name or a password, which the platform does not take.",
+            remedy=f"Give api_key, or set {KEY_VARIABLE}. {_ADDRESS_HELP}",
+        )
+    if not host or any(character.isspace() for character in host):
+        raise ConfigurationError(f"{shown} is not an address.", remedy=_ADDRESS_HELP)
     if parts.path.strip("/") or parts.query or parts.fragment:
-        raise ConfigurationError(f"{url!r} holds more than a host and a port.", remedy=_ADDRESS_HELP)
+        raise ConfigurationError(f"{shown} holds more than a host and a port.", remedy=_ADDRESS_HELP)
     tls = not _is_loopback(host) if bare else parts.scheme == "https"
     return Endpoint(host=host, port=port or DEFAULT_PORTS["https" if tls and not bare else "http"], tls=tls)
 
 
-def _split(text: str, url: str) -> SplitResult:
+def _split(text: str, shown: str) -> SplitResult:
     try:
         return urlsplit(text)
-    except ValueError as error:
-        raise ConfigurationError(f"{url!r} is not an address.", remedy=_ADDRESS_HELP) from error
+    except ValueError:
+        # Without its cause, which quotes the address.
+        raise ConfigurationError(f"{shown} is not an address.", remedy=_ADDRESS_HELP) from None
 
 
-def _port(parts: SplitResult, url: str) -> int | None:
+def _port(parts: SplitResult, shown: str) -> int | None:
     try:
         port = parts.port
-    except ValueError as error:
-        raise ConfigurationError(f"{url!r} names a port that is no number from 1 to 65535.", remedy=_ADDRESS_HELP) from error
+    except ValueError:
+        raise ConfigurationError(f"{shown} names a port that is no number from 1 to 65535.", remedy=_ADDRESS_HELP) from None
     if port == 0:
-        raise ConfigurationError(f"{url!r} names port 0.", remedy=_ADDRESS_HELP)
+        raise ConfigurationError(f"{shown} names port 0.", remedy=_ADDRESS_HELP)
     return port
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{name} is a value of type {type(value).__name__}.", remedy="Give it as text.")
+    return value
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _is_loopback(host: str) -> bool:
@@ -160,6 +180,6 @@ def _checked_key(key: str) -> str:
 def _checked_file(name: str, path: str | Path | None) -> Path | None:
     if path is None:
         return None
-    if not Path(path).is_file():
+    if not isinstance(path, (str, Path)) or not Path(path).is_file():
         raise ConfigurationError(f"{name} {str(path)!r} is not a file.", remedy="Give the path of a PEM file.")
     return Path(path)

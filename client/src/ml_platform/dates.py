@@ -13,11 +13,11 @@ Day = str | date | datetime
 
 
 def to_day(value: Day | None, field: str) -> str | None:
-    """A day as YYYY-MM-DD, from a date, a datetime or text."""
+    """A day as YYYY-MM-DD, from a date, a datetime or text. A moment with a time zone means its day in UTC."""
     if value is None:
         return None
     parsed = _parsed(value, field)
-    return (parsed.date() if isinstance(parsed, datetime) else parsed).isoformat()
+    return (_moment(parsed).astimezone(UTC).date() if isinstance(parsed, datetime) else parsed).isoformat()
 
 
 def to_start(value: Day, field: str) -> Timestamp:

@@ -2,6 +2,7 @@
 
 MLPlatformError                 every failure of a call; catch this one to catch them all
  +-- InvalidArgument            a field breaks a rule; also a ValueError
+ |    +-- ConfigurationError    the client itself is set up wrongly
  +-- Unauthenticated            no API key, or not a valid one
  +-- PermissionDenied           the key lacks the scope
  +-- NotFound                   what was named does not exist
@@ -15,7 +16,6 @@ MLPlatformError                 every failure of a call; catch this one to catch
  +-- Unimplemented              the server does not know the method
  +-- Internal                   the platform failed in a way it did not foresee
  +-- JobFailed                  a job that was waited for failed; says which task and why
- +-- ConfigurationError         the client itself is set up wrongly; also a ValueError
 """
 
 # ruff: noqa: N818  # named after gRPC's codes, as callers know them
@@ -203,10 +203,8 @@ class JobFailed(MLPlatformError):
         self.task = task
 
 
-class ConfigurationError(MLPlatformError, ValueError):
+class ConfigurationError(InvalidArgument):
     """The client is set up wrongly: no address, a bad address, a missing extra."""
-
-    default_code = Code.INVALID_ARGUMENT
 
 
 _BY_CODE: Mapping[Code, type[MLPlatformError]] = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ml_platform.errors import ConfigurationError
+from ml_platform import display
+from ml_platform.errors import ConfigurationError, MLPlatformError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -14,7 +15,10 @@ T = TypeVar("T")
 
 
 class Record(Mapping[str, Any]):
-    """A result. Subclasses are frozen dataclasses; `record["field"]`, `.get`, `.keys()` and `in` work as on a dictionary."""
+    """A result. Subclasses are frozen dataclasses; `record["field"]`, `.get`, `.keys()` and `in` work as on a dictionary.
+
+    `print` shows what is set, shortened; a notebook shows a table.
+    """
 
     __slots__ = ()
     # Dataclasses fill this in; it is declared here for type checkers.
@@ -31,18 +35,35 @@ class Record(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self.__dataclass_fields__)
 
+    def __repr__(self) -> str:
+        return display.line(type(self).__name__, self)
+
+    def _repr_html_(self) -> str:
+        return display.html_record(type(self).__name__, self)
+
     def to_dict(self) -> dict[str, Any]:
         """The same as plain dictionaries and lists, all the way down."""
         return {key: plain(value) for key, value in self.items()}
 
 
 class Listing(list[T]):
-    """A list of results, complete: the client has fetched every page. It is a plain list that also turns into a DataFrame."""
+    """A list of results, complete: the client has fetched every page. It is a plain list that also turns into a DataFrame.
+
+    `print` shows a table that fits the terminal, and a notebook an HTML table.
+    """
 
     __slots__ = ()
 
+    def __repr__(self) -> str:
+        return display.table(self) if self else "[]"
+
+    def _repr_html_(self) -> str:
+        return display.html_table(self) if self else "[]"
+
     def to_pandas(self) -> DataFrame:
         """One row for each result. Dictionaries spread over columns: `metrics.accuracy`, `params.max_depth`.
+
+        Where an error stands in place of a result, its row has nothing but its text, in the column `error`.
 
         Raises:
             ConfigurationError: pandas is not installed.
@@ -70,7 +91,9 @@ def plain(value: object) -> Any:  # noqa: ANN401  # whatever a record can hold
     return value
 
 
-def _row(record: Mapping[str, Any]) -> dict[str, Any]:
+def _row(record: Mapping[str, Any] | MLPlatformError) -> dict[str, Any]:
+    if isinstance(record, MLPlatformError):
+        return {"error": str(record)}
     row: dict[str, Any] = {}
     for key, value in plain(record).items():
         if isinstance(value, dict):

@@ -12,6 +12,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from ml_platform.config import Endpoint
 from ml_platform.errors import Code, MLPlatformError, Violation, class_for
+from ml_platform.remedies import in_python
 from ml_platform.unreachable import Cause, too_large, unreachable
 
 STATUS_KEY = "grpc-status-details-bin"
@@ -72,7 +73,7 @@ def _rich(code: Code, status: status_pb2.Status, *, request_id: str) -> MLPlatfo
         status.message.removesuffix(remedy).rstrip(),
         code=code,
         reason=info.reason if info else "",
-        remedy=remedy,
+        remedy=in_python(remedy, info.reason if info else ""),
         request_id=facts.pop("request_id", "") or request_id,
         violations=[Violation(v.field, v.description) for v in bad.field_violations] if bad else (),
         resource=(resource.resource_type, resource.resource_name) if resource else None,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import math
+import operator
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
 
 from ml_platform.errors import invalid
+from ml_platform.frames import as_mapping
 
 M = TypeVar("M", bound=Message)
 E = TypeVar("E")
@@ -22,6 +23,8 @@ N = TypeVar("N", bound=int)
 
 # A Struct holds numbers as doubles: from here on, an integer may arrive as its neighbour.
 EXACT_INTEGERS = 2**53
+# protobuf reads messages 100 levels deep, and each level of a Struct is three.
+MAX_DEPTH = 30
 
 
 def build(message_class: type[M], **fields: object) -> M:
@@ -37,12 +40,27 @@ def build(message_class: type[M], **fields: object) -> M:
     return message
 
 
+def to_version(value: object, field: str) -> int:
+    """A version: a whole number from 1, or digits, as MLflow writes versions."""
+    return to_number(int(value) if isinstance(value, str) and value.isdecimal() else value, field)
+
+
 def to_number(value: object, field: str) -> int:
-    """A whole number from 1, also if it comes as digits, as MLflow writes versions."""
-    number = int(value) if isinstance(value, str) and value.isdecimal() else value
-    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+    """A whole number from 1: any integer, NumPy's too."""
+    number = to_integer(value)
+    if number is None or number < 1:
         raise invalid(field, f"{value!r} is not a whole number from 1")
     return number
+
+
+def to_integer(value: object) -> int | None:
+    """An integer of any library as Python's own; None for what is none. True and False are none."""
+    if isinstance(value, bool) or type(value).__name__ == "bool_":
+        return None
+    try:
+        return operator.index(value)  # type: ignore[arg-type]  # what is no integer is what is looked for
+    except TypeError:
+        return None
 
 
 def choice(name: str, choices: Mapping[str, N], field: str) -> N:
@@ -55,10 +73,8 @@ def choice(name: str, choices: Mapping[str, N], field: str) -> N:
 
 def to_struct(values: Mapping[str, Any], field: str) -> Struct:
     """Make a Struct of a mapping; `field` names it in errors."""
-    if not isinstance(values, Mapping):
-        raise invalid(field, f"a mapping of names to values is wanted, not {type(values).__name__}")
     struct = Struct()
-    struct.update(_jsonable(values, field))
+    struct.update(_jsonable(as_mapping(values, field), field, MAX_DEPTH))
     return struct
 
 
@@ -103,14 +119,22 @@ def is_missing(value: object) -> bool:
     return isinstance(value, (float, datetime)) and value != value  # noqa: PLR0124  # NaN and NaT are the ones that differ
 
 
-def _jsonable(value: object, field: str) -> Any:  # noqa: ANN401  # whatever JSON can hold
+def _jsonable(value: object, field: str, depth: int) -> Any:  # noqa: ANN401  # whatever JSON can hold
+    if depth < 0:
+        raise invalid(field, f"values are nested more than {MAX_DEPTH} levels deep, or contain themselves")
     if isinstance(value, Mapping):
-        return {str(key): _jsonable(item, f"{field}.{key}") for key, item in value.items()}
+        named = {str(key): _jsonable(item, f"{field}.{key}", depth - 1) for key, item in value.items()}
+        if len(named) < len(value):
+            raise invalid(field, "two names are the same as text")
+        return named
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [_jsonable(item, field) for item in value]
+        return [_jsonable(item, field, depth - 1) for item in value]
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        # As base64 they would be text like any other, and a column of strings would take it for its own.
+        raise invalid(field, "bytes cannot be sent; send text, or base64.b64encode(value).decode() for a column of bytes")
     # NumPy's arrays and scalars, pandas' series: asked by name, so that neither needs to be imported.
     if callable(tolist := getattr(value, "tolist", None)):
-        return _jsonable(tolist(), field)
+        return _jsonable(tolist(), field, depth - 1)
     return _scalar(value, field)
 
 
@@ -137,8 +161,6 @@ def _other_scalar(value: object, field: str) -> str | float | None:
         return _scalar(int(value) if whole and abs(value) >= EXACT_INTEGERS else float(value), field)
     if isinstance(value, UUID):
         return str(value)
-    if isinstance(value, (bytes, bytearray)):
-        return base64.b64encode(value).decode()
     raise invalid(field, f"a value of type {type(value).__name__} cannot be sent")
 
 

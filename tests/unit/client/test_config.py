@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from ml_platform import AsyncMLPlatform, ConfigurationError, MLPlatform
+from ml_platform import AsyncMLPlatform, ConfigurationError, InvalidArgument, MLPlatform
 from ml_platform.channel import options
 from ml_platform.config import Endpoint, parse_endpoint
 from tests.support.fake_platform import FakePlatform
@@ -54,6 +56,55 @@ def test_nonsense_is_refused(url: str) -> None:
     """What is no address is a ConfigurationError that shows how one is written."""
     with pytest.raises(ConfigurationError, match="http://host:port"):
         MLPlatform(url, "k")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://user:s3cret@host",
+        "user:s3cret@host:1",
+        "ftp://user:s3cret@host",
+        "http://user:s3cret@host:0",
+        "http://u:a/s3cret@h",
+        "http://u:s3cret@[::1",
+    ],
+)
+def test_a_password_in_an_address_is_not_shown(url: str) -> None:
+    """Whatever is wrong with an address, what may be a password in it is masked, in causes too."""
+    with pytest.raises(ConfigurationError) as caught:
+        MLPlatform(url, "k")
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+    assert "********@" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"api_url": 5},
+        {"api_url": Path("host")},
+        {"api_key": 5},
+        {"api_key": b"key"},
+        {"timeout": "5"},
+        {"timeout": None},
+        {"timeout": True},
+        {"retries": None},
+        {"retries": 1.5},
+        {"retries": "1"},
+        {"ca_file": 5},
+    ],
+)
+def test_arguments_of_other_types_are_named(given: dict[str, Any]) -> None:
+    """An argument of the wrong type is an InvalidArgument that names it, whatever it is."""
+    with pytest.raises(InvalidArgument, match=next(iter(given))):
+        MLPlatform(**{"api_url": "localhost", "api_key": "k", **given})
+
+
+def test_limits_of_other_types_are_named(fake: FakePlatform) -> None:
+    """A limit that is no whole number from 1 is refused before anything is sent."""
+    with MLPlatform(fake.url, "k") as platform:
+        for limit in ("5", 0, 1.5, True):
+            with pytest.raises(InvalidArgument, match="limit"):
+                platform.list_models(limit=cast("int", limit))
 
 
 @pytest.mark.parametrize("face", [MLPlatform, AsyncMLPlatform])

@@ -10,9 +10,19 @@ from google.protobuf.struct_pb2 import Struct, Value
 
 import ml_platform
 from ml_platform import InvalidArgument, MLPlatform, rpcs
-from ml_platform.v1 import deployments_pb2, experiments_pb2, features_pb2, jobs_pb2, models_pb2, platform_pb2, predictions_pb2
+from ml_platform.v1 import (
+    deployments_pb2,
+    errors_pb2,
+    experiments_pb2,
+    features_pb2,
+    jobs_pb2,
+    models_pb2,
+    platform_pb2,
+    predictions_pb2,
+)
 from ml_platform.v1 import training_pb2 as training
 from ml_platform.values import to_struct
+from ml_platform_server.errors import PlatformError
 from tests.support.fake_platform import FakePlatform
 
 FINISHED = experiments_pb2.RUN_STATUS_FINISHED
@@ -33,6 +43,22 @@ def struct(**values: Any) -> Struct:
     made = Struct()
     made.update(values)
     return made
+
+
+def test_an_experiment_may_exist_already(platform: MLPlatform, fake: FakePlatform) -> None:
+    """With exist_ok the experiment of that name is returned as it is; without it the error stays, in Python's words."""
+    taken = PlatformError(
+        errors_pb2.ERROR_REASON_EXPERIMENT_EXISTS, "There is one.", remedy="Use the one there is: GetExperiment finds it."
+    )
+    there = experiments_pb2.Experiment(experiment_id="7", name="exp")
+    fake.answer(rpcs.CREATE_EXPERIMENT, taken)
+    fake.answer(rpcs.GET_EXPERIMENT, experiments_pb2.GetExperimentResponse(experiment=there))
+    experiment = platform.create_experiment(name="exp", exist_ok=True)
+    assert (experiment.experiment_id, experiment.status) == ("7", "active")
+    assert fake.calls(rpcs.GET_EXPERIMENT)[0].request.name == "exp"
+    with pytest.raises(ml_platform.AlreadyExists) as caught:
+        platform.create_experiment(name="exp")
+    assert caught.value.remedy == "Use the one there is: get_experiment() finds it."
 
 
 def test_create_experiment(platform: MLPlatform, fake: FakePlatform) -> None:

@@ -15,7 +15,8 @@ from ml_platform import Entity, Feature, InvalidArgument
 from ml_platform.dates import Day, to_day, to_duration, to_end, to_start
 from ml_platform.resources.definitions import to_entity_keys, to_rows, to_value_type, to_view
 from ml_platform.v1 import features_pb2
-from ml_platform.values import from_struct, to_number, to_struct
+from ml_platform.v1.predictions_pb2 import PredictRequest
+from ml_platform.values import from_struct, to_struct, to_version
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,6 @@ from ml_platform.values import from_struct, to_number, to_struct
         (datetime(2024, 1, 1, 12, tzinfo=UTC), "2024-01-01T12:00:00+00:00"),
         (Decimal("1.5"), 1.5),
         (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
-        (b"abc", "YWJj"),
         (np.int64(7), 7),
         (np.float32(0.5), 0.5),
         (np.array([1, 2]), [1, 2]),
@@ -72,11 +72,14 @@ def test_nan_stays_nan_in_inputs() -> None:
         (datetime(2024, 1, 31, 23, 59, tzinfo=UTC), "2024-01-31"),
         ("2024-01-31T10:00:00", "2024-01-31"),
         (pd.Timestamp("2024-01-31"), "2024-01-31"),
+        (datetime(2024, 1, 31, 23, tzinfo=timezone(timedelta(hours=-5))), "2024-02-01"),
+        ("2024-01-31T01:00:00+02:00", "2024-01-30"),
+        (pd.Timestamp("2024-01-31 20:00", tz="America/New_York"), "2024-02-01"),
         (None, None),
     ],
 )
 def test_a_day_is_read(given: Day | None, day: str | None) -> None:
-    """A day may be text, a date or a datetime."""
+    """A day may be text, a date or a datetime; a moment with a time zone means its day in UTC."""
     assert to_day(given, "data_start_date") == day
 
 
@@ -110,10 +113,10 @@ def test_what_is_no_span_is_named(given: Any) -> None:
 
 def test_a_version_may_come_as_digits() -> None:
     """MLflow writes versions as text; both forms are taken, nothing else."""
-    assert (to_number("2", "version"), to_number(2, "version")) == (2, 2)
+    assert (to_version("2", "version"), to_version(2, "version")) == (2, 2)
     for nonsense in ("two", 0, -1, 1.5, None, True):
         with pytest.raises(InvalidArgument, match="version"):
-            to_number(nonsense, "version")
+            to_version(nonsense, "version")
 
 
 @pytest.mark.parametrize(
@@ -179,3 +182,48 @@ def test_one_way_to_name_entities_is_wanted() -> None:
     for entity_id, entities in ((None, None), ("a", ["b"]), (None, "abc")):
         with pytest.raises(InvalidArgument):
             to_entity_keys(entity_id, entities)
+
+
+@pytest.mark.parametrize("given", [b"abc", bytearray(b"abc"), [b"abc"], {"y": b"abc"}, memoryview(b"abc")])
+def test_bytes_are_refused(given: Any) -> None:
+    """Bytes would become base64 text that a column of strings takes for its own; the error says how to send them."""
+    with pytest.raises(InvalidArgument, match="bytes cannot be sent; send text, or base64"):
+        to_struct({"x": given}, "inputs")
+
+
+def nested(levels: int) -> Any:
+    """Mappings within mappings."""
+    found: Any = 1
+    for _ in range(levels):
+        found = {"x": found}
+    return found
+
+
+def test_values_may_be_nested_as_deep_as_the_platform_reads() -> None:
+    """Up to 30 levels arrive; more, and values that contain themselves, are refused before anything is sent."""
+    sent = PredictRequest(inputs=to_struct(nested(30), "inputs")).SerializeToString()
+    assert from_struct(PredictRequest.FromString(sent).inputs) == nested(30)
+    itself: dict[str, Any] = {}
+    itself["x"] = itself
+    for given in (nested(32), nested(900), itself):
+        with pytest.raises(InvalidArgument, match="nested more than 30 levels deep"):
+            to_struct(given, "inputs")
+
+
+def test_names_that_are_the_same_as_text_are_refused() -> None:
+    """1 and "1" are two keys of a mapping and one of a request."""
+    with pytest.raises(InvalidArgument, match="two names are the same"):
+        to_struct({1: "a", "1": "b"}, "inputs")  # type: ignore[dict-item]  # as a caller without types may write
+
+
+@pytest.mark.parametrize("given", [1, "1", np.int64(1), np.uint8(1)])
+def test_a_version_may_be_any_integer(given: Any) -> None:
+    """Integers of NumPy and pandas are integers."""
+    assert to_version(given, "version") == 1
+
+
+@pytest.mark.parametrize("given", [0, -1, True, np.bool_("yes"), 1.0, np.float64(1), "one", None])
+def test_what_is_no_version_is_named(given: Any) -> None:
+    """A float is no version, however whole, and neither is a truth value."""
+    with pytest.raises(InvalidArgument, match="is not a whole number from 1"):
+        to_version(given, "version")

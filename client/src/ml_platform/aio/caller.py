@@ -11,11 +11,12 @@ import grpc
 
 from ml_platform.aio.wire import AsyncStream, AsyncWire, Metadata, Requests, sleep
 from ml_platform.config import ClientConfig
-from ml_platform.errors import MLPlatformError, invalid
+from ml_platform.errors import MLPlatformError
 from ml_platform.records import Listing
 from ml_platform.retry import Attempts
 from ml_platform.rpcs import Req, Resp, Rpc
 from ml_platform.status import REQUEST_ID_KEY, to_error
+from ml_platform.values import to_number
 
 PAGE = 500
 T = TypeVar("T")
@@ -69,8 +70,8 @@ class AsyncCaller:
         limit: int | None,
     ) -> Listing[T]:
         """Call a list method for every page, or for as many as `limit` needs."""
-        if limit is not None and limit < 1:
-            raise invalid("limit", "it must be 1 or more")
+        if limit is not None:
+            limit = to_number(limit, "limit")
         found: Listing[T] = Listing()
         page: Any = request
         while True:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ml_platform import rpcs
 from ml_platform.aio.caller import AsyncCaller
-from ml_platform.errors import invalid
+from ml_platform.errors import AlreadyExists, invalid
 from ml_platform.records import Listing
 from ml_platform.resources.experiments import Experiment, MetricPoint, Run, read_experiment, read_point, read_run
 from ml_platform.v1 import experiments_pb2 as pb
@@ -19,7 +19,13 @@ class AsyncExperiments:
     _caller: AsyncCaller
 
     async def create_experiment(
-        self, name: str, tags: Mapping[str, str] | None = None, description: str | None = None, *, request_id: str | None = None
+        self,
+        name: str,
+        tags: Mapping[str, str] | None = None,
+        description: str | None = None,
+        *,
+        exist_ok: bool = False,
+        request_id: str | None = None,
     ) -> Experiment:
         """Make a new, empty experiment.
 
@@ -27,6 +33,8 @@ class AsyncExperiments:
             name: the experiment's name, unique.
             tags: free labels.
             description: what the experiment is about.
+            exist_ok: whether an experiment of this name may exist already. It is returned then unchanged, with the status
+                "active".
             request_id: makes a repeat of this call harmless: give the same id and the first answer is returned again. The client
                 makes one for each call if none is given.
 
@@ -34,7 +42,7 @@ class AsyncExperiments:
             The experiment, with the status "created".
 
         Raises:
-            AlreadyExists: an experiment of this name exists.
+            AlreadyExists: an experiment of this name exists, and `exist_ok` is not set.
             FailedPrecondition: the name belongs to a deleted experiment.
 
         Example:
@@ -43,7 +51,12 @@ class AsyncExperiments:
             '7'
         """
         request = build(pb.CreateExperimentRequest, name=name, tags=tags, description=description, request_id=request_id)
-        response = await self._caller.call(rpcs.CREATE_EXPERIMENT, request)
+        try:
+            response = await self._caller.call(rpcs.CREATE_EXPERIMENT, request)
+        except AlreadyExists:
+            if not exist_ok:
+                raise
+            return await self.get_experiment(name=name)
         return read_experiment(response.experiment, status="created")
 
     async def get_experiment(self, experiment_id: str | None = None, name: str | None = None) -> Experiment:

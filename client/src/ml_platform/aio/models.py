@@ -9,7 +9,7 @@ from ml_platform.aio.caller import AsyncCaller
 from ml_platform.records import Listing
 from ml_platform.resources.models import ModelVersion, RegisteredModel, read_model, read_version
 from ml_platform.v1 import models_pb2 as pb
-from ml_platform.values import build, to_number
+from ml_platform.values import build, to_version
 
 
 class AsyncModels:
@@ -115,5 +115,5 @@ class AsyncModels:
             >>> [column.name for column in version.signature.inputs]
             ['amount', 'total_transactions']
         """
-        request = build(pb.GetModelVersionRequest, model_name=name, version=to_number(version, "version"))
+        request = build(pb.GetModelVersionRequest, model_name=name, version=to_version(version, "version"))
         return read_version((await self._caller.call(rpcs.GET_MODEL_VERSION, request)).model_version)

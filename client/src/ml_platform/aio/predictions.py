@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, overload
 from uuid import uuid4
 
 import grpc
@@ -60,6 +60,27 @@ class AsyncPredictions:
         )
         return read_prediction(await self._caller.call(rpcs.PREDICT, request))
 
+    @overload
+    async def predict_many(
+        self,
+        model_name: str,
+        rows: Rows,
+        environment: str = "production",
+        include_features: bool = False,
+        on_error: Literal["raise"] = "raise",
+    ) -> Listing[Prediction]: ...
+
+    @overload
+    async def predict_many(
+        self,
+        model_name: str,
+        rows: Rows,
+        environment: str = "production",
+        include_features: bool = False,
+        *,
+        on_error: Literal["return"],
+    ) -> Listing[Prediction | MLPlatformError]: ...
+
     async def predict_many(
         self,
         model_name: str,
@@ -67,7 +88,7 @@ class AsyncPredictions:
         environment: str = "production",
         include_features: bool = False,
         on_error: Literal["raise", "return"] = "raise",
-    ) -> Listing[Prediction | MLPlatformError]:
+    ) -> Listing[Prediction] | Listing[Prediction | MLPlatformError]:
         """Ask a deployed model for a prediction of each row, in as few calls as their size allows.
 
         Args:

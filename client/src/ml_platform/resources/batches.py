@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Union
 
 from ml_platform.errors import MLPlatformError, invalid
+from ml_platform.frames import as_rows, columns_of, is_frame
 from ml_platform.resources.columns import from_columns, to_column
 from ml_platform.resources.features import read_values
 from ml_platform.resources.predictions import Prediction
@@ -42,13 +43,13 @@ def checked_mode(on_error: str) -> str:
 
 def parts(rows: Rows, *, include_features: bool) -> Iterator[BatchPredictRequest]:
     """The requests that hold the rows, still without the model's name."""
-    if callable(getattr(rows, "iterrows", None)):
+    if is_frame(rows):
         if include_features:
             raise invalid("include_features", "a DataFrame is answered without them; send its rows as mappings")
         return _of_frame(rows)
-    if isinstance(rows, (Mapping, str, bytes)) or not isinstance(rows, Iterable):
-        raise invalid("rows", f"a list of mappings or a DataFrame is wanted, not {type(rows).__name__}")
-    return _of_rows(rows, include_features=include_features)
+    if isinstance(rows, Mapping):
+        raise invalid("rows", "a list of mappings or a DataFrame is wanted; a single row goes to predict")
+    return _of_rows(as_rows(rows, "rows"), include_features=include_features)
 
 
 def _of_rows(rows: Iterable[Mapping[str, Any]], *, include_features: bool) -> Iterator[BatchPredictRequest]:
@@ -66,7 +67,7 @@ def _of_rows(rows: Iterable[Mapping[str, Any]], *, include_features: bool) -> It
 
 
 def _of_frame(frame: Any) -> Iterator[BatchPredictRequest]:  # noqa: ANN401  # a DataFrame
-    columns = [(str(name), frame[name].tolist()) for name in frame.columns]
+    columns = columns_of(frame, "rows").items()
     count = len(frame)
     if count and not columns:
         raise invalid("rows", "the DataFrame has no columns")

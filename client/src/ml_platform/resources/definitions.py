@@ -6,13 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Union
+from uuid import UUID
 
 from ml_platform.dates import Day, to_duration, to_moment
 from ml_platform.errors import invalid
+from ml_platform.frames import as_mapping, as_rows, is_frame, rows_of
 from ml_platform.resources.features import Entity, Feature, FileSource
 from ml_platform.v1 import features_pb2
 from ml_platform.v1.features_pb2 import ValueType
-from ml_platform.values import build, is_missing, to_struct
+from ml_platform.values import build, is_missing, to_integer, to_struct
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -23,7 +25,7 @@ FeatureSpecs = Mapping[str, TypeName] | Sequence[tuple[str, TypeName] | Feature]
 Source = str | PurePath | FileSource
 # A DataFrame is told by its methods: the client never imports pandas.
 Rows = Union[Mapping[str, Any], Iterable[Mapping[str, Any]], "DataFrame"]
-EntityKeys = Mapping[str, Any] | Sequence[Mapping[str, Any] | str | int]
+EntityKeys = Union[Mapping[str, Any], Iterable[Mapping[str, Any] | str | int], "DataFrame"]
 
 _PYTHON_TYPES: dict[type, str] = {
     str: "string",
@@ -92,12 +94,16 @@ def to_entity_keys(entity_id: str | int | None, entities: EntityKeys | None) -> 
     if (entity_id is None) == (entities is None):
         raise invalid("entity_id", "give either entity_id or entities")
     if entities is None:
-        return [_entity_key(entity_id)]
+        if isinstance(entity_id, (list, tuple, set, frozenset)) or is_frame(entity_id):
+            raise invalid("entity_id", "one key is wanted; several go into entities")
+        return [_entity_key(entity_id, "entity_id")]
+    if is_frame(entities):
+        return [_entity_key(row, "entities") for row in rows_of(entities, "entities")]
     if isinstance(entities, Mapping):
-        return [_entity_key(entities)]
-    if isinstance(entities, str):
-        raise invalid("entities", "a list of keys is wanted; for a single one give entity_id")
-    return [_entity_key(item) for item in entities]
+        return [_entity_key(entities, "entities")]
+    if isinstance(entities, (str, bytes)) or not isinstance(entities, Iterable):
+        raise invalid("entities", "a list of keys, or a DataFrame of them, is wanted; for a single one give entity_id")
+    return [_entity_key(item, f"entities[{at}]") for at, item in enumerate(entities)]
 
 
 def to_names(names: str | Sequence[str] | None) -> list[str]:
@@ -137,18 +143,17 @@ def _pair(item: Any, field: str) -> tuple[str, Any]:  # noqa: ANN401  # whatever
 
 
 def _mappings(rows: Rows) -> Iterable[Mapping[str, Any]]:
-    if isinstance(rows, Mapping):
-        return [rows]
-    # A DataFrame is known by its method, so that pandas need not be imported.
-    if callable(to_dict := getattr(rows, "to_dict", None)) and hasattr(rows, "columns"):
-        return list(to_dict(orient="records"))
-    items = [] if isinstance(rows, str) else list(rows)
-    if not items or not all(isinstance(item, Mapping) for item in items):
-        raise invalid("rows", "a mapping, a list of mappings that is not empty, or a DataFrame is wanted")
+    items = list(as_rows(rows, "rows"))
+    if not items:
+        raise invalid("rows", "at least one row is wanted")
     return items
 
 
-def _entity_key(item: object) -> features_pb2.EntityKey:
-    if isinstance(item, Mapping):
-        return features_pb2.EntityKey(keys=to_struct(item, "entities"))
-    return features_pb2.EntityKey(entity_id=str(item))
+def _entity_key(item: object, field: str) -> features_pb2.EntityKey:
+    """The message of one entity: a row with its join keys, or the value of its only one."""
+    number = to_integer(item)
+    if number is not None or isinstance(item, (str, UUID)):
+        return features_pb2.EntityKey(entity_id=str(item if number is None else number))
+    if isinstance(item, Mapping) or hasattr(item, "to_dict") or hasattr(item, "_asdict"):
+        return features_pb2.EntityKey(keys=to_struct(as_mapping(item, field), field))
+    raise invalid(field, f"the value of a key is text or an integer, not {type(item).__name__}")

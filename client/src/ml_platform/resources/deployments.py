@@ -23,7 +23,7 @@ _STATES: dict[str, DeploymentState.ValueType] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Deployment(Record):
     """One version put, or meant to be put, into one environment.
 

@@ -10,7 +10,7 @@ from ml_platform.v1 import experiments_pb2
 from ml_platform.values import when, word
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Experiment(Record):
     """A group of runs that try to answer the same question.
 
@@ -27,7 +27,7 @@ class Experiment(Record):
     artifact_location: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Run(Record):
     """One attempt: what went in, what came out, and labels.
 
@@ -47,7 +47,7 @@ class Run(Record):
     job_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class MetricPoint(Record):
     """One logged value of one metric. `step` is 0 if the run named none."""
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Entity(Record):
     """A thing that features describe. `join_key` is the column with its key; empty means the same as the name."""
 
@@ -25,7 +25,7 @@ class Entity(Record):
     value_type: str = "string"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Feature(Record):
     """One typed column of a feature view."""
 
@@ -34,7 +34,7 @@ class Feature(Record):
     description: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class FileSource(Record):
     """A Parquet file, or a folder of them, that the server and the pipelines can read."""
 
@@ -43,7 +43,7 @@ class FileSource(Record):
     created_timestamp_column: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class FeatureView(Record):
     """A set of features of the same entities from the same source. `ttl` is None if values never get old."""
 
@@ -59,7 +59,7 @@ class FeatureView(Record):
     materialized_until: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Materialization(Record):
     """The loading of features into the online store. `status` is "materialized", or "submitted" if it was not waited for."""
 
@@ -71,7 +71,7 @@ class Materialization(Record):
     message: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class SkippedRow(Record):
     """A row that a push did not write: its place among the rows given, and the event time of the row that the store keeps."""
 
@@ -79,7 +79,7 @@ class SkippedRow(Record):
     newer_time: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class PushResult(Record):
     """What a push wrote.
 
@@ -93,7 +93,7 @@ class PushResult(Record):
     skipped_rows: tuple[SkippedRow, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class FeatureValue(Record):
     """One feature of one entity.
 
@@ -107,7 +107,7 @@ class FeatureValue(Record):
     event_time: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class FeatureVector(Record):
     """Every feature asked for, of one entity, by name. A name that two views share is written `view__name`."""
 
@@ -117,7 +117,7 @@ class FeatureVector(Record):
     event_times: dict[str, datetime | None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class OnlineFeatures(Record):
     """Features read from the online store.
 

@@ -21,7 +21,7 @@ _KINDS: dict[str, JobKind.ValueType] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Task(Record):
     """One step of a job.
 
@@ -37,7 +37,7 @@ class Task(Record):
     map_index: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Job(Record):
     """A job as it stood at one moment.
 
@@ -83,7 +83,7 @@ class Job(Record):
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class JobUpdate(Record):
     """What a watch tells: `event` is "snapshot", "change", "heartbeat" or "terminal", and `job` is the full state with it."""
 
@@ -153,6 +153,9 @@ class JobHandle(Mapping[str, Any]):
     def finished(self) -> bool:
         """Whether the job had ended when it was last seen."""
         return self._job.finished
+
+    def _repr_html_(self) -> str:
+        return self._job._repr_html_()
 
     def to_dict(self) -> dict[str, Any]:
         """What was last seen of the job, as plain dictionaries and lists."""

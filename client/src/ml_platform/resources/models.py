@@ -10,7 +10,7 @@ from ml_platform.v1 import models_pb2
 from ml_platform.values import when, word
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class RegisteredModel(Record):
     """A name under which versions are kept.
 
@@ -32,7 +32,7 @@ class RegisteredModel(Record):
     tags: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Column(Record):
     """One input or output of a model. `type` is MLflow's word for it; `shape` is empty unless it is a tensor."""
 
@@ -42,7 +42,7 @@ class Column(Record):
     shape: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Signature(Record):
     """What a model takes and what it gives, in its own order."""
 
@@ -50,7 +50,7 @@ class Signature(Record):
     outputs: tuple[Column, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Acceleration(Record):
     """What became of the attempt to convert a version to ONNX, which its first deployment makes.
 
@@ -65,7 +65,7 @@ class Acceleration(Record):
     model_uri: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ModelVersion(Record):
     """One model that was trained, kept and numbered.
 

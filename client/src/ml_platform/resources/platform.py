@@ -10,7 +10,7 @@ from ml_platform.v1 import platform_pb2
 from ml_platform.values import when, word
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class BackendHealth(Record):
     """How one backend is. `latency` is in seconds; `last_error` is kept after it recovered."""
 
@@ -22,7 +22,7 @@ class BackendHealth(Record):
     check_time: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Health(Record):
     """How everything is: `status` is "healthy" if every backend is, else "unhealthy"."""
 
@@ -30,7 +30,7 @@ class Health(Record):
     backends: tuple[BackendHealth, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Metrics(Record):
     """What the platform holds, counted at `observe_time`."""
 
@@ -41,7 +41,7 @@ class Metrics(Record):
     observe_time: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Identity(Record):
     """Who the platform takes the caller for, and what the key allows: "experiments:read"."""
 

@@ -25,7 +25,7 @@ _STALE: dict[str, StaleFeatures.ValueType] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class FeaturePolicy(Record):
     """What a deployment's predictions do when the feature store has no value of a feature, or an old one.
 

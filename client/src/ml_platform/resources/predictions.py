@@ -13,7 +13,7 @@ from ml_platform.v1 import predictions_pb2
 from ml_platform.values import from_struct, from_value
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Prediction(Record):
     """What a deployed model says.
 
@@ -36,7 +36,7 @@ class Prediction(Record):
     unused_inputs: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class StreamedPrediction(Record):
     """The answer to one request of a stream.
 

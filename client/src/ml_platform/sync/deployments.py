@@ -15,7 +15,7 @@ from ml_platform.resources.policies import to_policy
 from ml_platform.sync.caller import Caller
 from ml_platform.sync.wire import sleep
 from ml_platform.v1 import deployments_pb2 as pb
-from ml_platform.values import build, to_number
+from ml_platform.values import build, to_version
 
 # A deployment takes some ten seconds; this is how often a waiting caller looks.
 LOOK_INTERVAL = 0.5
@@ -75,7 +75,7 @@ class Deployments:
         request = build(
             pb.DeployModelRequest,
             model_name=model_name,
-            version=to_number(version, "version"),
+            version=to_version(version, "version"),
             environment=to_environment(environment),
             reason=reason,
             feature_policy=to_policy(on_missing, on_stale, defaults),

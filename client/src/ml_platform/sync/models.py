@@ -10,7 +10,7 @@ from ml_platform.records import Listing
 from ml_platform.resources.models import ModelVersion, RegisteredModel, read_model, read_version
 from ml_platform.sync.caller import Caller
 from ml_platform.v1 import models_pb2 as pb
-from ml_platform.values import build, to_number
+from ml_platform.values import build, to_version
 
 
 class Models:
@@ -114,5 +114,5 @@ class Models:
             >>> [column.name for column in version.signature.inputs]
             ['amount', 'total_transactions']
         """
-        request = build(pb.GetModelVersionRequest, model_name=name, version=to_number(version, "version"))
+        request = build(pb.GetModelVersionRequest, model_name=name, version=to_version(version, "version"))
         return read_version(self._caller.call(rpcs.GET_MODEL_VERSION, request).model_version)

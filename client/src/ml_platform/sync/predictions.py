@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, overload
 from uuid import uuid4
 
 import grpc
@@ -61,6 +61,27 @@ class Predictions:
         )
         return read_prediction(self._caller.call(rpcs.PREDICT, request))
 
+    @overload
+    def predict_many(
+        self,
+        model_name: str,
+        rows: Rows,
+        environment: str = "production",
+        include_features: bool = False,
+        on_error: Literal["raise"] = "raise",
+    ) -> Listing[Prediction]: ...
+
+    @overload
+    def predict_many(
+        self,
+        model_name: str,
+        rows: Rows,
+        environment: str = "production",
+        include_features: bool = False,
+        *,
+        on_error: Literal["return"],
+    ) -> Listing[Prediction | MLPlatformError]: ...
+
     def predict_many(
         self,
         model_name: str,
@@ -68,7 +89,7 @@ class Predictions:
         environment: str = "production",
         include_features: bool = False,
         on_error: Literal["raise", "return"] = "raise",
-    ) -> Listing[Prediction | MLPlatformError]:
+    ) -> Listing[Prediction] | Listing[Prediction | MLPlatformError]:
         """Ask a deployed model for a prediction of each row, in as few calls as their size allows.
 
         Args:

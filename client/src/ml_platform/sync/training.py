@@ -36,8 +36,8 @@ class Training:
 
         Args:
             experiment_name: the experiment that the job's runs belong to. It must exist.
-            data_start_date: the first day of data to train on: "2024-01-01", a date or a datetime. None leaves it to the
-                pipeline.
+            data_start_date: the first day of data to train on: "2024-01-01", a date or a datetime. A datetime with a time zone
+                means its day in UTC. None leaves it to the pipeline.
             data_end_date: the last day of data to train on, included.
             parameters: what else the pipeline is given.
             pipeline: the id of the Airflow DAG; None means the server's default.
