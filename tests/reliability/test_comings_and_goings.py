@@ -50,6 +50,7 @@ def test_a_watch_survives_a_restart_of_the_server(platform: MLPlatform, stack: S
         events.append(event)
         if event.job.state == "running" and restart.ident is None:
             restart.start()
+    assert restart.ident is not None, "the job ended before it was seen running"
     restart.join()
     assert [event.event for event in events].count("terminal") == 1
     assert (events[-1].event, events[-1].job.state) == ("terminal", "success")
@@ -98,4 +99,4 @@ def test_predictions_say_that_the_feature_store_is_away_and_come_back_with_it(
         stack.start("valkey")
     wait_for_health(stack, "FeatureService", "SERVING")
     reply = platform.predict(deployed.model_name, TRANSACTION, environment="staging", include_features=True)
-    assert {feature.status for feature in reply.features} <= {"present", "from_request"}
+    assert "present" in {feature.status for feature in reply.features} <= {"present", "from_request"}

@@ -6,6 +6,8 @@ import grpc
 
 from ml_platform.config import ClientConfig, Endpoint
 
+# Bytes of a response, and of a request. The server is told: by default clients take 4 MiB.
+LARGEST_MESSAGE = 64 * 1024 * 1024
 DISTRIBUTION = "ml-platform-sdk"
 
 
@@ -21,8 +23,8 @@ def options(endpoint: Endpoint) -> list[tuple[str, str | int]]:
         ("grpc.min_reconnect_backoff_ms", 2_000),
         ("grpc.max_reconnect_backoff_ms", 5_000),
         # A page of runs with many parameters and tags may be large.
-        ("grpc.max_receive_message_length", 64 * 1024 * 1024),
-        ("grpc.max_send_message_length", 64 * 1024 * 1024),
+        ("grpc.max_receive_message_length", LARGEST_MESSAGE),
+        ("grpc.max_send_message_length", LARGEST_MESSAGE),
     ]
     if endpoint.loopback:
         # A proxy for the world outside has no business with this machine's own server.

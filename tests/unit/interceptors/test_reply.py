@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ml_platform.v1 import errors_pb2, predictions_pb2
@@ -37,3 +39,44 @@ async def test_an_answer_of_another_type_is_a_fault_of_ours():
 
     with pytest.raises(TypeError, match="PredictRequest"):
         await Reply(largest=100).wrap(PREDICT, answer)(None, CALL)
+
+
+@pytest.mark.parametrize(
+    ("said", "limit"),
+    [
+        ((), 60),
+        ("99", 99),
+        ("100", None),
+        ("4000000000", None),
+        ("0", 60),
+        ("many", 60),
+        ("-1", 60),
+        ("9" * 5000, 60),
+        (b"100", 60),
+    ],
+)
+async def test_an_answer_is_as_large_as_the_client_takes(said, limit):
+    """Without a word a client takes what gRPC takes by default; with one it gets more, up to what any message may have."""
+
+    async def answer(request, call):
+        return REPLY
+
+    metadata = (("x-max-response-bytes", said),) if said != () else ()
+    call = Call("/a.Service/Method", None, metadata=metadata)  # type: ignore[arg-type]  # nothing asks for the context
+    handle = Reply(largest=1000, default=60).wrap(PREDICT, answer)
+    if limit is None:
+        assert await handle(None, call) is REPLY
+        return
+    with pytest.raises(PlatformError) as raised:
+        await handle(None, call)
+    assert raised.value.metadata == {"bytes": "100", "limit": str(limit)}
+
+
+async def test_tensors_may_be_as_large_as_any_message():
+    """Clients of the Open Inference Protocol take large messages without saying so."""
+
+    async def answer(request, call):
+        return REPLY
+
+    infer = replace(PREDICT, full_name="/inference.GRPCInferenceService/ModelInfer")
+    assert await Reply(largest=100, default=60).wrap(infer, answer)(None, CALL) is REPLY

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import grpc
 
+from ml_platform.channel import LARGEST_MESSAGE
 from ml_platform.config import ClientConfig
 from ml_platform.errors import MLPlatformError
 from ml_platform.records import Listing
@@ -20,6 +21,8 @@ from ml_platform.sync.wire import Metadata, Requests, Stream, Wire, sleep
 from ml_platform.values import to_number
 
 PAGE = 500
+# Tells the server how large a response may be.
+_LIMIT = ("x-max-response-bytes", str(LARGEST_MESSAGE))
 T = TypeVar("T")
 
 
@@ -100,7 +103,7 @@ class Caller:
         self._wire.close()
 
     def _metadata(self, call_id: str) -> Metadata:
-        pairs = ((REQUEST_ID_KEY, call_id),)
+        pairs = ((REQUEST_ID_KEY, call_id), _LIMIT)
         return (("authorization", f"Bearer {self.config.api_key}"), *pairs) if self.config.api_key else pairs
 
 
