@@ -19,23 +19,10 @@ from ml_platform_server.backends.feast.online import OnlineFeatures
 from ml_platform_server.backends.feast.views import FeatureViews
 from ml_platform_server.backends.feast.writes import conditional
 from ml_platform_server.settings import FeastSettings
-from tests.support.feast_project import FeastProject, OneProcess, make_project
+from tests.support.feast_project import SQLITE_CONFIG, FeastProject, OneProcess, make_project
 from tests.support.feast_requests import asked, told, user_view
 
 NOW = datetime.now(UTC).replace(microsecond=250_000)
-SQLITE = """
-project: pushes
-provider: local
-registry:
-  registry_type: sql
-  path: sqlite:///{folder}/registry.db
-online_store:
-  type: sqlite
-  path: {folder}/online.db
-offline_store:
-  type: file
-entity_key_serialization_version: 3
-"""
 
 
 @pytest.fixture(params=["valkey", "sqlite"])
@@ -49,7 +36,7 @@ async def backend(store: str, tmp_path: Path, valkey_port: int) -> AsyncIterator
     """A project of its own on that store."""
     project = make_project("pushes", tmp_path, valkey_port)
     if store == "sqlite":
-        project.config_path.write_text(SQLITE.format(folder=tmp_path))
+        project.config_path.write_text(SQLITE_CONFIG.format(name="pushes", folder=tmp_path))
     project.write_history("users.parquet", event_timestamp=["2024-01-01"], user_id=["u"], total=[1], average=[1.5])
     backend = FeastBackend(settings=FeastSettings(config_path=project.config_path, registry_ttl=1000))
     await backend.open()

@@ -38,6 +38,20 @@ offline_store:
 entity_key_serialization_version: 3
 """
 
+SQLITE_CONFIG = """
+project: {name}
+provider: local
+registry:
+  registry_type: sql
+  path: sqlite:///{folder}/registry.db
+online_store:
+  type: sqlite
+  path: {folder}/online.db
+offline_store:
+  type: file
+entity_key_serialization_version: 3
+"""
+
 
 @dataclass(frozen=True)
 class FeastProject:

@@ -140,7 +140,8 @@ class Features:
         Args:
             feature_view: the view, or several.
             start_date: the start of the window: a day begins at midnight UTC, a datetime is taken as it is.
-            end_date: the end of the window: a day counts in full, a datetime is excluded.
+            end_date: the end of the window: a day counts in full, a datetime is excluded. The window ends now at the latest, so
+                today means up to now.
             wait: whether to wait until it is done.
             timeout: seconds to wait at most; None for as long as it takes.
             request_id: makes a repeat of this call harmless.

@@ -44,7 +44,7 @@ class _ValueTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ValueType.V
     VALUE_TYPE_BOOL: _ValueType.ValueType  # 6
     """True or false."""
     VALUE_TYPE_TIMESTAMP: _ValueType.ValueType  # 7
-    """A point in time, UTC."""
+    """A point in time, UTC, in whole seconds, of the years 1 to 9999."""
     VALUE_TYPE_BYTES: _ValueType.ValueType  # 8
     """Bytes, base64 in JSON."""
     VALUE_TYPE_STRING_LIST: _ValueType.ValueType  # 9
@@ -74,7 +74,7 @@ VALUE_TYPE_DOUBLE: ValueType.ValueType  # 5
 VALUE_TYPE_BOOL: ValueType.ValueType  # 6
 """True or false."""
 VALUE_TYPE_TIMESTAMP: ValueType.ValueType  # 7
-"""A point in time, UTC."""
+"""A point in time, UTC, in whole seconds, of the years 1 to 9999."""
 VALUE_TYPE_BYTES: ValueType.ValueType  # 8
 """Bytes, base64 in JSON."""
 VALUE_TYPE_STRING_LIST: ValueType.ValueType  # 9
@@ -481,11 +481,13 @@ class MaterializeFeaturesRequest(_message.Message):
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """The start of the window, included."""
+        """The start of the window, included; before now."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """The end of the window, excluded."""
+        """The end of the window, excluded. A time ahead means now: what has not happened yet is left to a later window, and
+        `materialized_until` never lies ahead.
+        """
 
     def __init__(
         self,

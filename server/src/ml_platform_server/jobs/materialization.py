@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
+from google.protobuf import timestamp_pb2
+
 from ml_platform.v1 import jobs_pb2
 from ml_platform.v1.features_pb2 import MaterializeFeaturesRequest
 from ml_platform.v1.jobs_pb2 import Job
 from ml_platform_server.call import Call
+from ml_platform_server.errors import invalid
 from ml_platform_server.jobs.jobs import Jobs, NewJob
 from ml_platform_server.jobs.needs import Views
 from ml_platform_server.settings import AirflowSettings
@@ -22,17 +25,23 @@ class Materialization:
         self._settings = settings
 
     async def submit(self, request: MaterializeFeaturesRequest, call: Call) -> Job:
-        """Start a job that loads views for a window of time.
+        """Start a job that loads views for a window of time, which ends now at the latest.
 
         Raises:
-            PlatformError: FEATURE_VIEW_NOT_FOUND, and what Jobs.submit raises.
+            PlatformError: INVALID_FIELDS, FEATURE_VIEW_NOT_FOUND, and what Jobs.submit raises.
         """
+        now = timestamp_pb2.Timestamp()
+        now.GetCurrentTime()
+        if request.start_time.ToNanoseconds() >= now.ToNanoseconds():
+            raise invalid("start_time", "lies ahead; there is no history yet")
+        # What has not happened yet belongs to a later window: Feast counts a window as done up to its end.
+        end = min(request.end_time, now, key=lambda time: time.ToNanoseconds())
         names = list(dict.fromkeys(request.feature_views))
         await asyncio.gather(*(self._views.get(name) for name in names))
         conf = {
             "feature_views": names,
             "start_time": request.start_time.ToJsonString(),
-            "end_time": request.end_time.ToJsonString(),
+            "end_time": end.ToJsonString(),
         }
         return await self._jobs.submit(
             NewJob(
