@@ -12,6 +12,7 @@ PYTHONS ?= $(PYTHON) python3.11 python3.12 python3.13 python3
 # VALKEY_PORT, and 0 means any free one.
 STATE ?= .stack
 DAGS ?=
+DATA ?=
 FEAST ?=
 # What may be chosen on the command line alone: terminals use one of these names themselves.
 SERVICE :=
@@ -24,7 +25,7 @@ SKIP :=
 STACK := $(BIN)/python -m deploy.local --state "$(STATE)"
 # Commands that look or end, and so install nothing.
 INSTALLED_STACK = @test -x $(BIN)/python || { echo "Nothing is installed yet: make install" >&2; exit 1; }; $(STACK)
-CHOICES = $(if $(DAGS),--dags "$(DAGS)") $(if $(FEAST),--feast "$(FEAST)") \
+CHOICES = $(if $(DAGS),--dags "$(DAGS)") $(if $(DATA),--data "$(DATA)") $(if $(FEAST),--feast "$(FEAST)") \
   $(if $(GRPC_PORT),--port server=$(GRPC_PORT)) $(if $(MLFLOW_PORT),--port mlflow=$(MLFLOW_PORT)) \
   $(if $(AIRFLOW_PORT),--port airflow=$(AIRFLOW_PORT)) $(if $(BENTOML_PORT),--port bentoml=$(BENTOML_PORT)) \
   $(if $(VALKEY_PORT),--port valkey=$(VALKEY_PORT)) $(if $(TIMEOUT),--timeout $(TIMEOUT))
@@ -56,7 +57,7 @@ lock: ## pin everything anew, after a change of a pyproject.toml
 	  client/pyproject.toml server/pyproject.toml --no-emit-package ml-platform-sdk --no-emit-package ml-platform-server \
 	  --no-annotate --custom-compile-command "make lock" -o requirements.lock
 
-up: install ## start the real stack and leave it running (DAGS=folder,folder FEAST=feature_store.yaml GRPC_PORT=50051 ...)
+up: install ## start the real stack and leave it running (DAGS=folder,folder DATA=folder FEAST=feature_store.yaml GRPC_PORT=50051 ...)
 	@$(STACK) up $(CHOICES)
 
 down: ## end the stack, whatever state it is in

@@ -21,6 +21,7 @@ def parser() -> argparse.ArgumentParser:
         starts = subparsers.add_parser(command.__name__, help=command.__doc__)
         starts.set_defaults(command_function=command)
         starts.add_argument("--dags", default="", help="further folders of DAGs, separated by commas")
+        starts.add_argument("--data", default="", help="folders that feature views may read files from, separated by commas")
         starts.add_argument("--feast", default="", help="another project's feature_store.yaml")
         starts.add_argument("--port", action="append", default=[], metavar="SERVICE=NUMBER", help=", ".join(PORT_VARIABLES))
         starts.add_argument("--timeout", type=float, default=300.0, help="seconds that each service may take to start")

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 from deploy.local import logs
-from deploy.local.config import StackConfig, parse_dag_folders, parse_feast, parse_ports
+from deploy.local.config import StackConfig, parse_feast, parse_folders, parse_ports
 from deploy.local.environment import export_lines
 from deploy.local.errors import AlreadyRunningError, StackError
 from deploy.local.processes import marks
@@ -25,7 +25,8 @@ def config(options: argparse.Namespace) -> StackConfig:
     return StackConfig(
         state=options.state,
         ports=parse_ports(options.port),
-        dag_folders=parse_dag_folders(options.dags),
+        dag_folders=parse_folders(options.dags, "DAGS"),
+        data_folders=parse_folders(options.data, "DATA"),
         feast=parse_feast(options.feast),
         timeout=options.timeout,
     )
@@ -49,12 +50,13 @@ def _tell_second_start(stack: Stack, wanted: StackConfig, running: AlreadyRunnin
     record = stack.state.read()
     same_ports = all(port in (0, record.ports[service]) for service, port in wanted.ports.items())
     same_dags = record.dag_folders == [str(folder) for folder in wanted.dag_folders]
+    same_data = record.data_folders == [str(folder) for folder in wanted.data_folders]
     same_feast = record.feast == (str(wanted.feast) if wanted.feast else None)
-    if same_ports and same_dags and same_feast:
+    if same_ports and same_dags and same_data and same_feast:
         print(f"{running} See `make status`; `make down` ends it.")
         return 0
     raise StackError(
-        f"{running} It runs with other ports, DAGS or FEAST than asked for now. `make down` first, then start it again."
+        f"{running} It runs with other ports, DAGS, DATA or FEAST than asked for now. `make down` first, then start it again."
     )
 
 

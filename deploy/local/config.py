@@ -52,6 +52,7 @@ class StackConfig:
     ports: Mapping[str, int] = field(default_factory=lambda: dict(DEFAULT_PORTS))
     dag_folders: tuple[Path, ...] = ()
     feast: Path | None = None
+    data_folders: tuple[Path, ...] = ()
     timeout: float = 300.0
 
 
@@ -74,8 +75,8 @@ def parse_ports(choices: Iterable[str]) -> dict[str, int]:
     return ports
 
 
-def parse_dag_folders(text: str) -> tuple[Path, ...]:
-    """Read a comma-separated list of folders.
+def parse_folders(text: str, variable: str) -> tuple[Path, ...]:
+    """Read a comma-separated list of folders, which a make variable gives.
 
     Raises:
         StackError: if one is not there.
@@ -83,7 +84,7 @@ def parse_dag_folders(text: str) -> tuple[Path, ...]:
     folders = tuple(Path(part.strip()).expanduser().resolve() for part in text.split(",") if part.strip())
     for folder in folders:
         if not folder.is_dir():
-            raise StackError(f"DAGS names {folder}, which is not a folder.")
+            raise StackError(f"{variable} names {folder}, which is not a folder.")
     return folders
 
 

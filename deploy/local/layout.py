@@ -39,6 +39,7 @@ class Layout:
     credentials: Credentials
     dag_folders: tuple[Path, ...]
     feature_store: Path
+    data_folders: tuple[Path, ...] = ()
 
     def environment(self) -> dict[str, str]:
         """Give the environment that each service adds its own settings to."""

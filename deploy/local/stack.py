@@ -70,6 +70,7 @@ class Stack:
                 ports=ports.choose(config.ports),
                 dag_folders=[str(folder) for folder in config.dag_folders],
                 feast=str(config.feast) if config.feast else None,
+                data_folders=[str(folder) for folder in config.data_folders],
             )
             ports.check(record.ports)
             self._progress.say(f"Starting the stack in {self.state.path}")
@@ -136,6 +137,7 @@ class Stack:
             credentials=credentials.load(self.state.credentials),
             dag_folders=preparation.dag_folders([Path(folder) for folder in record.dag_folders]),
             feature_store=Path(record.feast) if record.feast else self.state.feature_store,
+            data_folders=tuple(Path(folder) for folder in record.data_folders),
         )
 
     def _refuse_second(self) -> None:

@@ -28,6 +28,7 @@ class Record:
     ports: dict[str, int]
     dag_folders: list[str] = field(default_factory=list)
     feast: str | None = None
+    data_folders: list[str] = field(default_factory=list)
     ready: bool = False
     services: dict[str, ProcessRecord] = field(default_factory=dict)
 

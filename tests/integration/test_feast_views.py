@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -159,10 +160,51 @@ class TestRegistering:
         with refused("FEATURE_VIEW_NOT_FOUND"):
             await views.get(view.name)
 
-    async def test_a_source_elsewhere_is_left_to_the_pipelines(self, views: FeatureViews) -> None:
-        """What this machine cannot see it does not judge."""
+    async def test_a_source_elsewhere_is_left_to_the_pipelines(self, feast_project: FeastProject) -> None:
+        """What this machine cannot see it does not judge; the source lies in a place that was opened, and may lie in no other."""
+        settings = FeastSettings(config_path=feast_project.config_path, registry_ttl=1000, source_roots=("s3://bucket",))
+        backend = FeastBackend(settings=settings)
+        await backend.open()
+        views = FeatureViews(backend=backend, locks=OneProcess())
         source = {"path": "s3://bucket/users.parquet", "timestamp_field": "event_timestamp"}
         assert (await views.register(user_view(source=source))).source.path == "s3://bucket/users.parquet"
+        with refused("FEATURE_SOURCE_REFUSED"):
+            await views.register(user_view())
+        await backend.close()
+
+    @pytest.mark.parametrize(
+        "path", ["/etc/shadow", "/no/such", "/", "file:///etc/shadow", "../../../etc/passwd", "http://127.0.0.1:9/x.parquet"]
+    )
+    async def test_a_source_in_no_open_place_is_refused(self, views: FeatureViews, path: str) -> None:
+        """Without a setting the project's own folder is the only one; nothing says what there is elsewhere."""
+        with refused("FEATURE_SOURCE_REFUSED") as error:
+            await views.register(user_view(source={"path": path, "timestamp_field": "event_timestamp"}))
+        assert path not in error.value.message
+        assert [violation.field for violation in error.value.violations] == ["feature_view.source.path"]
+
+    @pytest.mark.parametrize("name", ["x" * 300, "pipe"])
+    async def test_what_is_no_file_at_all_is_refused_at_once(
+        self, views: FeatureViews, feast_project: FeastProject, name: str
+    ) -> None:
+        """A name that no file can have, and a pipe, which would be waited for."""
+        pipe = feast_project.folder / "pipe"
+        if not pipe.exists():
+            os.mkfifo(pipe)
+        with refused("INVALID_FIELDS"):
+            await views.register(user_view(source={"path": name, "timestamp_field": "event_timestamp"}))
+
+    async def test_a_file_with_rows_without_a_key_or_a_time_is_refused(
+        self, views: FeatureViews, feast_project: FeastProject
+    ) -> None:
+        """Its statistics count them."""
+        columns: dict[str, list[object]] = {"event_timestamp": ["2024-01-01", None, None], "user_id": ["a", None, "b"]}
+        feast_project.write_history("gaps.parquet", **columns, total=[1, 2, 3], average=[1.5, 0.5, 0.5])
+        with refused("INVALID_FIELDS") as error:
+            await views.register(user_view(source={"path": "gaps.parquet", "timestamp_field": "event_timestamp"}))
+        assert [(violation.field, violation.description) for violation in error.value.violations] == [
+            ("feature_view.entities[0].join_key", "1 rows of the file have no value of user_id"),
+            ("feature_view.source.timestamp_field", "2 rows of the file have no value of event_timestamp"),
+        ]
 
 
 class TestListing:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from deploy.local import probes
 from deploy.local.config import HOST
 from deploy.local.credentials import AIRFLOW_USER
@@ -26,6 +28,8 @@ def service(layout: Layout) -> Service:
 def settings(layout: Layout) -> dict[str, str]:
     """Give the environment of the server and of its other commands."""
     folder = layout.state.folder("server")
+    # Where the examples keep their files, where relative paths begin, and what a person added.
+    sources = (layout.state.folder("data"), layout.feature_store.parent, *layout.data_folders)
     sections = {
         "SERVER__HOST": HOST,
         "SERVER__PORT": str(layout.addresses.ports["server"]),
@@ -33,6 +37,7 @@ def settings(layout: Layout) -> dict[str, str]:
         "STORE__KEY_PEPPER": layout.credentials.key_pepper,
         "MLFLOW__TRACKING_URI": layout.addresses.url("mlflow"),
         "FEAST__CONFIG_PATH": str(layout.feature_store),
+        "FEAST__SOURCE_ROOTS": json.dumps([str(folder) for folder in sources]),
         # Whoever tries things out applies features from outside, and looks for them at once.
         "FEAST__REGISTRY_TTL": "5",
         "AIRFLOW__API_URL": layout.addresses.url("airflow"),

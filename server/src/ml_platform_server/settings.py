@@ -111,6 +111,11 @@ class FeastSettings(BaseModel):
         default=30.0,
         description="How old the cached registry may get. Reading it takes a tenth of a second of the processor from every call.",
     )
+    source_roots: tuple[str, ...] = Field(
+        default=(),
+        description="Where Parquet sources of registered feature views may lie, a JSON list: folders (links are followed) and "
+        "prefixes of URLs such as s3://bucket/features. Empty means the folder of the feature_store.yaml.",
+    )
 
 
 class AirflowSettings(BaseModel):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.config import DEFAULT_PORTS, parse_dag_folders, parse_feast, parse_ports
+from deploy.local.config import DEFAULT_PORTS, parse_feast, parse_folders, parse_ports
 from deploy.local.environment import base, export_lines
 from deploy.local.errors import StackError
 from deploy.local.pipelines import dag_files
@@ -38,13 +38,13 @@ def test_dag_folders_are_given_with_commas(tmp_path: Path) -> None:
     first, second = tmp_path / "a", tmp_path / "b c"
     first.mkdir()
     second.mkdir()
-    assert parse_dag_folders(f"{first}, {second},") == (first, second)
+    assert parse_folders(f"{first}, {second},", "DAGS") == (first, second)
 
 
 def test_a_dag_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     """A misspelt folder is told before anything is started."""
     with pytest.raises(StackError, match="nowhere"):
-        parse_dag_folders(str(tmp_path / "nowhere"))
+        parse_folders(str(tmp_path / "nowhere"), "DAGS")
 
 
 def test_a_feast_project_is_a_file_or_its_folder(tmp_path: Path) -> None:

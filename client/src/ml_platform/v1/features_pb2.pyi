@@ -197,7 +197,9 @@ class FileSource(_message.Message):
     TIMESTAMP_FIELD_FIELD_NUMBER: _builtins.int
     CREATED_TIMESTAMP_COLUMN_FIELD_NUMBER: _builtins.int
     path: _builtins.str
-    """A path or URI that the server and the pipelines can read."""
+    """A path or URI that the server and the pipelines can read, in a place that the operator has opened for features; a relative path
+    begins at the folder of the project's feature_store.yaml.
+    """
     timestamp_field: _builtins.str
     """The column with the time at which a row became true."""
     created_timestamp_column: _builtins.str

@@ -81,7 +81,8 @@ class FeatureServiceServicer(object):
         """RegisterFeatureView defines a feature view, with the entities it is keyed by and the file its history comes from. Entities that do
         not exist are made. Registering the same definition again changes nothing.
 
-        Scope: features:write. Errors: ALREADY_EXISTS (FEATURE_VIEW_EXISTS, ENTITY_EXISTS: the name stands for another definition).
+        Scope: features:write. Errors: ALREADY_EXISTS (FEATURE_VIEW_EXISTS, ENTITY_EXISTS: the name stands for another definition),
+        INVALID_ARGUMENT (FEATURE_SOURCE_REFUSED: the source lies where the platform reads no features from).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

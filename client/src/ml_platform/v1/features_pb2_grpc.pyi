@@ -41,7 +41,8 @@ class FeatureServiceStub:
     """RegisterFeatureView defines a feature view, with the entities it is keyed by and the file its history comes from. Entities that do
     not exist are made. Registering the same definition again changes nothing.
 
-    Scope: features:write. Errors: ALREADY_EXISTS (FEATURE_VIEW_EXISTS, ENTITY_EXISTS: the name stands for another definition).
+    Scope: features:write. Errors: ALREADY_EXISTS (FEATURE_VIEW_EXISTS, ENTITY_EXISTS: the name stands for another definition),
+    INVALID_ARGUMENT (FEATURE_SOURCE_REFUSED: the source lies where the platform reads no features from).
     """
     GetFeatureView: _grpc.UnaryUnaryMultiCallable[_features_pb2.GetFeatureViewRequest, _features_pb2.GetFeatureViewResponse]
     """GetFeatureView returns one feature view.
@@ -92,7 +93,8 @@ class FeatureServiceAsyncStub(FeatureServiceStub):
     """RegisterFeatureView defines a feature view, with the entities it is keyed by and the file its history comes from. Entities that do
     not exist are made. Registering the same definition again changes nothing.
 
-    Scope: features:write. Errors: ALREADY_EXISTS (FEATURE_VIEW_EXISTS, ENTITY_EXISTS: the name stands for another definition).
+    Scope: features:write. Errors: ALREADY_EXISTS (FEATURE_VIEW_EXISTS, ENTITY_EXISTS: the name stands for another definition),
+    INVALID_ARGUMENT (FEATURE_SOURCE_REFUSED: the source lies where the platform reads no features from).
     """
     GetFeatureView: _aio.UnaryUnaryMultiCallable[_features_pb2.GetFeatureViewRequest, _features_pb2.GetFeatureViewResponse]  # type: ignore[assignment]
     """GetFeatureView returns one feature view.
@@ -146,7 +148,8 @@ class FeatureServiceServicer(metaclass=_abc_1.ABCMeta):
         """RegisterFeatureView defines a feature view, with the entities it is keyed by and the file its history comes from. Entities that do
         not exist are made. Registering the same definition again changes nothing.
 
-        Scope: features:write. Errors: ALREADY_EXISTS (FEATURE_VIEW_EXISTS, ENTITY_EXISTS: the name stands for another definition).
+        Scope: features:write. Errors: ALREADY_EXISTS (FEATURE_VIEW_EXISTS, ENTITY_EXISTS: the name stands for another definition),
+        INVALID_ARGUMENT (FEATURE_SOURCE_REFUSED: the source lies where the platform reads no features from).
         """
 
     @_abc_1.abstractmethod

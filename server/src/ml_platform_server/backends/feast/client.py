@@ -82,6 +82,11 @@ class FeastBackend:
         """Seconds that one request to the online store may take."""
         return self._settings.timeout
 
+    @property
+    def source_roots(self) -> tuple[str, ...]:
+        """Where the sources of registered views may lie."""
+        return self._settings.source_roots
+
     async def probe(self) -> None:
         """Read from the registry and from the online store.
 

@@ -7,15 +7,19 @@ where it cannot. Whole numbers may stand as floating-point ones, because pandas 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 
 import pyarrow as pa
-from pyarrow import types
+from pyarrow import parquet, types
+from pyarrow.dataset import FileSystemDataset
 
 from ml_platform.v1 import errors_pb2, features_pb2
 from ml_platform.v1.features_pb2 import ValueType
 from ml_platform_server.errors import PlatformError, Violation
 
 Fits = Callable[[pa.DataType], bool]
+MOST_FOOTERS = 100
+"""Files of a folder whose statistics are read."""
 
 
 def check_types(view: features_pb2.FeatureView, schema: pa.Schema) -> None:
@@ -32,6 +36,38 @@ def check_types(view: features_pb2.FeatureView, schema: pa.Schema) -> None:
             remedy="Declare the types that the file has, or write the file with the types that are declared.",
             violations=violations,
         )
+
+
+def check_nulls(view: features_pb2.FeatureView, found: FileSystemDataset) -> None:
+    """Refuse files whose statistics count rows without a key or a time; where there are none, the materialization finds them.
+
+    Raises:
+        PlatformError: INVALID_FIELDS.
+    """
+    needed = {entity.join_key: f"entities[{at}].join_key" for at, entity in enumerate(view.entities)}
+    needed[view.source.timestamp_field] = "source.timestamp_field"
+    footers = [fragment.metadata for fragment in islice(found.get_fragments(), MOST_FOOTERS)]
+    nulls = {name: sum(_null_count(footer, name) for footer in footers) for name in needed}
+    violations = [
+        Violation(f"feature_view.{field}", f"{nulls[name]} rows of the file have no value of {name}")
+        for name, field in needed.items()
+        if nulls[name]
+    ]
+    if violations:
+        raise PlatformError(
+            errors_pb2.ERROR_REASON_INVALID_FIELDS,
+            "; ".join(f"{violation.field}: {violation.description}" for violation in violations) + ".",
+            remedy="Remove these rows from the file, or give them values.",
+            violations=violations,
+        )
+
+
+def _null_count(footer: parquet.FileMetaData, name: str) -> int:
+    at = next((at for at in range(footer.num_columns) if footer.schema.column(at).path == name), None)
+    if at is None:
+        return 0
+    known = (footer.row_group(group).column(at).statistics for group in range(footer.num_row_groups))
+    return sum(statistics.null_count for statistics in known if statistics is not None and statistics.has_null_count)
 
 
 def _misfits(view: features_pb2.FeatureView, schema: pa.Schema) -> Iterator[Violation]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,23 +13,30 @@ from pyarrow.dataset import dataset
 
 from ml_platform.v1 import features_pb2
 from ml_platform_server.backends.feast import definitions, failures, file_types
+from ml_platform_server.backends.feast.source_access import Roots, is_url
 from ml_platform_server.backends.feast.types import value_type_named
 from ml_platform_server.errors import invalid
 
 KEY_TYPES = frozenset({features_pb2.VALUE_TYPE_STRING, features_pb2.VALUE_TYPE_INT32, features_pb2.VALUE_TYPE_INT64})
 
 
-def register(store: FeatureStore, request: features_pb2.FeatureView) -> features_pb2.FeatureView:
+def register(store: FeatureStore, request: features_pb2.FeatureView, places: Sequence[str] = ()) -> features_pb2.FeatureView:
     """Apply a feature view and those of its entities that are new; one that is there already is returned as it is.
 
+    Args:
+        store: the project.
+        request: the view.
+        places: where sources may lie: folders and prefixes of URLs. None means the project's own folder.
+
     Raises:
-        PlatformError: INVALID_FIELDS, FEATURE_VIEW_EXISTS, ENTITY_EXISTS.
+        PlatformError: INVALID_FIELDS, FEATURE_SOURCE_REFUSED, FEATURE_VIEW_EXISTS, ENTITY_EXISTS.
     """
     view = _completed(request, store.repo_path)
     _check_fields(view)
     existing = _existing(store, view)
     if existing is not None:
         return existing
+    Roots(places or [str(store.repo_path)]).check(view.source.path)
     _check_file(view)
     known = {entity.name for entity in store.registry.list_entities(store.project, allow_cache=False)}
     entities = [definitions.feast_entity(entity) for entity in view.entities if entity.name not in known]
@@ -120,16 +128,24 @@ def _same_key(known: Entity, wanted: features_pb2.Entity) -> bool:
 def _check_file(view: features_pb2.FeatureView) -> None:
     """What can be known now should not fail in a job later. Files that are not on this machine are left to the job."""
     path = view.source.path
-    if "://" in path:
+    if is_url(path):
         return
-    if not Path(path).exists():
+    # Not by Path: it raises for names that no file can have.
+    if not os.path.exists(path):  # noqa: PTH110
         raise invalid("feature_view.source.path", f"there is no file {path}")
+    unreadable = invalid("feature_view.source.path", f"{path} is not a Parquet file that can be read")
+    if not (Path(path).is_file() or Path(path).is_dir()):  # Reading from a pipe or a device would wait for ever.
+        raise unreadable
     try:
-        schema = dataset(path, format="parquet").schema
+        found = dataset(path, format="parquet")
     except (pa.ArrowException, OSError, ValueError):
-        raise invalid("feature_view.source.path", f"{path} is not a Parquet file that can be read") from None
-    _check_columns(view, set(schema.names))
-    file_types.check_types(view, schema)
+        raise unreadable from None
+    _check_columns(view, set(found.schema.names))
+    file_types.check_types(view, found.schema)
+    try:
+        file_types.check_nulls(view, found)
+    except (pa.ArrowException, OSError):
+        raise unreadable from None
 
 
 def _check_columns(view: features_pb2.FeatureView, columns: set[str]) -> None:

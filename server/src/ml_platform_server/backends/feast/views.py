@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -57,10 +57,10 @@ class FeatureViews:
         """Register a view and the entities that it needs; the same definition again changes nothing.
 
         Raises:
-            PlatformError: FEATURE_VIEW_EXISTS, ENTITY_EXISTS, INVALID_FIELDS.
+            PlatformError: FEATURE_VIEW_EXISTS, ENTITY_EXISTS, FEATURE_SOURCE_REFUSED, INVALID_FIELDS.
         """
         # Two at once would both find the name free.
-        return await self._alone(REGISTRY, lambda: self._backend.call(_register, view))
+        return await self._alone(REGISTRY, lambda: self._backend.call(_register, view, self._backend.source_roots))
 
     async def get(self, name: str) -> features_pb2.FeatureView:
         """One view.
@@ -126,10 +126,10 @@ async def looked_up(backend: FeastBackend, look: Callable[[], Awaitable[R]]) -> 
 # Each of these runs in the pool, where importing Feast may take its seconds.
 
 
-def _register(store: FeatureStore, view: features_pb2.FeatureView) -> features_pb2.FeatureView:
+def _register(store: FeatureStore, view: features_pb2.FeatureView, places: Sequence[str]) -> features_pb2.FeatureView:
     from ml_platform_server.backends.feast import registering  # noqa: PLC0415  # see above
 
-    return registering.register(store, view)
+    return registering.register(store, view, places)
 
 
 def _find(store: FeatureStore, name: str) -> features_pb2.FeatureView:
