@@ -23,7 +23,7 @@ from tests.support.errors import rich_error
 from tests.support.inference import Tensor, classifier_graph, deploy, echo_graph, numbers, raw_request, typed_request
 from tests.support.inference import call_inference as call
 from tests.support.predictions import House, running
-from tests.support.serving import PRODUCTION, STAGING, column
+from tests.support.serving import PRODUCTION, STAGING, column, save_onnx
 
 
 @pytest.fixture
@@ -51,6 +51,74 @@ async def test_anyone_may_ask_whether_the_server_lives(house: House) -> None:
     live = await call(house, "ServerLive", oip.message("ServerLiveRequest")(), metadata=())
     ready = await call(house, "ServerReady", oip.message("ServerReadyRequest")(), metadata=())
     assert (live.live, ready.ready) == (True, True)
+
+
+async def test_the_server_is_ready_while_its_health_is_good(house: House) -> None:
+    """ServerReady says what the service's health says; ServerLive only that the server answers."""
+    house.healthy = False
+    live = await call(house, "ServerLive", oip.message("ServerLiveRequest")(), metadata=())
+    ready = await call(house, "ServerReady", oip.message("ServerReadyRequest")(), metadata=())
+    assert (live.live, ready.ready) == (True, False)
+
+
+async def test_a_version_by_its_number_answers_from_memory(house: House) -> None:
+    """A loaded version asks neither the store nor the registry, whichever environment it answers in."""
+    files = save_onnx(house.folder / "model", echo_graph({"amount": TensorProto.DOUBLE}))
+    house.registry.add("m", 3, [column("amount")], files)
+    house.deployments.activate("m", 3, STAGING)
+    request = raw_request("m", [("amount", "FP64", np.array([2.5]))], model_version="3")
+    await call(house, "ModelInfer", request)
+
+    house.registry.down = house.deployments.down = True
+    answer = await call(house, "ModelInfer", request)
+
+    assert (answer.model_version, numbers(answer)["amount_out"][1].tolist()) == ("3", [2.5])
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (lambda request: request.parameters["sequence_id"], "parameters.sequence_id"),
+        (lambda request: request.parameters["priority"], "parameters.priority"),
+        (lambda request: request.inputs[0].parameters["shared_memory_region"], "inputs[0].parameters.shared_memory_region"),
+        (lambda request: request.outputs[0].parameters["classification"], "outputs[0].parameters.classification"),
+        (lambda request: request.inputs[0].parameters["content_type"], "inputs[0].parameters.content_type"),
+    ],
+)
+async def test_unknown_parameters_are_refused(house: House, change: Any, field: str) -> None:
+    """What the server cannot do is refused with the parameter's name; MLServer's word for what a tensor is anyway is not."""
+    deploy(house, echo_graph({"amount": TensorProto.DOUBLE}), [column("amount")])
+    request = raw_request("m", [("amount", "FP64", np.array([2.5]))], outputs=["amount_out"])
+    for parameters in (request.parameters, request.inputs[0].parameters, request.outputs[0].parameters):
+        parameters["content_type"].string_param = "np"
+    assert numbers(await call(house, "ModelInfer", request))["amount_out"][1].tolist() == [2.5]
+
+    change(request).string_param = "x"
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call(house, "ModelInfer", request)
+
+    error = rich_error(caught.value)
+    assert (*error.brief, error.fields) == ("INVALID_ARGUMENT", "INVALID_FIELDS", (field,))
+
+
+@pytest.mark.parametrize("make", [raw_request, typed_request])
+async def test_no_rows_give_no_rows(house: House, make: Any) -> None:
+    """A request without rows, as tensors or as one matrix, gets its outputs in their types, without rows."""
+    deploy(house, classifier_graph(), [column("a"), column("b")])
+    for tensors in ([("input", "FP32", np.empty((0, 2)))], [("a", "FP64", np.empty(0)), ("b", "FP64", np.empty((0, 1)))]):
+        found = numbers(await call(house, "ModelInfer", make("m", tensors)))
+        assert {name: (kind, array.shape) for name, (kind, array) in found.items()} == {
+            "label": ("INT64", (0,)),
+            "probabilities": ("FP32", (0, 2)),
+        }
+
+
+async def test_empty_contents_beside_raw_contents_are_as_not_set(house: House) -> None:
+    """Some clients set the message and leave it empty."""
+    deploy(house, echo_graph({"amount": TensorProto.DOUBLE}), [column("amount")])
+    request = raw_request("m", [("amount", "FP64", np.array([2.5]))])
+    request.inputs[0].contents.SetInParent()
+    assert numbers(await call(house, "ModelInfer", request))["amount_out"][1].tolist() == [2.5]
 
 
 @pytest.mark.parametrize("method", ["ServerMetadata", "ModelReady", "ModelMetadata", "ModelInfer"])
@@ -121,10 +189,9 @@ async def test_metadata_tells_columns_outputs_and_what_features_supply(house: Ho
         ("amount_out", "FP64", [-1]),
         ("total_out", "FP64", [-1]),
     ]
-    assert (answer.platform, dict(answer.properties)) == (
-        "onnx",
-        {"deployment_id": "dep-1", "features": "total", "join_keys": "user_id"},
-    )
+    assert answer.platform == "onnx"
+    told = {name: value.string_param for name, value in answer.parameters.items()}
+    assert told == {"deployment_id": "dep-1", "features": "total", "join_keys": "user_id"}
 
 
 @pytest.mark.parametrize("make", [raw_request, typed_request])

@@ -30,6 +30,7 @@ class House:
     folder: Path
     in_flight: int = 256
     deadline: float = 30.0
+    healthy: bool = True
     registry: FakeRegistry = field(default_factory=FakeRegistry)
     deployments: FakeDeployments = field(default_factory=FakeDeployments)
     features: FakeFeatures = field(default_factory=FakeFeatures)
@@ -79,7 +80,7 @@ async def running(house: House) -> AsyncIterator[House]:
     async with opened(house):
         house.streams = PredictionStreams(predict=house.answer, in_flight=house.in_flight, deadline=house.deadline)
         service = PredictionService(engine=house.engine, batches=Batches(find=house.engine.served), streams=house.streams)
-        inference = OpenInferenceService(find=house.engine.served)
+        inference = OpenInferenceService(models=house.engine, ready=lambda: house.healthy)
         async with running_frame(house.folder, [(SERVICE, service), (open_inference.SERVICE, inference)]) as house.frame:
             house.stub = predictions_pb2_grpc.PredictionServiceStub(house.frame.channel)
             yield house

@@ -94,7 +94,9 @@ OFFERS = (
     Offer(
         name=PREDICTIONS,
         service=open_inference.SERVICE,
-        servicer=lambda parts: OpenInferenceService(find=parts.engine.served),
+        servicer=lambda parts: OpenInferenceService(
+            models=parts.engine, ready=lambda: parts.prober.serving(open_inference.SERVICE.full_name)
+        ),
         needs=("feast",),
         asks=("mlflow", "bentoml"),
     ),

@@ -81,6 +81,7 @@ class Prober:
         self._serving: dict[str, bool | None] = dict.fromkeys(needs)
         self._round: asyncio.Task[None] | None = None
         self._loop: asyncio.Task[None] | None = None
+        self._closed = False
 
     async def open(self) -> None:
         """Say NOT_SERVING for everything, and begin to probe. Does not wait for the first round."""
@@ -89,6 +90,7 @@ class Prober:
 
     async def close(self) -> None:
         """Say NOT_SERVING for good, and stop probing."""
+        self._closed = True
         await self._servicer.enter_graceful_shutdown()
         tasks = [task for task in (self._loop, self._round) if task is not None]
         for task in tasks:
@@ -101,8 +103,8 @@ class Prober:
         return list(self._readings.values())
 
     def serving(self, service: str = "") -> bool:
-        """Whether a service, or the server as a whole, can serve; False until that is known."""
-        return bool(self._serving.get(service))
+        """Whether a service, or the server as a whole, can serve; False until that is known, and once closed."""
+        return not self._closed and bool(self._serving.get(service))
 
     async def check(self) -> list[Reading]:
         """Ask every backend now and return what they say. Callers that ask at the same time share one round."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from typing import Self
 
-from ml_platform.v1 import predictions_pb2
+from ml_platform.v1 import deployments_pb2, predictions_pb2
 from ml_platform.v1.deployments_pb2 import Environment
 from ml_platform_server.backends.bentoml.client import BentomlBackend
 from ml_platform_server.backends.blocking import BlockingPool
@@ -19,6 +19,8 @@ from ml_platform_server.serving.replies import encoded, new_prediction_id
 from ml_platform_server.serving.router import ActiveDeployments, Router, ServedVersion
 from ml_platform_server.serving.rows import Row
 from ml_platform_server.settings import ServingSettings
+
+_ENVIRONMENTS = (deployments_pb2.ENVIRONMENT_PRODUCTION, deployments_pb2.ENVIRONMENT_STAGING)
 
 
 class PredictionEngine:
@@ -97,6 +99,14 @@ class PredictionEngine:
         except PlatformError as error:
             self._metrics.unrouted.error(error.reason_name)
             raise
+
+    def loaded(self, model_name: str, version: str) -> ServedVersion | None:
+        """The version of this number, if it is in memory and answers in an environment."""
+        for environment in _ENVIRONMENTS:
+            served = self._router.ready(model_name, environment)
+            if served is not None and str(served.model.number) == version:
+                return served
+        return None
 
     async def predict_encoded(self, request: predictions_pb2.PredictRequest, facts: MutableMapping[str, object]) -> bytes:
         """Answer one request, with a PredictResponse on the wire.

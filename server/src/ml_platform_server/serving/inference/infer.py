@@ -13,6 +13,8 @@ from ml_platform_server.open_inference import Message, ModelInferResponse
 from ml_platform_server.serving.column_answers import ColumnAnswers, Outputs
 from ml_platform_server.serving.column_values import Array, Sent, Values
 from ml_platform_server.serving.columnar import SLICE, binding_of, complete
+from ml_platform_server.serving.inference.datatypes import BYTES, DTYPES, of_type
+from ml_platform_server.serving.inference.parameters import refuse_unknown
 from ml_platform_server.serving.inference.single import answer_one
 from ml_platform_server.serving.inference.tensors import Told, received
 from ml_platform_server.serving.lacks import did_you_mean
@@ -37,6 +39,7 @@ async def infer(served: ServedVersion, request: Message, facts: MutableMapping[s
     Raises:
         PlatformError: as the contract says for ModelInfer.
     """
+    refuse_unknown(request)
     tensors = received(request)
     rows = _rows(tensors)
     sent = await _columns(served, tensors)
@@ -122,6 +125,8 @@ def _decoded(things: list[Any]) -> list[Any]:
 
 async def _answers(served: ServedVersion, sent: Mapping[str, Sent], rows: int) -> Mapping[str, Values]:
     """Every output by name. All rows at once, unless there is much to be looked up for them."""
+    if not rows:
+        return _nothing(served)
     if rows == 1:
         try:
             return await answer_one(served, sent)
@@ -136,6 +141,16 @@ async def _answers(served: ServedVersion, sent: Mapping[str, Sent], rows: int) -
         outputs.add(np.arange(start, stop), await _answered(served, part, start, stop - start))
         await asyncio.sleep(0)  # the other calls of this process have waited for this slice
     return outputs.columns()
+
+
+def _nothing(served: ServedVersion) -> dict[str, Values]:
+    """Every output by name, of no rows, in the types that the model's metadata tells."""
+    found: dict[str, Values] = {}
+    for name, type_, shape in served.model.runtime.outputs:
+        datatype = of_type(type_)
+        tail = [max(size, 0) for size in shape[1:]]
+        found[name] = [] if datatype == BYTES else np.empty((0, *tail), DTYPES[datatype])
+    return found
 
 
 async def _answered(served: ServedVersion, sent: Mapping[str, Sent], start: int, rows: int) -> ColumnAnswers:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 from ml_platform.v1 import deployments_pb2, errors_pb2
 from ml_platform.v1.deployments_pb2 import Environment
@@ -12,7 +13,18 @@ from ml_platform_server.serving.columns import Column
 from ml_platform_server.serving.inference.datatypes import of_type
 from ml_platform_server.serving.router import ServedVersion
 
-Find = Callable[[str, Environment.ValueType], Awaitable[ServedVersion]]
+
+class ServedModels(Protocol):
+    """The models that are served."""
+
+    async def served(self, model_name: str, environment: Environment.ValueType) -> ServedVersion:
+        """The version that answers in an environment, loaded first if need be."""
+        ...
+
+    def loaded(self, model_name: str, version: str) -> ServedVersion | None:
+        """The version of this number, if it is in memory and answers in an environment."""
+        ...
+
 
 _ENVIRONMENTS = {
     "": deployments_pb2.ENVIRONMENT_PRODUCTION,
@@ -22,11 +34,11 @@ _ENVIRONMENTS = {
 _BOTH = (deployments_pb2.ENVIRONMENT_PRODUCTION, deployments_pb2.ENVIRONMENT_STAGING)
 
 
-async def meant(find: Find, name: str, version: str) -> ServedVersion:
+async def meant(models: ServedModels, name: str, version: str) -> ServedVersion:
     """The version that answers.
 
     Args:
-        find: gives the version that answers in an environment.
+        models: those that are served.
         name: the registered model.
         version: "production" or "", "staging", or the number of a version that is deployed.
 
@@ -35,9 +47,9 @@ async def meant(find: Find, name: str, version: str) -> ServedVersion:
     """
     environment = _ENVIRONMENTS.get(version)
     if environment is None:
-        return await _numbered(find, name, version)
+        return models.loaded(name, version) or await _numbered(models, name, version)
     try:
-        return await find(name, environment)
+        return await models.served(name, environment)
     except PlatformError as error:
         if version or error.reason != errors_pb2.ERROR_REASON_MODEL_NOT_DEPLOYED:
             raise
@@ -45,12 +57,12 @@ async def meant(find: Find, name: str, version: str) -> ServedVersion:
         raise
 
 
-async def _numbered(find: Find, name: str, version: str) -> ServedVersion:
+async def _numbered(models: ServedModels, name: str, version: str) -> ServedVersion:
     deployed: list[str] = []
     absent: PlatformError | None = None
     for environment in _BOTH:
         try:
-            served = await find(name, environment)
+            served = await models.served(name, environment)
         except PlatformError as error:
             if error.reason != errors_pb2.ERROR_REASON_MODEL_NOT_DEPLOYED:
                 raise
@@ -79,11 +91,12 @@ def described(served: ServedVersion) -> Message:
         response.inputs.add(name=column.name, datatype=of_type(column.type), shape=_shape(column))
     for name, type_, shape in model.runtime.outputs:
         response.outputs.add(name=name, datatype=of_type(type_), shape=shape)
-    response.properties["deployment_id"] = served.deployment_id
+    response.parameters["deployment_id"].string_param = served.deployment_id
     binding = model.enrichment.binding
     if binding is not None and binding.features:
-        response.properties["features"] = ",".join(model.columns[at].name for at in sorted(binding.features))
-        response.properties["join_keys"] = ",".join(key.name for key in binding.plan.join_keys)
+        features = ",".join(model.columns[at].name for at in sorted(binding.features))
+        response.parameters["features"].string_param = features
+        response.parameters["join_keys"].string_param = ",".join(key.name for key in binding.plan.join_keys)
     return response
 
 

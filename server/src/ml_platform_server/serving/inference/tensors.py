@@ -40,12 +40,12 @@ def _received(tensor: Message, raw: bytes | None, where: str) -> Array:
     shape, datatype = list(tensor.shape), tensor.datatype
     if datatype != BYTES and datatype not in DTYPES:
         raise invalid(f"{where}.datatype", f"must be one of {', '.join([*DTYPES, BYTES])}")
-    if not shape or min(shape) < 1:
-        raise invalid(f"{where}.shape", "must have dimensions of at least 1, the rows first")
+    if not shape or shape[0] < 0 or any(size < 1 for size in shape[1:]):
+        raise invalid(f"{where}.shape", "must have the rows first, which may be 0, and then dimensions of at least 1")
     count = math.prod(shape)
     if raw is None:
         elements = _typed(tensor.contents, datatype, where)
-    elif tensor.HasField("contents"):
+    elif tensor.HasField("contents") and tensor.contents.ListFields():
         raise invalid(f"{where}.contents", "must not be set beside raw_input_contents")
     else:
         elements = _raw(raw, datatype, count, where)
@@ -60,7 +60,7 @@ def _raw(raw: bytes, datatype: str, count: int, where: str) -> Array:
     dtype = DTYPES[datatype]
     if len(raw) != count * dtype.itemsize:
         raise invalid(where, f"has {len(raw)} bytes, and its shape and datatype say {count * dtype.itemsize}")
-    return np.frombuffer(raw, dtype)
+    return np.frombuffer(raw, dtype) if raw else np.empty(0, dtype)
 
 
 def _strings(raw: bytes, where: str) -> Array:
