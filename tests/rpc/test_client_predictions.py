@@ -8,9 +8,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from onnx import TensorProto, helper
 
 from ml_platform import AsyncMLPlatform, FailedPrecondition
+from tests.support.inference import deploy, echo_graph
 from tests.support.predictions import House, running
+from tests.support.serving import column
 
 
 @pytest.fixture
@@ -36,3 +39,44 @@ async def test_a_stream_of_many_requests_is_answered(platform: AsyncMLPlatform) 
     """A thousand requests over one stream are all answered, each under its own index."""
     answers = [answer async for answer in platform.predict_stream("m", ({"amount": at, "total": 1} for at in range(1000)))]
     assert {each.index: each.prediction.prediction for each in answers if each.prediction} == {at: at + 1 for at in range(1000)}
+
+
+def told(outputs: dict[str, Any]) -> str:
+    """Values with their types, by name."""
+    return repr(sorted(outputs.items()))
+
+
+async def test_an_output_has_one_type_however_it_is_asked_for(tmp_path: Path) -> None:
+    """Integers are int, whatever their size, and other numbers float, for predictions alone, rows, streams and frames."""
+    kinds = {"label": TensorProto.INT64, "score": TensorProto.DOUBLE, "text": TensorProto.STRING}
+    columns = [column("label", "long"), column("score"), column("text", "string"), column("pair", "tensor(int64)", shape=[-1, 2])]
+    graph = echo_graph(kinds)
+    graph.graph.node.append(helper.make_node("Identity", ["pair"], ["pair_out"]))
+    graph.graph.input.append(helper.make_tensor_value_info("pair", TensorProto.INT64, [None, 2]))
+    graph.graph.output.append(helper.make_tensor_value_info("pair_out", TensorProto.INT64, [None, 2]))
+    rows: list[dict[str, Any]] = [
+        {"label": label, "score": score, "text": "9007199254740993", "pair": [label, 1]}
+        for label, score in ((2**53 + 1, 1058.0), (7, 611.5), (-(2**63), 2.0**60), (0, float("nan")))
+    ]
+    expected = [
+        {
+            "label_out": row["label"],
+            "score_out": None if row["score"] != row["score"] else row["score"],  # NaN differs
+            "text_out": row["text"],
+            "pair_out": row["pair"],
+        }
+        for row in rows
+    ]
+    async with running(House(tmp_path)) as house:
+        deploy(house, graph, columns)
+        async with AsyncMLPlatform(f"http://127.0.0.1:{house.frame.server.port}", house.frame.key) as client:
+            forms = {
+                "alone": [await client.predict("m", row) for row in rows],
+                "rows": list(await client.predict_many("m", rows)),
+                "frame": list(await client.predict_many("m", pd.DataFrame(rows))),
+            }
+            streamed = {answer.index: answer.prediction async for answer in client.predict_stream("m", rows)}
+            forms["stream"] = [streamed[at] for at in range(len(rows))]
+    for form, answers in forms.items():
+        assert (form, [told(answer.outputs) for answer in answers]) == (form, [told(each) for each in expected])
+        assert (form, [repr(answer.prediction) for answer in answers]) == (form, [repr(row["label"]) for row in rows])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -25,6 +26,7 @@ N = TypeVar("N", bound=int)
 EXACT_INTEGERS = 2**53
 # protobuf reads messages 100 levels deep, and each level of a Struct is three.
 MAX_DEPTH = 30
+_INTEGER = re.compile(r"-?[0-9]{16,20}")
 
 
 def build(message_class: type[M], **fields: object) -> M:
@@ -94,6 +96,21 @@ def from_value(value: Value) -> Any:  # noqa: ANN401  # whatever a Value can hol
     if kind == "list_value":
         return [from_value(item) for item in value.list_value.values]
     return None if kind in {None, "null_value"} else getattr(value, str(kind))
+
+
+def from_output(value: Value, *, integer: bool) -> Any:  # noqa: ANN401  # whatever a model gives
+    """Make a Python value of a model's output. Of an integer output, texts are integers from 2^53 on; other numbers are float."""
+    kind = value.WhichOneof("kind")
+    if kind == "number_value":
+        number = value.number_value
+        return int(number) if integer and number.is_integer() else number
+    if kind == "string_value":
+        return int(value.string_value) if integer and _INTEGER.fullmatch(value.string_value) else value.string_value
+    if kind == "list_value":
+        return [from_output(item, integer=integer) for item in value.list_value.values]
+    if kind == "struct_value":
+        return {name: from_output(item, integer=integer) for name, item in value.struct_value.fields.items()}
+    return from_value(value)
 
 
 def when(message: Message, field: str) -> datetime | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -44,12 +45,17 @@ def block_of(outputs, probabilities):
     return AnswerBlock.of(ColumnAnswers(outputs, None if probabilities is None else lambda: probabilities))
 
 
+def integers_of(outputs):
+    """The outputs that are integers, as a graph tells them."""
+    return {name for name, values in outputs.items() if values.dtype.kind in "iu"}
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_a_block_says_what_its_rows_say_one_by_one(case):
     """Every row of a block has the bytes, and the plain values, that it has when it is written on its own."""
     outputs, probabilities = CASES[case]
     block = block_of(outputs, probabilities)
-    said = block.answers(Template(block.shapes))
+    said = block.answers(Template(block.shapes, integers_of(outputs)))
     assert len(said) == 9
     for at, answer in enumerate(said):
         plain = {name: values[at].tolist() for name, values in outputs.items()}
@@ -94,7 +100,8 @@ def test_what_a_template_cannot_say_is_left_to_be_written_row_by_row(values):
 def test_a_few_rows_say_what_the_thorough_way_says(outputs, probabilities, rows):
     """Few rows have the answers, and the bytes, that they have when each is read and written field by field."""
     names, found = [name for name, _ in outputs], [values[:rows] for _, values in outputs]
-    said = FewAnswers(names, probabilities, Template).of(found, rows)
+    template = partial(Template, integers=integers_of(dict(outputs)))
+    said = FewAnswers(names, probabilities, template).of(found, rows)
     reader = OutputReader([Output(name, values) for name, values in outputs])
     assert reader.probabilities == probabilities
     expected = answers(*reader.read(found, rows))

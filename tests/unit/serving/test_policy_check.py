@@ -90,3 +90,16 @@ async def test_no_policy_needs_no_look_at_the_model(registry: FakeRegistry, feat
     registry.down = True
 
     assert await check(registry, features, 0) == []
+
+
+async def test_going_on_without_what_the_model_needs_is_refused(registry: FakeRegistry, features: FakeFeatures) -> None:
+    """A model that takes null for none of its features cannot go on without one; with one optional feature it can."""
+    proceed = pb.MISSING_FEATURES_PROCEED
+    inputs = [column("amount"), column("total", "long", required=False), column("seen", "datetime")]
+    registry.add("m", 3, inputs, feature_refs=["users:total", "users:seen"])
+
+    assert await check(registry, features, proceed) == [
+        ("missing", "has no effect: the model takes no null for total, seen"),
+    ]
+    assert await check(registry, features, proceed, version=2) == []
+    assert await check(registry, features, proceed, version=3) == []

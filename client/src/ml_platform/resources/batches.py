@@ -10,11 +10,11 @@ from ml_platform.errors import MLPlatformError, invalid
 from ml_platform.frames import as_rows, columns_of, is_frame
 from ml_platform.resources.columns import from_columns, to_column
 from ml_platform.resources.features import read_values
-from ml_platform.resources.predictions import Prediction
+from ml_platform.resources.predictions import Prediction, read_outputs
 from ml_platform.status import from_status
 from ml_platform.v1 import predictions_pb2
 from ml_platform.v1.predictions_pb2 import BatchPredictRequest, BatchPredictResponse, RowResult
-from ml_platform.values import build, from_struct, from_value, to_struct
+from ml_platform.values import build, from_output, to_struct
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -108,9 +108,9 @@ def _read_row(response: BatchPredictResponse, at: int, result: RowResult) -> Out
         return from_status(result.error)
     said = result.prediction
     return Prediction(
-        prediction=from_value(said.prediction),
+        prediction=from_output(said.prediction, integer=said.integer_prediction),
         probability=said.probability if said.HasField("probability") else None,
-        outputs=from_struct(said.outputs),
+        outputs=read_outputs(said),
         features=read_values(said.features),
         degraded_features=tuple(said.degraded_features),
         unused_inputs=tuple(said.unused_inputs),
@@ -122,7 +122,7 @@ def _read_columns(response: BatchPredictResponse) -> Sequence[Outcome]:
     errors = {error.row: from_status(error.error) for error in response.errors}
     degraded = {row.row: tuple(row.degraded_features) for row in response.degraded_rows}
     names, unused = [output.name for output in response.outputs], tuple(response.unused_inputs)
-    rows = list(from_columns(response.outputs)) if names else [()] * len(errors)
+    rows = list(from_columns(response.outputs, response.integer_outputs)) if names else [()] * len(errors)
     probabilities: Iterable[float] = response.probabilities or [math.nan] * len(rows)
     return [
         errors[at]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from google.protobuf.struct_pb2 import ListValue
@@ -17,7 +17,7 @@ from ml_platform.v1.predictions_pb2 import (
     OutputColumn,
     TextValues,
 )
-from ml_platform.values import EXACT_INTEGERS, from_value, is_missing, to_struct
+from ml_platform.values import EXACT_INTEGERS, from_output, is_missing, to_struct
 
 _LARGEST = 2**63
 
@@ -55,17 +55,17 @@ def _exact(number: object) -> bool:
     return not isinstance(number, int) or abs(number) < EXACT_INTEGERS
 
 
-def from_columns(columns: Iterable[OutputColumn]) -> Iterator[tuple[Any, ...]]:
-    """The rows of outputs. As everywhere, numbers without a fraction are integers, and what JSON cannot say is None."""
-    return zip(*(_plain(column.values) for column in columns), strict=True)
+def from_columns(columns: Iterable[OutputColumn], integers: Collection[str]) -> Iterator[tuple[Any, ...]]:
+    """The rows of outputs, of which some are integers. What JSON does not have is None."""
+    return zip(*(_plain(column.values, integer=column.name in integers) for column in columns), strict=True)
 
 
-def _plain(values: ColumnValues) -> list[Any]:
+def _plain(values: ColumnValues, *, integer: bool) -> list[Any]:
     kind = values.WhichOneof("kind")
     if kind == "vectors":
         found: list[Any] = [[_number(each) for each in vector] for vector in _cut(values.vectors.values, values.vectors.length)]
     elif kind == "any":
-        found = [from_value(value) for value in values.any.values]
+        found = [from_output(value, integer=integer) for value in values.any.values]
     elif kind == "doubles":
         found = [_number(number) for number in values.doubles.values]
     else:
@@ -79,7 +79,5 @@ def _cut(numbers: Sequence[float], length: int) -> Iterator[Sequence[float]]:
     return (numbers[start : start + length] for start in range(0, len(numbers), length))
 
 
-def _number(number: float) -> float | int | None:
-    if not math.isfinite(number):
-        return None
-    return int(number) if number.is_integer() else number
+def _number(number: float) -> float | None:
+    return number if math.isfinite(number) else None

@@ -10,14 +10,15 @@ from ml_platform.records import Record
 from ml_platform.resources.features import FeatureValue, read_values
 from ml_platform.status import from_status
 from ml_platform.v1 import predictions_pb2
-from ml_platform.values import from_struct, from_value
+from ml_platform.values import from_output
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Prediction(Record):
     """What a deployed model says.
 
-    `prediction` is the model's first output: a label, a number, or a list. `probability` is None unless the model is a classifier
+    `prediction` is the model's first output: a label, a number, or a list. Integers are int and other numbers float, however the
+    prediction was asked for. `probability` is None unless the model is a classifier
     that gives one: of the positive class if there are two classes, else of the predicted class. `outputs` holds every output by
     name, and `features` every feature that was used, if they were asked for. `degraded_features` names the features that were
     missing or stale, as "view:feature", if the deployment's policy says to go on all the same. `unused_inputs` names the inputs
@@ -56,12 +57,18 @@ def read_streamed(message: predictions_pb2.StreamPredictResponse) -> StreamedPre
     return StreamedPrediction(int(message.id), read_prediction(message.prediction), None)
 
 
+def read_outputs(message: predictions_pb2.PredictResponse | predictions_pb2.RowPrediction) -> dict[str, Any]:
+    """The outputs by name, each of its own type."""
+    integers = frozenset(message.integer_outputs)
+    return {name: from_output(value, integer=name in integers) for name, value in message.outputs.fields.items()}
+
+
 def read_prediction(message: predictions_pb2.PredictResponse) -> Prediction:
     """Make a prediction of the reply."""
     return Prediction(
-        prediction=from_value(message.prediction),
+        prediction=from_output(message.prediction, integer=message.integer_prediction),
         probability=message.probability if message.HasField("probability") else None,
-        outputs=from_struct(message.outputs),
+        outputs=read_outputs(message),
         model_name=message.model_name,
         model_version=message.model_version,
         deployment_id=message.deployment_id,

@@ -116,7 +116,9 @@ class _MissingFeaturesEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Missi
     MISSING_FEATURES_DEFAULT: _MissingFeatures.ValueType  # 3
     """The policy's default is used, or null as above where it has none, and the reply names the feature among `degraded_features`."""
     MISSING_FEATURES_PROCEED: _MissingFeatures.ValueType  # 4
-    """Null is used where the model takes null, and the reply names the feature among `degraded_features`; else the prediction fails."""
+    """Null is used where the model takes null, and the reply names the feature among `degraded_features`; else the prediction fails. Deploying
+    refuses it for a model that takes null for none of its features.
+    """
 
 class MissingFeatures(_MissingFeatures, metaclass=_MissingFeaturesEnumTypeWrapper):
     """MissingFeatures says what happens when the feature store has no value."""
@@ -130,7 +132,9 @@ MISSING_FEATURES_FAIL: MissingFeatures.ValueType  # 2
 MISSING_FEATURES_DEFAULT: MissingFeatures.ValueType  # 3
 """The policy's default is used, or null as above where it has none, and the reply names the feature among `degraded_features`."""
 MISSING_FEATURES_PROCEED: MissingFeatures.ValueType  # 4
-"""Null is used where the model takes null, and the reply names the feature among `degraded_features`; else the prediction fails."""
+"""Null is used where the model takes null, and the reply names the feature among `degraded_features`; else the prediction fails. Deploying
+refuses it for a model that takes null for none of its features.
+"""
 Global___MissingFeatures: _TypeAlias = MissingFeatures  # noqa: Y015
 
 class _StaleFeatures:

@@ -78,6 +78,8 @@ class PredictResponse(_message.Message):
     FEATURES_FIELD_NUMBER: _builtins.int
     DEGRADED_FEATURES_FIELD_NUMBER: _builtins.int
     UNUSED_INPUTS_FIELD_NUMBER: _builtins.int
+    INTEGER_OUTPUTS_FIELD_NUMBER: _builtins.int
+    INTEGER_PREDICTION_FIELD_NUMBER: _builtins.int
     prediction_id: _builtins.str
     """The prediction's id, unique; also in the server's log, save for those of a stream, of which the log tells but the sum."""
     model_name: _builtins.str
@@ -90,6 +92,8 @@ class PredictResponse(_message.Message):
     """Of a classifier that gives probabilities: the probability of the positive class if there are two classes, else of the predicted
     class.
     """
+    integer_prediction: _builtins.bool
+    """Whether the prediction is one of them."""
     @_builtins.property
     def prediction(self) -> _struct_pb2.Value:
         """The model's first output: a class label, a number, or a list for a model with a vector output."""
@@ -114,6 +118,10 @@ class PredictResponse(_message.Message):
         200 characters.
         """
 
+    @_builtins.property
+    def integer_outputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The outputs that are whole numbers, or lists of them, by name. In `prediction` and `outputs`, a whole number from 2^53 on is text."""
+
     def __init__(
         self,
         *,
@@ -127,10 +135,12 @@ class PredictResponse(_message.Message):
         features: _abc.Iterable[_features_pb2.FeatureValue] | None = ...,
         degraded_features: _abc.Iterable[_builtins.str] | None = ...,
         unused_inputs: _abc.Iterable[_builtins.str] | None = ...,
+        integer_outputs: _abc.Iterable[_builtins.str] | None = ...,
+        integer_prediction: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "outputs", b"outputs", "prediction", b"prediction", "probability", b"probability"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "degraded_features", b"degraded_features", "deployment_id", b"deployment_id", "features", b"features", "model_name", b"model_name", "model_version", b"model_version", "outputs", b"outputs", "prediction", b"prediction", "prediction_id", b"prediction_id", "probability", b"probability", "unused_inputs", b"unused_inputs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "degraded_features", b"degraded_features", "deployment_id", b"deployment_id", "features", b"features", "integer_outputs", b"integer_outputs", "integer_prediction", b"integer_prediction", "model_name", b"model_name", "model_version", b"model_version", "outputs", b"outputs", "prediction", b"prediction", "prediction_id", b"prediction_id", "probability", b"probability", "unused_inputs", b"unused_inputs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__probability: _TypeAlias = _typing.Literal["probability"]  # noqa: Y015
     _WhichOneofArgType__probability: _TypeAlias = _typing.Literal["_probability", b"_probability"]  # noqa: Y015
@@ -410,6 +420,7 @@ class BatchPredictResponse(_message.Message):
     ERRORS_FIELD_NUMBER: _builtins.int
     DEGRADED_ROWS_FIELD_NUMBER: _builtins.int
     UNUSED_INPUTS_FIELD_NUMBER: _builtins.int
+    INTEGER_OUTPUTS_FIELD_NUMBER: _builtins.int
     prediction_id: _builtins.str
     """The id of the whole batch, unique; also in the server's log. The id of a row is this, a hyphen and the row's position."""
     model_name: _builtins.str
@@ -444,6 +455,10 @@ class BatchPredictResponse(_message.Message):
     def unused_inputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """If the request had `columns`: the columns that nothing used, as `unused_inputs` of PredictResponse."""
 
+    @_builtins.property
+    def integer_outputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """If the request had `columns`: the outputs that are whole numbers, as `integer_outputs` of PredictResponse."""
+
     def __init__(
         self,
         *,
@@ -457,10 +472,11 @@ class BatchPredictResponse(_message.Message):
         errors: _abc.Iterable[Global___RowError] | None = ...,
         degraded_rows: _abc.Iterable[Global___DegradedRow] | None = ...,
         unused_inputs: _abc.Iterable[_builtins.str] | None = ...,
+        integer_outputs: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["degraded_rows", b"degraded_rows", "deployment_id", b"deployment_id", "errors", b"errors", "model_name", b"model_name", "model_version", b"model_version", "outputs", b"outputs", "prediction_id", b"prediction_id", "probabilities", b"probabilities", "results", b"results", "unused_inputs", b"unused_inputs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["degraded_rows", b"degraded_rows", "deployment_id", b"deployment_id", "errors", b"errors", "integer_outputs", b"integer_outputs", "model_name", b"model_name", "model_version", b"model_version", "outputs", b"outputs", "prediction_id", b"prediction_id", "probabilities", b"probabilities", "results", b"results", "unused_inputs", b"unused_inputs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -510,7 +526,11 @@ class RowPrediction(_message.Message):
     FEATURES_FIELD_NUMBER: _builtins.int
     DEGRADED_FEATURES_FIELD_NUMBER: _builtins.int
     UNUSED_INPUTS_FIELD_NUMBER: _builtins.int
+    INTEGER_OUTPUTS_FIELD_NUMBER: _builtins.int
+    INTEGER_PREDICTION_FIELD_NUMBER: _builtins.int
     probability: _builtins.float
+    """As in PredictResponse."""
+    integer_prediction: _builtins.bool
     """As in PredictResponse."""
     @_builtins.property
     def prediction(self) -> _struct_pb2.Value:
@@ -532,6 +552,10 @@ class RowPrediction(_message.Message):
     def unused_inputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """As in PredictResponse."""
 
+    @_builtins.property
+    def integer_outputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in PredictResponse."""
+
     def __init__(
         self,
         *,
@@ -541,10 +565,12 @@ class RowPrediction(_message.Message):
         features: _abc.Iterable[_features_pb2.FeatureValue] | None = ...,
         degraded_features: _abc.Iterable[_builtins.str] | None = ...,
         unused_inputs: _abc.Iterable[_builtins.str] | None = ...,
+        integer_outputs: _abc.Iterable[_builtins.str] | None = ...,
+        integer_prediction: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "outputs", b"outputs", "prediction", b"prediction", "probability", b"probability"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "degraded_features", b"degraded_features", "features", b"features", "outputs", b"outputs", "prediction", b"prediction", "probability", b"probability", "unused_inputs", b"unused_inputs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "degraded_features", b"degraded_features", "features", b"features", "integer_outputs", b"integer_outputs", "integer_prediction", b"integer_prediction", "outputs", b"outputs", "prediction", b"prediction", "probability", b"probability", "unused_inputs", b"unused_inputs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__probability: _TypeAlias = _typing.Literal["probability"]  # noqa: Y015
     _WhichOneofArgType__probability: _TypeAlias = _typing.Literal["_probability", b"_probability"]  # noqa: Y015

@@ -1,7 +1,8 @@
-"""What a model says of a row as it travels: prediction, probability, outputs."""
+"""What a model says of a row as it travels: prediction, probability, outputs, and which of these are integers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from ml_platform_server import wire
@@ -9,20 +10,42 @@ from ml_platform_server.serving.answers import Said
 
 
 class Tags(NamedTuple):
-    """The tags of the three fields in a message."""
+    """The tags of the fields in a message."""
 
     prediction: bytes
     probability: bytes
     outputs: bytes
+    integer_outputs: bytes
+    integer_prediction: bytes
 
 
-# Fields 5, 6 and 7 of PredictResponse; 1, 2 and 3 of RowPrediction.
-REPLY = Tags(b"\x2a", b"\x31", b"\x3a")
-ROW = Tags(b"\x0a", b"\x11", b"\x1a")
+# Fields 5, 6, 7, 11 and 12 of PredictResponse; 1, 2, 3, 7 and 8 of RowPrediction.
+REPLY = Tags(b"\x2a", b"\x31", b"\x3a", b"\x5a", b"\x60")
+ROW = Tags(b"\x0a", b"\x11", b"\x1a", b"\x3a", b"\x40")
 
 
 def encoded(answer: Said, tags: Tags = REPLY) -> bytes:
-    """The three fields on the wire."""
+    """The five fields on the wire."""
     prediction = wire.field(tags.prediction, wire.value(answer.prediction))
     probability = b"" if answer.probability is None else wire.double(tags.probability, answer.probability)
-    return prediction + probability + wire.field(tags.outputs, wire.struct(answer.outputs))
+    names = [name for name, value in answer.outputs.items() if is_integer(value)]
+    types = integers(names, prediction=is_integer(answer.prediction), tags=tags)
+    return prediction + probability + wire.field(tags.outputs, wire.struct(answer.outputs)) + types
+
+
+def integers(names: Iterable[str], *, prediction: bool, tags: Tags = REPLY) -> bytes:
+    """The fields that say which outputs are integers, and whether the prediction is one."""
+    said = b"".join(wire.field(tags.integer_outputs, name.encode()) for name in names)
+    return said + tags.integer_prediction + b"\x01" if prediction else said
+
+
+def is_integer(value: object) -> bool:
+    """Whether a plain value is an integer, or a list or mapping whose first value is one."""
+    while type(value) is not int:
+        if isinstance(value, dict):
+            value = next(iter(value.values()), None)
+        elif isinstance(value, list) and value:
+            value = value[0]
+        else:
+            return False
+    return True

@@ -15,6 +15,7 @@ from ml_platform.v1.predictions_pb2 import BatchPredictRequest, BatchPredictResp
 from ml_platform_server import wire
 from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError, Violation
+from ml_platform_server.serving.answer_wire import is_integer
 from ml_platform_server.serving.batch_replies import RowErrors, head
 from ml_platform_server.serving.bindings import Binding
 from ml_platform_server.serving.column_answers import Outputs
@@ -51,9 +52,10 @@ async def predict_columns(served: ServedVersion, request: BatchPredictRequest, c
         await batch.answer(part, start, stop - start)
     prediction_id = call.facts["prediction_id"] = new_prediction_id()
     call.facts["row_errors"] = batch.failed
-    if unused := served.model.enrichment.unused(sent):
+    unused = served.model.enrichment.unused(sent)
+    if unused:
         call.facts["unused_inputs"] = unused
-    return batch.response(prediction_id, call.request_id) + BatchPredictResponse(unused_inputs=unused).SerializeToString()
+    return batch.response(prediction_id, call.request_id, unused)
 
 
 @dataclass(slots=True)
@@ -103,11 +105,12 @@ class _Batch:
         """How many rows have errors."""
         return len(self._errors)
 
-    def response(self, prediction_id: str, request_id: str) -> bytes:
+    def response(self, prediction_id: str, request_id: str, unused: Sequence[str]) -> bytes:
         """All of it, its fields in the order of their numbers."""
         failed = sorted(self._errors)
         parts = [head(self._served, prediction_id)]
-        for name, values in self._outputs.columns().items():
+        columns = self._outputs.columns()
+        for name, values in columns.items():
             said = wire.field(_NAME, name.encode()) if name else b""
             parts.append(wire.field(_OUTPUT, said + wire.field(_VALUES, told(values, failed))))
         probabilities = self._outputs.probabilities()
@@ -115,6 +118,8 @@ class _Batch:
             parts.append(packed_doubles(_PROBABILITIES, probabilities))
         if failed or self._degraded:
             parts.append(self._troubles(failed, request_id).SerializeToString())
+        integers = [name for name, values in columns.items() if _is_integer(values)]
+        parts.append(BatchPredictResponse(unused_inputs=unused, integer_outputs=integers).SerializeToString())
         return b"".join(parts)
 
     def _troubles(self, failed: Sequence[int], request_id: str) -> BatchPredictResponse:
@@ -184,6 +189,12 @@ def _aliases(binding: Binding | None, missing: Sequence[int], sent: Mapping[str,
         return {}
     found = {at: next((alias for alias in binding.aliases.get(at, ()) if alias in sent), "") for at in missing}
     return {at: name for at, name in found.items() if name}
+
+
+def _is_integer(values: Values) -> bool:
+    if isinstance(values, np.ndarray):
+        return values.dtype.kind in "iu"
+    return is_integer(next((value for value in values if value is not None), None))
 
 
 def _chosen(values: Values, rows: Array) -> Values:

@@ -16,6 +16,8 @@ from ml_platform_server.serving.policies import DEFAULTS, converted
 
 _log = structlog.get_logger(__name__)
 
+MISSING = "feature_policy.missing"
+
 
 class Versions(Protocol):
     """What the check asks of the model registry."""
@@ -40,7 +42,7 @@ class PolicyChecker:
                 MODEL_VERSION_NOT_FOUND.
         """
         violations = _contradictions(policy)
-        if policy.defaults.fields:
+        if policy.defaults.fields or policy.missing == deployments_pb2.MISSING_FEATURES_PROCEED:
             violations += await self._unfit(await self._registry.get_version(model_name, version), policy)
         if violations:
             raise _invalid(violations)
@@ -54,6 +56,10 @@ class PolicyChecker:
                 violations.append(value)
             elif supplied is not None and at not in supplied:
                 violations.append(Violation(f"{DEFAULTS}.{name}", "is no feature that the version was trained on"))
+        if policy.missing == deployments_pb2.MISSING_FEATURES_PROCEED and supplied:
+            required = [columns[at].name for at in sorted(supplied) if columns[at].required]
+            if len(required) == len(supplied):
+                violations.append(Violation(MISSING, f"has no effect: the model takes no null for {', '.join(required)}"))
         return violations
 
     async def _supplied(self, version: models_pb2.ModelVersion, columns: Sequence[Column]) -> Collection[int] | None:
@@ -82,6 +88,7 @@ def _invalid(violations: Sequence[Violation]) -> PlatformError:
     return PlatformError(
         errors_pb2.ERROR_REASON_FEATURE_POLICY_INVALID,
         f"The feature policy does not fit the model: {told}.",
-        remedy="Give defaults for columns that features supply, of the columns' types (ModelService.GetModelVersion tells both).",
+        remedy="Give defaults for columns that features supply, of the columns' types (ModelService.GetModelVersion tells both); "
+        "to go on without a feature, train the model with optional columns or give a default.",
         violations=violations,
     )

@@ -1,4 +1,4 @@
-"""The parameters of a request. No extension of the protocol is supported, and a request for one is refused rather than ignored."""
+"""The parameters of a request. No extension of the protocol is supported, and a request for one is refused, not ignored."""
 
 from __future__ import annotations
 

@@ -7,13 +7,14 @@ what a prediction costs most beside gRPC itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from struct import Struct, pack
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ml_platform_server.serving import answer_wire
 from ml_platform_server.serving.answer_wire import encoded
 from ml_platform_server.serving.answers import Answer
 from ml_platform_server.serving.column_answers import ColumnAnswers
@@ -122,9 +123,10 @@ class Template:
 
     Args:
         shapes: what it is for. A row is written with numbers of our own, which are then found in the bytes.
+        integers: the outputs that are integers.
     """
 
-    def __init__(self, shapes: Shapes) -> None:
+    def __init__(self, shapes: Shapes, integers: Collection[str] = ()) -> None:
         (_, told), *outputs_shapes = shapes
         marks = iter([mark + 0.5 for mark in range(4 * MOST_NUMBERS)])
         taken: list[float] = []
@@ -136,7 +138,10 @@ class Template:
 
         prediction, probability = mark(outputs_shapes[0][1]), mark(None) if told else None
         outputs = {name: mark(width) for name, width in outputs_shapes}
-        row = encoded(Answer(prediction, probability, outputs))  # type: ignore[arg-type]  # a float
+        first = outputs_shapes[0][0]
+        names = [name for name in outputs if name in integers]
+        types = answer_wire.integers(names, prediction=first in integers)
+        row = encoded(Answer(prediction, probability, outputs)) + types  # type: ignore[arg-type]  # a float
         self._places = [row.index(pack("<d", each)) for each in taken]
         self._row = np.frombuffer(row, np.uint8)
         self.size = len(row)

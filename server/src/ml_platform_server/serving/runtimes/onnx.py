@@ -52,7 +52,7 @@ class OnnxRuntime:
         # Some graphs were exported for exactly one row; they are run row by row.
         self._one_at_a_time = any(given.shape[:1] == [1] for given in inputs)
         self._times = RunTimes()
-        self._templates = _Templates()
+        self._templates = _Templates(self._outputs.integers)
         self._few = FewAnswers(self._wanted, self._outputs.probabilities, self._templates.__getitem__)
 
     def nullable(self, column: int) -> bool:
@@ -133,8 +133,12 @@ class _Templates(dict[Shapes, Template]):
     An object of its own: a method of the runtime would be a reference cycle, which keeps a replaced version in memory.
     """
 
+    def __init__(self, integers: frozenset[str]) -> None:
+        super().__init__()
+        self._integers = integers
+
     def __missing__(self, shapes: Shapes) -> Template:
-        template = self[shapes] = Template(shapes)
+        template = self[shapes] = Template(shapes, self._integers)
         return template
 
 

@@ -37,6 +37,7 @@ class OutputReader:
     def __init__(self, outputs: Sequence[GraphOutput]) -> None:
         self._names = [output.name for output in outputs]
         self.probabilities = _probabilities_at(outputs)
+        self.integers = frozenset(output.name for output in outputs if output.type.startswith(("tensor(int", "tensor(uint")))
 
     def read(self, found: Sequence[object], rows: int) -> tuple[dict[str, list[object]], list[float | None] | None]:
         """The outputs by name, one plain value a row, and each row's probability if the graph is a classifier that gives them."""
