@@ -70,7 +70,7 @@ async def test_an_output_has_one_type_however_it_is_asked_for(tmp_path: Path) ->
     async with running(House(tmp_path)) as house:
         deploy(house, graph, columns)
         async with AsyncMLPlatform(f"http://127.0.0.1:{house.frame.server.port}", house.frame.key) as client:
-            forms = {
+            forms: dict[str, list[Any]] = {
                 "alone": [await client.predict("m", row) for row in rows],
                 "rows": list(await client.predict_many("m", rows)),
                 "frame": list(await client.predict_many("m", pd.DataFrame(rows))),
