@@ -116,7 +116,7 @@ async def test_no_method_of_the_contract_reads_a_strangers_request(tmp_path):
 
 async def test_an_open_method_answers_without_reading(tmp_path):
     """ServerLive needs no key, and takes nothing from its caller: whatever is sent to it is not received."""
-    inference = OpenInferenceService(find=None)  # type: ignore[arg-type]  # nothing is looked up
+    inference = OpenInferenceService(models=None, ready=bool)  # type: ignore[arg-type]  # nothing is looked up
     async with running_frame(tmp_path, [(open_inference.SERVICE, inference)]) as frame:
         call: Any = frame.channel.unary_unary("/inference.GRPCInferenceService/ServerLive")
         assert open_inference.ServerLiveResponse.FromString(await call(b"\x0a" * 2**20, timeout=20)).live
