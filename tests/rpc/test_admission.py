@@ -95,7 +95,7 @@ async def test_no_method_of_the_contract_reads_a_strangers_request(tmp_path):
 
     class Anything(OpenInferenceService):
         def __init__(self) -> None:
-            pass
+            self._ready = bool
 
         def __getattr__(self, name: str) -> Any:
             async def method(request: object, call: object) -> None:
