@@ -133,6 +133,7 @@ class FakeRegistry:
         self.flavors: tuple[str, ...] = ("onnx", "python_function")
         self.signature: ModelSignature | None = ModelSignature()
         self.acceleration: Acceleration | None = None
+        self.doubt = ""
         self.missing: PlatformError | None = None
         self.aliases: dict[tuple[str, str], int] = {}
         self.down: PlatformError | None = None
@@ -145,7 +146,7 @@ class FakeRegistry:
     async def get_version(self, model_name: str, version: int) -> ModelVersion:
         if self.down:
             raise self.down
-        return ModelVersion(flavors=self.flavors, acceleration=self.acceleration)
+        return ModelVersion(flavors=self.flavors, acceleration=self.acceleration, doubt=self.doubt)
 
     async def set_alias(self, model_name: str, alias: str, version: int) -> None:
         if self.down:

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import dag, get_current_context, task
-from version_checks import asking, conversion, loading, serving_side
+from version_checks import asking, conversion, doubts, loading, serving_side
 from version_checks.acceleration import Outcome
 
 AT_ONCE = 2
@@ -39,7 +39,9 @@ def load_version() -> dict[str, Any]:
             "example": loading.as_columns(example),
             "acceleration": known and known.as_dict(),
         }
-        return version | asking.asked(model, path, inputs, example)
+        asked = asking.asked(model, path, inputs, example)
+        doubts.keep(name, number, asked["doubt"])
+        return version | asked
 
 
 @task

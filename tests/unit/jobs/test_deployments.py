@@ -210,6 +210,16 @@ async def test_what_the_checks_found_decides_the_runtime(
     assert (await deployed(house, call, 1)).runtime == runtime
 
 
+@pytest.mark.parametrize("flavors", [("onnx",), ("sklearn",)])
+async def test_an_active_deployment_shows_the_doubt_of_its_checks(house: House, call: Call, flavors: tuple[str, ...]) -> None:
+    """A version that failed on a made-up row is active in staging, and its deployment says so."""
+    house.registry.flavors, house.registry.doubt = flavors, "fails on a made-up row: unknown category 'a'"
+    deployment = await deployed(house, call, 1)
+    assert deployment.state == deployments_pb2.DEPLOYMENT_STATE_ACTIVE
+    assert "fails on a made-up row: unknown category 'a'" in deployment.message
+    assert "input_example=" in deployment.message
+
+
 async def test_traffic_does_not_wait_for_the_choice_of_a_runtime(house: House, call: Call) -> None:
     """While MLflow is away nobody knows whether the version was converted; it is active all the same, and loading it tells."""
     house.registry.flavors = ("sklearn",)

@@ -71,6 +71,7 @@ class ModelVersion(Record):
 
     `status` is "registered". `signature` and `flavors` are there for a version that was registered or looked up by itself, not in
     lists; `signature` is None if the model was logged without one. `acceleration` is None until the version was deployed once.
+    `doubt` is what the checks of its last deployment could not find out; empty if nothing.
     """
 
     name: str
@@ -88,6 +89,7 @@ class ModelVersion(Record):
     aliases: tuple[str, ...]
     tags: dict[str, str]
     acceleration: Acceleration | None
+    doubt: str = ""
 
 
 def read_model(message: models_pb2.RegisteredModel) -> RegisteredModel:
@@ -126,6 +128,7 @@ def read_version(message: models_pb2.ModelVersion) -> ModelVersion:
         aliases=tuple(message.aliases),
         tags=dict(message.tags),
         acceleration=_acceleration(message.acceleration) if message.HasField("acceleration") else None,
+        doubt=message.doubt,
     )
 
 

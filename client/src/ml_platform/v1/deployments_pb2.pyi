@@ -201,7 +201,7 @@ class Deployment(_message.Message):
     state: Global___DeploymentState.ValueType
     """Where the deployment stands."""
     message: _builtins.str
-    """One sentence for a person: what happens now, or what went wrong."""
+    """For a person: what happens now, what went wrong, or what its checks could not find out."""
     actor: _builtins.str
     """Who asked for it."""
     reason: _builtins.str

@@ -270,6 +270,7 @@ class ModelVersion(_message.Message):
     ALIASES_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
     ACCELERATION_FIELD_NUMBER: _builtins.int
+    DOUBT_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """The registered model's name."""
     version: _builtins.int
@@ -284,6 +285,10 @@ class ModelVersion(_message.Message):
     """The job that made the run; empty for a run made outside the platform."""
     feature_service: _builtins.str
     """The feature service it was trained on; empty if unknown."""
+    doubt: _builtins.str
+    """What the checks of its last deployment could not find out: the version failed on a row that they made up, which may be the row's fault.
+    Empty if there is no doubt.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When the version was registered."""
@@ -329,10 +334,11 @@ class ModelVersion(_message.Message):
         aliases: _abc.Iterable[_builtins.str] | None = ...,
         tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         acceleration: Global___Acceleration | None = ...,
+        doubt: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["acceleration", b"acceleration", "create_time", b"create_time", "signature", b"signature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acceleration", b"acceleration", "aliases", b"aliases", "create_time", b"create_time", "description", b"description", "feature_refs", b"feature_refs", "feature_service", b"feature_service", "flavors", b"flavors", "job_id", b"job_id", "model_name", b"model_name", "run_id", b"run_id", "signature", b"signature", "stage", b"stage", "tags", b"tags", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acceleration", b"acceleration", "aliases", b"aliases", "create_time", b"create_time", "description", b"description", "doubt", b"doubt", "feature_refs", b"feature_refs", "feature_service", b"feature_service", "flavors", b"flavors", "job_id", b"job_id", "model_name", b"model_name", "run_id", b"run_id", "signature", b"signature", "stage", b"stage", "tags", b"tags", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,6 +24,9 @@ log = structlog.get_logger(__name__)
 FOLLOW_UP_PATIENCE = 5.0
 """Seconds that the end of a deployment waits for the serving side and the registry's aliases; what is late follows later."""
 
+ANSWERS = "Answers predictions."
+REMEDY = "Log the model with input_example=, so that it is asked with a row of its own."
+
 _VERSION_IS_GONE = frozenset({errors_pb2.ERROR_REASON_MODEL_NOT_FOUND, errors_pb2.ERROR_REASON_MODEL_VERSION_NOT_FOUND})
 
 
@@ -91,7 +94,8 @@ class Reconciler:
             if await self._records.fail(row.deployment_id, job.message):
                 log.info("deployment_failed", deployment_id=row.deployment_id, model_name=row.model_name, why=job.message)
             return
-        if await self._records.activate(row.deployment_id, await self._runtime(row)):
+        runtime, message = await self._checked(row)
+        if await self._records.activate(row.deployment_id, runtime, message):
             log.info("deployment_activated", deployment_id=row.deployment_id, model_name=row.model_name, version=row.version)
         try:
             async with asyncio.timeout(FOLLOW_UP_PATIENCE):
@@ -99,16 +103,18 @@ class Reconciler:
         except TimeoutError:
             log.warning("deployment_follow_up_late", deployment_id=row.deployment_id)
 
-    async def _runtime(self, row: DeploymentRow) -> ServingRuntime.ValueType:
-        """What is to execute the version, now that its checks know. Undecided while MLflow is away: serving it will find out."""
-        if row.runtime:
-            return ServingRuntime.ValueType(row.runtime)
+    async def _checked(self, row: DeploymentRow) -> tuple[ServingRuntime.ValueType, str]:
+        """What is to execute the version, now that its checks know, and the message that shows what they could not find out.
+
+        The runtime is undecided while MLflow is away: serving the version will find it out.
+        """
         try:
             version = await self._registry.get_version(row.model_name, row.version)
         except PlatformError as error:
-            log.warning("runtime_not_decided", deployment_id=row.deployment_id, error=error.message)
-            return deployments_pb2.SERVING_RUNTIME_UNSPECIFIED
-        return runtime_of(version.flavors, version.acceleration)
+            log.warning("checks_not_read", deployment_id=row.deployment_id, error=error.message)
+            return ServingRuntime.ValueType(row.runtime), ANSWERS
+        runtime = ServingRuntime.ValueType(row.runtime) or runtime_of(version.flavors, version.acceleration)
+        return runtime, ANSWERS if not version.doubt else f"{ANSWERS} Its checks are in doubt: it {version.doubt}. {REMEDY}"
 
     async def mirror(self) -> None:
         """Point the registry's aliases to what is active, so that other tools see the same truth."""

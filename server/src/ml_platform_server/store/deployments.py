@@ -101,11 +101,14 @@ class DeploymentRecords:
             return (await session.scalars(query)).all()
 
     async def activate(
-        self, deployment_id: str, runtime: ServingRuntime.ValueType = deployments_pb2.SERVING_RUNTIME_UNSPECIFIED
+        self,
+        deployment_id: str,
+        runtime: ServingRuntime.ValueType = deployments_pb2.SERVING_RUNTIME_UNSPECIFIED,
+        message: str = "Answers predictions.",
     ) -> bool:
         """Move traffic to a deployment and archive the one before it, in one transaction; False if it is not in progress.
 
-        The runtime is what executes it; unspecified leaves what was decided when it began.
+        The runtime is what executes it; unspecified leaves what was decided when it began. The message is for a person.
         """
         now = datetime.now(UTC)
         async with self._database.session() as session:
@@ -122,7 +125,7 @@ class DeploymentRecords:
             change = {
                 "state": _ACTIVE,
                 "activate_time": now,
-                "message": "Answers predictions.",
+                "message": message,
                 "runtime": runtime or row.runtime,
             }
             previous_id = previous.deployment_id if previous else ""

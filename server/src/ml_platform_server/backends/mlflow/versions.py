@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 OWN_TAGS = (*messages.OWN_TAGS, "feast.")
+DOUBT = "ml_platform.check.doubt"
 
 
 def create(
@@ -105,6 +106,7 @@ def version_message(version: ModelVersion, aliases: Iterable[str]) -> models_pb2
         aliases=aliases,
         tags=_users_tags(version.tags),
         acceleration=acceleration.read(version.tags),
+        doubt=version.tags.get(DOUBT, ""),
     )
 
 
