@@ -51,13 +51,21 @@ class ModelRunner:
         self._models = LoadedModels(limit=MODELS)
 
     @bentoml.api  # type: ignore[untyped-decorator]
-    def predict_batch(self, model_name: str, version: int, columns: dict[str, list[Any]], ctx: bentoml.Context) -> Answer:
+    def predict_batch(
+        self,
+        model_name: str,
+        version: int,
+        columns: dict[str, list[Any]],
+        ctx: bentoml.Context,
+        params: dict[str, Any] | None = None,
+    ) -> Answer:
         """Predict N rows.
 
         Args:
             model_name: the registered model.
             version: its version.
             columns: N values per input of the model's signature, as JSON can say them: times as text, bytes as base64.
+            params: params of the model's signature, by name.
             ctx: given by BentoML; not sent.
 
         Returns:
@@ -67,7 +75,7 @@ class ModelRunner:
             INPUT_INVALID `column`.
         """
         try:
-            return json.dumps(self._models.get(model_name, version).predict(columns))
+            return json.dumps(self._models.get(model_name, version).predict(columns, params))
         except Failure as failure:
             return _told(failure, ctx)
 

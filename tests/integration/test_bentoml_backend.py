@@ -6,16 +6,19 @@ import asyncio
 import math
 import shutil
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import numpy as np
 import pandas as pd
 import pytest
 
-from ml_platform.v1 import errors_pb2, models_pb2
+from ml_platform import AsyncMLPlatform, MLPlatformError
+from ml_platform.v1 import deployments_pb2, errors_pb2, models_pb2
 from ml_platform_server.backends.bentoml.client import BentomlBackend
 from ml_platform_server.backends.mlflow.client import MlflowBackend
 from ml_platform_server.backends.mlflow.models import Models
@@ -26,6 +29,9 @@ from ml_platform_server.serving.columns import columns_of
 from ml_platform_server.serving.runtimes.bentoml import BentomlRuntime
 from ml_platform_server.settings import BentomlSettings, MlflowSettings
 from tests.support.bentoml_server import bentoml_server
+from tests.support.errors import rich_error
+from tests.support.inference import call_inference, numbers, raw_request
+from tests.support.predictions import House, running
 
 AT = datetime(2024, 1, 1)  # noqa: DTZ001  # as MLflow's columns have it
 BOOM_LINE = next(
@@ -125,6 +131,19 @@ def _log_echo(mlflow: Any) -> None:
     )
 
 
+def _log_scaled(mlflow: Any) -> None:
+    class Scaled(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+            return model_input["x"] * params["factor"] + sum(params["add"]) + len(params["word"])
+
+    frame = pd.DataFrame({"x": [1.0]})
+    params = {"factor": 2.0, "add": [1, 2**53 + 1], "word": ""}
+    signature = mlflow.models.infer_signature(frame, pd.Series([1.0]), params)
+    mlflow.pyfunc.log_model(
+        python_model=Scaled(), name="m", signature=signature, pip_requirements=["numpy"], registered_model_name="scaled"
+    )
+
+
 def _log_probabilities(mlflow: Any) -> None:
     from sklearn.linear_model import LogisticRegression
 
@@ -152,7 +171,7 @@ def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     mlflow.set_tracking_uri(uri)
     try:
         mlflow.set_experiment(experiment_id=mlflow.create_experiment("models", artifact_location=(folder / "files").as_uri()))
-        for log in (_log_classifier, _log_regression, _log_custom, _log_tensor, _log_echo, _log_probabilities):
+        for log in (_log_classifier, _log_regression, _log_custom, _log_tensor, _log_echo, _log_probabilities, _log_scaled):
             with mlflow.start_run():
                 log(mlflow)
         yield uri
@@ -371,3 +390,75 @@ async def test_pickle_is_refused(url: str) -> None:
         )
 
     assert response.status_code == 415
+
+
+@asynccontextmanager
+async def _served(models: Models, url: str, name: str, folder: Path) -> AsyncIterator[AsyncMLPlatform]:
+    """A client of a server whose engine runs a version in this BentoML."""
+    house = House(folder, bentoml=url)
+    house.registry.versions["m", 1] = await models.get_version(name, 1)
+    house.deployments.activate("m", 1, runtime=deployments_pb2.SERVING_RUNTIME_BENTOML)
+    async with running(house), AsyncMLPlatform(f"http://127.0.0.1:{house.frame.server.port}", house.frame.key) as client:
+        yield client
+
+
+async def _with_params(client: AsyncMLPlatform, params: dict[str, Any] | None) -> dict[str, Any]:
+    """The prediction for 1.0, or the error, in each form."""
+    found: dict[str, Any] = {}
+    forms: dict[str, Any] = {"rows": [{"x": 1.0}], "frame": pd.DataFrame({"x": [1.0]})}
+    try:
+        found["alone"] = await client.predict("m", {"x": 1.0}, params=params)
+    except MLPlatformError as error:
+        found["alone"] = error
+    for form, rows in forms.items():
+        try:
+            (found[form],) = await client.predict_many("m", rows, params=params)
+        except MLPlatformError as error:
+            found[form] = error
+    async for answer in client.predict_stream("m", [{"x": 1.0}], params=params):
+        found["stream"] = answer.prediction or answer.error
+    return found
+
+
+async def test_params_of_the_signature_can_be_sent(models: Models, url: str, tmp_path: Path) -> None:
+    """A request's params reach the model in their types, in every form; the others, and the next request, have their defaults."""
+    async with _served(models, url, "scaled", tmp_path) as client:
+        default = await _with_params(client, None)
+        sent = await _with_params(client, {"factor": 5, "add": [2**53 + 1, -(2**53)], "word": "ab"})
+        after = await _with_params(client, {})
+
+    assert {form: answer.prediction for form, answer in sent.items()} == dict.fromkeys(("alone", "rows", "frame", "stream"), 8.0)
+    assert {form: answer.prediction for form, answer in after.items()} == {
+        form: answer.prediction for form, answer in default.items()
+    }
+
+
+async def test_params_that_do_not_fit_are_refused(models: Models, url: str, tmp_path: Path) -> None:
+    """An unknown param, and one of another type, is refused by its name, in every form."""
+    async with _served(models, url, "scaled", tmp_path) as client:
+        for params, told in (
+            ({"faktor": 5.0}, "params.faktor: is no param of the model"),
+            ({"faktor": 5.0}, "Did you mean factor: you sent faktor?"),
+            ({"factor": "much"}, "params.factor: expected a number, got text"),
+            ({"add": 1}, "params.add: expected a list, got a number"),
+            ({"add": [2.0**53]}, "params.add: got a number that is 2^53 or larger"),
+        ):
+            for form, error in (await _with_params(client, params)).items():
+                assert (form, error.reason, told in error.message) == (form, "INPUT_INVALID", True)
+
+
+async def test_open_inference_takes_params_as_parameters(models: Models, url: str, tmp_path: Path) -> None:
+    """A parameter that is a param of the signature is handed to the model; one that is not is refused."""
+    house = House(tmp_path, bentoml=url)
+    house.registry.versions["m", 1] = await models.get_version("scaled", 1)
+    house.deployments.activate("m", 1, runtime=deployments_pb2.SERVING_RUNTIME_BENTOML)
+    async with running(house):
+        for rows in (1, 2):
+            request = raw_request("m", [("x", "FP64", np.ones(rows))])
+            request.parameters["factor"].double_param = 2.0**53
+            answer = numbers(await call_inference(house, "ModelInfer", request))
+            assert answer["prediction"][1].tolist() == [2.0**53 + 2**53 + 2] * rows
+        request.parameters["priority"].int64_param = 1
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call_inference(house, "ModelInfer", request)
+    assert rich_error(caught.value).fields == ("parameters.priority",)

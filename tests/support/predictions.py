@@ -31,6 +31,7 @@ class House:
     in_flight: int = 256
     deadline: float = 30.0
     healthy: bool = True
+    bentoml: str = "http://127.0.0.1:9"  # where nobody answers
     registry: FakeRegistry = field(default_factory=FakeRegistry)
     deployments: FakeDeployments = field(default_factory=FakeDeployments)
     features: FakeFeatures = field(default_factory=FakeFeatures)
@@ -59,7 +60,7 @@ class House:
 @asynccontextmanager
 async def opened(house: House) -> AsyncIterator[House]:
     """Open the house's engine until the block ends."""
-    bentoml = BentomlBackend(settings=BentomlSettings(url="http://127.0.0.1:9", timeout=0.5))
+    bentoml = BentomlBackend(settings=BentomlSettings(url=house.bentoml, timeout=0.5 if house.bentoml.endswith(":9") else 60))
     house.engine = PredictionEngine(
         settings=ServingSettings(refresh_interval=0.02, model_cache=house.folder / "cache"),
         deployments=house.deployments,

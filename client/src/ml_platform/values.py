@@ -80,6 +80,11 @@ def to_struct(values: Mapping[str, Any], field: str) -> Struct:
     return struct
 
 
+def to_params(params: Mapping[str, Any] | None) -> Struct | None:
+    """Make a Struct of a model's params; None if there are none."""
+    return to_struct(params, "params") if params else None
+
+
 def from_struct(struct: Struct) -> dict[str, Any]:
     """Make a dictionary of a Struct. Numbers without a fraction arrive as integers."""
     return {name: from_value(value) for name, value in struct.fields.items()}

@@ -32,7 +32,7 @@ class LoadedModel:
         self._classes = _classes(self._raw)
         self.created = created
 
-    def predict(self, columns: Columns) -> dict[str, Any]:
+    def predict(self, columns: Columns, params: dict[str, Any] | None = None) -> dict[str, Any]:
         """Answer N rows; see the service's `predict_batch`.
 
         Raises:
@@ -40,8 +40,8 @@ class LoadedModel:
         """
         parts = groups(columns, self._schema)
         if len(parts) == 1:
-            return self._answer(parts[0][1], len(parts[0][0]))
-        answers = [(rows, self._answer(part, len(rows))) for rows, part in parts]
+            return self._answer(parts[0][1], len(parts[0][0]), params)
+        answers = [(rows, self._answer(part, len(rows), params)) for rows, part in parts]
         whole = answers[0][1]
         places = [at for rows, _ in answers for at in rows]
         order = sorted(range(len(places)), key=places.__getitem__)
@@ -52,16 +52,17 @@ class LoadedModel:
             whole["outputs"][name] = [values[at] for at in order]
         return whole
 
-    def _answer(self, columns: Columns, rows: int) -> dict[str, Any]:
+    def _answer(self, columns: Columns, rows: int, params: dict[str, Any] | None) -> dict[str, Any]:
         given = model_input(columns, self._schema)
         try:
-            outputs = named_outputs(self._model.predict(given), rows, self._outputs)
+            outputs = named_outputs(self._model.predict(given, params=params or None), rows, self._outputs)
         except Exception as error:  # the model is somebody else's code and may raise anything
             if (column := misfit(given, self._schema)) is not None:
                 raise InputInvalid("is not of the type that the signature says", column) from error
             raise ModelFailed("The model failed on these inputs.", error) from error
         answer: dict[str, Any] = {"outputs": outputs}
-        if self._classes is not None:
+        # What predict_proba says may be about another question than the one that params ask.
+        if self._classes is not None and not params:
             self._add_probabilities(answer, given, rows, self._classes)
         return answer
 

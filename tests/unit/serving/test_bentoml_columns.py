@@ -25,7 +25,9 @@ class Bento:
         self.asked: list[Mapping[str, Sequence[object]]] = []
         self._said = Predicted(cast("Any", outputs), classes)
 
-    async def predict(self, model_name: str, version: int, columns: Mapping[str, Sequence[object]]) -> Predicted:
+    async def predict(
+        self, model_name: str, version: int, columns: Mapping[str, Sequence[object]], params: Mapping[str, object]
+    ) -> Predicted:
         self.asked.append(columns)
         return self._said
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from ml_platform.records import Record
 from ml_platform.v1 import models_pb2
-from ml_platform.values import when, word
+from ml_platform.values import from_value, when, word
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -43,11 +44,22 @@ class Column(Record):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
+class Param(Record):
+    """One param of a model. `type` is MLflow's word for it; `is_list` says whether it is a list of values of that type."""
+
+    name: str
+    type: str
+    is_list: bool
+    default: Any
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Signature(Record):
-    """What a model takes and what it gives, in its own order."""
+    """What a model takes and what it gives, in its own order, and the params that a request may set."""
 
     inputs: tuple[Column, ...]
     outputs: tuple[Column, ...]
+    params: tuple[Param, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -156,7 +168,15 @@ def _acceleration(message: models_pb2.Acceleration) -> Acceleration:
 
 
 def _signature(message: models_pb2.ModelSignature) -> Signature:
-    return Signature(inputs=tuple(map(_column, message.inputs)), outputs=tuple(map(_column, message.outputs)))
+    return Signature(
+        inputs=tuple(map(_column, message.inputs)),
+        outputs=tuple(map(_column, message.outputs)),
+        params=tuple(map(_param, message.params)),
+    )
+
+
+def _param(message: models_pb2.ParamSpec) -> Param:
+    return Param(name=message.name, type=message.type, is_list=message.list, default=from_value(message.default_value))
 
 
 def _column(message: models_pb2.ColumnSpec) -> Column:

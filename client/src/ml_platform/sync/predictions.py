@@ -18,7 +18,7 @@ from ml_platform.resources.predictions import Prediction, StreamedPrediction, re
 from ml_platform.sync.caller import Caller
 from ml_platform.sync.wire import Source, each
 from ml_platform.v1 import predictions_pb2
-from ml_platform.values import build, to_struct
+from ml_platform.values import build, to_params, to_struct
 
 
 class Predictions:
@@ -32,6 +32,8 @@ class Predictions:
         inputs: Mapping[str, Any],
         environment: str = "production",
         include_features: bool = False,
+        *,
+        params: Mapping[str, Any] | None = None,
     ) -> Prediction:
         """Ask a deployed model for a prediction.
 
@@ -41,6 +43,7 @@ class Predictions:
                 looked up in the online feature store; what is given wins over what is stored.
             environment: "production" or "staging".
             include_features: whether the reply tells every feature that was used.
+            params: params of the model's signature, by name.
 
         Raises:
             InvalidArgument: an input is missing or does not fit, or there is no such environment.
@@ -58,6 +61,7 @@ class Predictions:
             environment=to_environment(environment),
             inputs=to_struct(inputs, "inputs"),
             include_features=include_features,
+            params=to_params(params),
         )
         return read_prediction(self._caller.call(rpcs.PREDICT, request))
 
@@ -69,6 +73,8 @@ class Predictions:
         environment: str = "production",
         include_features: bool = False,
         on_error: Literal["raise"] = "raise",
+        *,
+        params: Mapping[str, Any] | None = None,
     ) -> Listing[Prediction]: ...
 
     @overload
@@ -80,6 +86,7 @@ class Predictions:
         include_features: bool = False,
         *,
         on_error: Literal["return"],
+        params: Mapping[str, Any] | None = None,
     ) -> Listing[Prediction | MLPlatformError]: ...
 
     def predict_many(
@@ -89,6 +96,8 @@ class Predictions:
         environment: str = "production",
         include_features: bool = False,
         on_error: Literal["raise", "return"] = "raise",
+        *,
+        params: Mapping[str, Any] | None = None,
     ) -> Listing[Prediction] | Listing[Prediction | MLPlatformError]:
         """Ask a deployed model for a prediction of each row, in as few calls as their size allows.
 
@@ -100,6 +109,7 @@ class Predictions:
             include_features: whether the predictions tell every feature that was used; not with a DataFrame.
             on_error: what to do about a row that cannot be predicted: "raise" its error, which tells the row, or "return" the
                 error in its place.
+            params: params of the model's signature, by name.
 
         Returns:
             One prediction a row, in the order of the rows; with on_error="return" errors among them.
@@ -116,7 +126,10 @@ class Predictions:
         """
         raising = checked_mode(on_error) == "raise"
         found: Listing[Prediction | MLPlatformError] = Listing()
+        given = to_params(params)
         for request in parts(rows, include_features=include_features):
+            if given is not None:
+                request.params.CopyFrom(given)
             request.model_name, request.environment = to_name(model_name), to_environment(environment)
             response = self._caller.call(rpcs.BATCH_PREDICT, request)
             found.extend(read_batch(request, response, first=len(found), raising=raising))
@@ -128,6 +141,8 @@ class Predictions:
         inputs: Source,
         environment: str = "production",
         include_features: bool = False,
+        *,
+        params: Mapping[str, Any] | None = None,
     ) -> Iterator[StreamedPrediction]:
         """Ask a deployed model about one set of inputs after the other, over one stream; each answer comes as soon as it can.
 
@@ -140,6 +155,7 @@ class Predictions:
                 many.
             environment: "production" or "staging".
             include_features: whether the predictions tell every feature that was used.
+            params: params of the model's signature, by name.
 
         Raises:
             InvalidArgument: inputs that cannot be sent; the answers to those before them come first.
@@ -151,11 +167,17 @@ class Predictions:
         """
         where = to_environment(environment)
         name = to_name(model_name)
+        given = to_params(params)
 
         def request(index: int, one: Mapping[str, Any]) -> predictions_pb2.StreamPredictRequest:
             struct = to_struct(one, f"inputs[{index}]")
             return predictions_pb2.StreamPredictRequest(
-                id=str(index), model_name=name, environment=where, inputs=struct, include_features=include_features
+                id=str(index),
+                model_name=name,
+                environment=where,
+                inputs=struct,
+                include_features=include_features,
+                params=given,
             )
 
         call_id = uuid4().hex

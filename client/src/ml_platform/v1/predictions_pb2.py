@@ -31,7 +31,7 @@ from ml_platform.v1 import features_pb2 as ml__platform_dot_v1_dot_features__pb2
 from ml_platform.v1 import validation_pb2 as ml__platform_dot_v1_dot_validation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n ml_platform/v1/predictions.proto\x12\x0eml_platform.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x17google/rpc/status.proto\x1a\x19ml_platform/v1/auth.proto\x1a ml_platform/v1/deployments.proto\x1a\x1dml_platform/v1/features.proto\x1a\x1fml_platform/v1/validation.proto\"\xac\x01\n\x0ePredictRequest\x12\x1d\n\nmodel_name\x18\x01 \x01(\tB\t\xb2\xbb\x18\x05\x08\x01\x10\xfa\x01\x12\x38\n\x0b\x65nvironment\x18\x02 \x01(\x0e\x32\x1b.ml_platform.v1.EnvironmentB\x06\xb2\xbb\x18\x02\x08\x01\x12\'\n\x06inputs\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x18\n\x10include_features\x18\x04 \x01(\x08\"\x81\x03\n\x0fPredictResponse\x12\x15\n\rprediction_id\x18\x01 \x01(\t\x12\x12\n\nmodel_name\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\x03\x12\x15\n\rdeployment_id\x18\x04 \x01(\t\x12*\n\nprediction\x18\x05 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x18\n\x0bprobability\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12(\n\x07outputs\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12.\n\x08\x66\x65\x61tures\x18\x08 \x03(\x0b\x32\x1c.ml_platform.v1.FeatureValue\x12\x19\n\x11\x64\x65graded_features\x18\t \x03(\t\x12\x15\n\runused_inputs\x18\n \x03(\t\x12\x17\n\x0finteger_outputs\x18\x0b \x03(\t\x12\x1a\n\x12integer_prediction\x18\x0c \x01(\x08\x42\x0e\n\x0c_probability\"\xef\x01\n\x13\x42\x61tchPredictRequest\x12\x1d\n\nmodel_name\x18\x01 \x01(\tB\t\xb2\xbb\x18\x05\x08\x01\x10\xfa\x01\x12\x38\n\x0b\x65nvironment\x18\x02 \x01(\x0e\x32\x1b.ml_platform.v1.EnvironmentB\x06\xb2\xbb\x18\x02\x08\x01\x12.\n\x04rows\x18\x03 \x03(\x0b\x32\x17.google.protobuf.StructB\x07\xb2\xbb\x18\x03\x38\x90N\x12\x35\n\x07\x63olumns\x18\x04 \x03(\x0b\x32\x1b.ml_platform.v1.InputColumnB\x07\xb2\xbb\x18\x03\x38\x90N\x12\x18\n\x10include_features\x18\x05 \x01(\x08\"\\\n\x0bInputColumn\x12\x17\n\x04name\x18\x01 \x01(\tB\t\xb2\xbb\x18\x05\x08\x01\x10\xe8\x07\x12\x34\n\x06values\x18\x02 \x01(\x0b\x32\x1c.ml_platform.v1.ColumnValuesB\x06\xb2\xbb\x18\x02\x08\x01\"\xc5\x02\n\x0c\x43olumnValues\x12/\n\x07\x64oubles\x18\x01 \x01(\x0b\x32\x1c.ml_platform.v1.DoubleValuesH\x00\x12\x31\n\x08integers\x18\x02 \x01(\x0b\x32\x1d.ml_platform.v1.IntegerValuesH\x00\x12+\n\x05texts\x18\x03 \x01(\x0b\x32\x1a.ml_platform.v1.TextValuesH\x00\x12\x31\n\x08\x62ooleans\x18\x04 \x01(\x0b\x32\x1d.ml_platform.v1.BooleanValuesH\x00\x12)\n\x03\x61ny\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.ListValueH\x00\x12/\n\x07vectors\x18\x07 \x01(\x0b\x32\x1c.ml_platform.v1.VectorValuesH\x00\x12\r\n\x05nulls\x18\x06 \x03(\rB\x06\n\x04kind\"\x1e\n\x0c\x44oubleValues\x12\x0e\n\x06values\x18\x01 \x03(\x01\"\x1f\n\rIntegerValues\x12\x0e\n\x06values\x18\x01 \x03(\x03\"\x1c\n\nTextValues\x12\x0e\n\x06values\x18\x01 \x03(\t\"\x1f\n\rBooleanValues\x12\x0e\n\x06values\x18\x01 \x03(\x08\"6\n\x0cVectorValues\x12\x0e\n\x06values\x18\x01 \x03(\x01\x12\x16\n\x06length\x18\x02 \x01(\rB\x06\xb2\xbb\x18\x02\x08\x01\"\xef\x02\n\x14\x42\x61tchPredictResponse\x12\x15\n\rprediction_id\x18\x01 \x01(\t\x12\x12\n\nmodel_name\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\x03\x12\x15\n\rdeployment_id\x18\x04 \x01(\t\x12*\n\x07results\x18\x05 \x03(\x0b\x32\x19.ml_platform.v1.RowResult\x12-\n\x07outputs\x18\x06 \x03(\x0b\x32\x1c.ml_platform.v1.OutputColumn\x12\x15\n\rprobabilities\x18\x07 \x03(\x01\x12(\n\x06\x65rrors\x18\x08 \x03(\x0b\x32\x18.ml_platform.v1.RowError\x12\x32\n\rdegraded_rows\x18\t \x03(\x0b\x32\x1b.ml_platform.v1.DegradedRow\x12\x15\n\runused_inputs\x18\n \x03(\t\x12\x17\n\x0finteger_outputs\x18\x0b \x03(\t\"p\n\tRowResult\x12\x33\n\nprediction\x18\x01 \x01(\x0b\x32\x1d.ml_platform.v1.RowPredictionH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"\xa6\x02\n\rRowPrediction\x12*\n\nprediction\x18\x01 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x18\n\x0bprobability\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12(\n\x07outputs\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12.\n\x08\x66\x65\x61tures\x18\x04 \x03(\x0b\x32\x1c.ml_platform.v1.FeatureValue\x12\x19\n\x11\x64\x65graded_features\x18\x05 \x03(\t\x12\x15\n\runused_inputs\x18\x06 \x03(\t\x12\x17\n\x0finteger_outputs\x18\x07 \x03(\t\x12\x1a\n\x12integer_prediction\x18\x08 \x01(\x08\x42\x0e\n\x0c_probability\"J\n\x0cOutputColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x06values\x18\x02 \x01(\x0b\x32\x1c.ml_platform.v1.ColumnValues\"5\n\x0b\x44\x65gradedRow\x12\x0b\n\x03row\x18\x01 \x01(\r\x12\x19\n\x11\x64\x65graded_features\x18\x02 \x03(\t\":\n\x08RowError\x12\x0b\n\x03row\x18\x01 \x01(\r\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\"\xc9\x01\n\x14StreamPredictRequest\x12\x15\n\x02id\x18\x01 \x01(\tB\t\xb2\xbb\x18\x05\x08\x01\x10\x80\x01\x12\x1d\n\nmodel_name\x18\x02 \x01(\tB\t\xb2\xbb\x18\x05\x08\x01\x10\xfa\x01\x12\x38\n\x0b\x65nvironment\x18\x03 \x01(\x0e\x32\x1b.ml_platform.v1.EnvironmentB\x06\xb2\xbb\x18\x02\x08\x01\x12\'\n\x06inputs\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x18\n\x10include_features\x18\x05 \x01(\x08\"\x8a\x01\n\x15StreamPredictResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x35\n\nprediction\x18\x02 \x01(\x0b\x32\x1f.ml_platform.v1.PredictResponseH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome2\xb3\x03\n\x11PredictionService\x12\x90\x01\n\x07Predict\x12\x1e.ml_platform.v1.PredictRequest\x1a\x1f.ml_platform.v1.PredictResponse\"D\x90\x02\x01\xa8\xbb\x18\x0c\x82\xd3\xe4\x93\x02\x37\"-/v1/models/{model_name}/{environment}:predict:\x06inputs\x12\x9f\x01\n\x0c\x42\x61tchPredict\x12#.ml_platform.v1.BatchPredictRequest\x1a$.ml_platform.v1.BatchPredictResponse\"D\x90\x02\x01\xa8\xbb\x18\x0c\x82\xd3\xe4\x93\x02\x37\"2/v1/models/{model_name}/{environment}:batchPredict:\x01*\x12i\n\rStreamPredict\x12$.ml_platform.v1.StreamPredictRequest\x1a%.ml_platform.v1.StreamPredictResponse\"\x07\x90\x02\x01\xa8\xbb\x18\x0c(\x01\x30\x01\x42\x1cZ\x1amlplatform/v1;mlplatformv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n ml_platform/v1/predictions.proto\x12\x0eml_platform.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x17google/rpc/status.proto\x1a\x19ml_platform/v1/auth.proto\x1a ml_platform/v1/deployments.proto\x1a\x1dml_platform/v1/features.proto\x1a\x1fml_platform/v1/validation.proto\"\xd5\x01\n\x0ePredictRequest\x12\x1d\n\nmodel_name\x18\x01 \x01(\tB\t\xb2\xbb\x18\x05\x08\x01\x10\xfa\x01\x12\x38\n\x0b\x65nvironment\x18\x02 \x01(\x0e\x32\x1b.ml_platform.v1.EnvironmentB\x06\xb2\xbb\x18\x02\x08\x01\x12\'\n\x06inputs\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x18\n\x10include_features\x18\x04 \x01(\x08\x12\'\n\x06params\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\"\x81\x03\n\x0fPredictResponse\x12\x15\n\rprediction_id\x18\x01 \x01(\t\x12\x12\n\nmodel_name\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\x03\x12\x15\n\rdeployment_id\x18\x04 \x01(\t\x12*\n\nprediction\x18\x05 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x18\n\x0bprobability\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12(\n\x07outputs\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12.\n\x08\x66\x65\x61tures\x18\x08 \x03(\x0b\x32\x1c.ml_platform.v1.FeatureValue\x12\x19\n\x11\x64\x65graded_features\x18\t \x03(\t\x12\x15\n\runused_inputs\x18\n \x03(\t\x12\x17\n\x0finteger_outputs\x18\x0b \x03(\t\x12\x1a\n\x12integer_prediction\x18\x0c \x01(\x08\x42\x0e\n\x0c_probability\"\x98\x02\n\x13\x42\x61tchPredictRequest\x12\x1d\n\nmodel_name\x18\x01 \x01(\tB\t\xb2\xbb\x18\x05\x08\x01\x10\xfa\x01\x12\x38\n\x0b\x65nvironment\x18\x02 \x01(\x0e\x32\x1b.ml_platform.v1.EnvironmentB\x06\xb2\xbb\x18\x02\x08\x01\x12.\n\x04rows\x18\x03 \x03(\x0b\x32\x17.google.protobuf.StructB\x07\xb2\xbb\x18\x03\x38\x90N\x12\x35\n\x07\x63olumns\x18\x04 \x03(\x0b\x32\x1b.ml_platform.v1.InputColumnB\x07\xb2\xbb\x18\x03\x38\x90N\x12\x18\n\x10include_features\x18\x05 \x01(\x08\x12\'\n\x06params\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\"\\\n\x0bInputColumn\x12\x17\n\x04name\x18\x01 \x01(\tB\t\xb2\xbb\x18\x05\x08\x01\x10\xe8\x07\x12\x34\n\x06values\x18\x02 \x01(\x0b\x32\x1c.ml_platform.v1.ColumnValuesB\x06\xb2\xbb\x18\x02\x08\x01\"\xc5\x02\n\x0c\x43olumnValues\x12/\n\x07\x64oubles\x18\x01 \x01(\x0b\x32\x1c.ml_platform.v1.DoubleValuesH\x00\x12\x31\n\x08integers\x18\x02 \x01(\x0b\x32\x1d.ml_platform.v1.IntegerValuesH\x00\x12+\n\x05texts\x18\x03 \x01(\x0b\x32\x1a.ml_platform.v1.TextValuesH\x00\x12\x31\n\x08\x62ooleans\x18\x04 \x01(\x0b\x32\x1d.ml_platform.v1.BooleanValuesH\x00\x12)\n\x03\x61ny\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.ListValueH\x00\x12/\n\x07vectors\x18\x07 \x01(\x0b\x32\x1c.ml_platform.v1.VectorValuesH\x00\x12\r\n\x05nulls\x18\x06 \x03(\rB\x06\n\x04kind\"\x1e\n\x0c\x44oubleValues\x12\x0e\n\x06values\x18\x01 \x03(\x01\"\x1f\n\rIntegerValues\x12\x0e\n\x06values\x18\x01 \x03(\x03\"\x1c\n\nTextValues\x12\x0e\n\x06values\x18\x01 \x03(\t\"\x1f\n\rBooleanValues\x12\x0e\n\x06values\x18\x01 \x03(\x08\"6\n\x0cVectorValues\x12\x0e\n\x06values\x18\x01 \x03(\x01\x12\x16\n\x06length\x18\x02 \x01(\rB\x06\xb2\xbb\x18\x02\x08\x01\"\xef\x02\n\x14\x42\x61tchPredictResponse\x12\x15\n\rprediction_id\x18\x01 \x01(\t\x12\x12\n\nmodel_name\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\x03\x12\x15\n\rdeployment_id\x18\x04 \x01(\t\x12*\n\x07results\x18\x05 \x03(\x0b\x32\x19.ml_platform.v1.RowResult\x12-\n\x07outputs\x18\x06 \x03(\x0b\x32\x1c.ml_platform.v1.OutputColumn\x12\x15\n\rprobabilities\x18\x07 \x03(\x01\x12(\n\x06\x65rrors\x18\x08 \x03(\x0b\x32\x18.ml_platform.v1.RowError\x12\x32\n\rdegraded_rows\x18\t \x03(\x0b\x32\x1b.ml_platform.v1.DegradedRow\x12\x15\n\runused_inputs\x18\n \x03(\t\x12\x17\n\x0finteger_outputs\x18\x0b \x03(\t\"p\n\tRowResult\x12\x33\n\nprediction\x18\x01 \x01(\x0b\x32\x1d.ml_platform.v1.RowPredictionH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"\xa6\x02\n\rRowPrediction\x12*\n\nprediction\x18\x01 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x18\n\x0bprobability\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12(\n\x07outputs\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12.\n\x08\x66\x65\x61tures\x18\x04 \x03(\x0b\x32\x1c.ml_platform.v1.FeatureValue\x12\x19\n\x11\x64\x65graded_features\x18\x05 \x03(\t\x12\x15\n\runused_inputs\x18\x06 \x03(\t\x12\x17\n\x0finteger_outputs\x18\x07 \x03(\t\x12\x1a\n\x12integer_prediction\x18\x08 \x01(\x08\x42\x0e\n\x0c_probability\"J\n\x0cOutputColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x06values\x18\x02 \x01(\x0b\x32\x1c.ml_platform.v1.ColumnValues\"5\n\x0b\x44\x65gradedRow\x12\x0b\n\x03row\x18\x01 \x01(\r\x12\x19\n\x11\x64\x65graded_features\x18\x02 \x03(\t\":\n\x08RowError\x12\x0b\n\x03row\x18\x01 \x01(\r\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\"\xf2\x01\n\x14StreamPredictRequest\x12\x15\n\x02id\x18\x01 \x01(\tB\t\xb2\xbb\x18\x05\x08\x01\x10\x80\x01\x12\x1d\n\nmodel_name\x18\x02 \x01(\tB\t\xb2\xbb\x18\x05\x08\x01\x10\xfa\x01\x12\x38\n\x0b\x65nvironment\x18\x03 \x01(\x0e\x32\x1b.ml_platform.v1.EnvironmentB\x06\xb2\xbb\x18\x02\x08\x01\x12\'\n\x06inputs\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x18\n\x10include_features\x18\x05 \x01(\x08\x12\'\n\x06params\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\"\x8a\x01\n\x15StreamPredictResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x35\n\nprediction\x18\x02 \x01(\x0b\x32\x1f.ml_platform.v1.PredictResponseH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome2\xb3\x03\n\x11PredictionService\x12\x90\x01\n\x07Predict\x12\x1e.ml_platform.v1.PredictRequest\x1a\x1f.ml_platform.v1.PredictResponse\"D\x90\x02\x01\xa8\xbb\x18\x0c\x82\xd3\xe4\x93\x02\x37\"-/v1/models/{model_name}/{environment}:predict:\x06inputs\x12\x9f\x01\n\x0c\x42\x61tchPredict\x12#.ml_platform.v1.BatchPredictRequest\x1a$.ml_platform.v1.BatchPredictResponse\"D\x90\x02\x01\xa8\xbb\x18\x0c\x82\xd3\xe4\x93\x02\x37\"2/v1/models/{model_name}/{environment}:batchPredict:\x01*\x12i\n\rStreamPredict\x12$.ml_platform.v1.StreamPredictRequest\x1a%.ml_platform.v1.StreamPredictResponse\"\x07\x90\x02\x01\xa8\xbb\x18\x0c(\x01\x30\x01\x42\x1cZ\x1amlplatform/v1;mlplatformv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -70,41 +70,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREDICTIONSERVICE'].methods_by_name['StreamPredict']._loaded_options = None
   _globals['_PREDICTIONSERVICE'].methods_by_name['StreamPredict']._serialized_options = b'\220\002\001\250\273\030\014'
   _globals['_PREDICTREQUEST']._serialized_start=263
-  _globals['_PREDICTREQUEST']._serialized_end=435
-  _globals['_PREDICTRESPONSE']._serialized_start=438
-  _globals['_PREDICTRESPONSE']._serialized_end=823
-  _globals['_BATCHPREDICTREQUEST']._serialized_start=826
-  _globals['_BATCHPREDICTREQUEST']._serialized_end=1065
-  _globals['_INPUTCOLUMN']._serialized_start=1067
-  _globals['_INPUTCOLUMN']._serialized_end=1159
-  _globals['_COLUMNVALUES']._serialized_start=1162
-  _globals['_COLUMNVALUES']._serialized_end=1487
-  _globals['_DOUBLEVALUES']._serialized_start=1489
-  _globals['_DOUBLEVALUES']._serialized_end=1519
-  _globals['_INTEGERVALUES']._serialized_start=1521
-  _globals['_INTEGERVALUES']._serialized_end=1552
-  _globals['_TEXTVALUES']._serialized_start=1554
-  _globals['_TEXTVALUES']._serialized_end=1582
-  _globals['_BOOLEANVALUES']._serialized_start=1584
-  _globals['_BOOLEANVALUES']._serialized_end=1615
-  _globals['_VECTORVALUES']._serialized_start=1617
-  _globals['_VECTORVALUES']._serialized_end=1671
-  _globals['_BATCHPREDICTRESPONSE']._serialized_start=1674
-  _globals['_BATCHPREDICTRESPONSE']._serialized_end=2041
-  _globals['_ROWRESULT']._serialized_start=2043
-  _globals['_ROWRESULT']._serialized_end=2155
-  _globals['_ROWPREDICTION']._serialized_start=2158
-  _globals['_ROWPREDICTION']._serialized_end=2452
-  _globals['_OUTPUTCOLUMN']._serialized_start=2454
-  _globals['_OUTPUTCOLUMN']._serialized_end=2528
-  _globals['_DEGRADEDROW']._serialized_start=2530
-  _globals['_DEGRADEDROW']._serialized_end=2583
-  _globals['_ROWERROR']._serialized_start=2585
-  _globals['_ROWERROR']._serialized_end=2643
-  _globals['_STREAMPREDICTREQUEST']._serialized_start=2646
-  _globals['_STREAMPREDICTREQUEST']._serialized_end=2847
-  _globals['_STREAMPREDICTRESPONSE']._serialized_start=2850
-  _globals['_STREAMPREDICTRESPONSE']._serialized_end=2988
-  _globals['_PREDICTIONSERVICE']._serialized_start=2991
-  _globals['_PREDICTIONSERVICE']._serialized_end=3426
+  _globals['_PREDICTREQUEST']._serialized_end=476
+  _globals['_PREDICTRESPONSE']._serialized_start=479
+  _globals['_PREDICTRESPONSE']._serialized_end=864
+  _globals['_BATCHPREDICTREQUEST']._serialized_start=867
+  _globals['_BATCHPREDICTREQUEST']._serialized_end=1147
+  _globals['_INPUTCOLUMN']._serialized_start=1149
+  _globals['_INPUTCOLUMN']._serialized_end=1241
+  _globals['_COLUMNVALUES']._serialized_start=1244
+  _globals['_COLUMNVALUES']._serialized_end=1569
+  _globals['_DOUBLEVALUES']._serialized_start=1571
+  _globals['_DOUBLEVALUES']._serialized_end=1601
+  _globals['_INTEGERVALUES']._serialized_start=1603
+  _globals['_INTEGERVALUES']._serialized_end=1634
+  _globals['_TEXTVALUES']._serialized_start=1636
+  _globals['_TEXTVALUES']._serialized_end=1664
+  _globals['_BOOLEANVALUES']._serialized_start=1666
+  _globals['_BOOLEANVALUES']._serialized_end=1697
+  _globals['_VECTORVALUES']._serialized_start=1699
+  _globals['_VECTORVALUES']._serialized_end=1753
+  _globals['_BATCHPREDICTRESPONSE']._serialized_start=1756
+  _globals['_BATCHPREDICTRESPONSE']._serialized_end=2123
+  _globals['_ROWRESULT']._serialized_start=2125
+  _globals['_ROWRESULT']._serialized_end=2237
+  _globals['_ROWPREDICTION']._serialized_start=2240
+  _globals['_ROWPREDICTION']._serialized_end=2534
+  _globals['_OUTPUTCOLUMN']._serialized_start=2536
+  _globals['_OUTPUTCOLUMN']._serialized_end=2610
+  _globals['_DEGRADEDROW']._serialized_start=2612
+  _globals['_DEGRADEDROW']._serialized_end=2665
+  _globals['_ROWERROR']._serialized_start=2667
+  _globals['_ROWERROR']._serialized_end=2725
+  _globals['_STREAMPREDICTREQUEST']._serialized_start=2728
+  _globals['_STREAMPREDICTREQUEST']._serialized_end=2970
+  _globals['_STREAMPREDICTRESPONSE']._serialized_start=2973
+  _globals['_STREAMPREDICTRESPONSE']._serialized_end=3111
+  _globals['_PREDICTIONSERVICE']._serialized_start=3114
+  _globals['_PREDICTIONSERVICE']._serialized_end=3549
 # @@protoc_insertion_point(module_scope)

@@ -32,6 +32,7 @@ class PredictRequest(_message.Message):
     ENVIRONMENT_FIELD_NUMBER: _builtins.int
     INPUTS_FIELD_NUMBER: _builtins.int
     INCLUDE_FEATURES_FIELD_NUMBER: _builtins.int
+    PARAMS_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """The registered model's name."""
     environment: _deployments_pb2.Environment.ValueType
@@ -46,6 +47,12 @@ class PredictRequest(_message.Message):
         floating-point numbers.
         """
 
+    @_builtins.property
+    def params(self) -> _struct_pb2.Struct:
+        """Params of the model's signature, by name, for a model that BentoML runs; others have their defaults. Such a request is not batched with
+        others.
+        """
+
     def __init__(
         self,
         *,
@@ -53,10 +60,11 @@ class PredictRequest(_message.Message):
         environment: _deployments_pb2.Environment.ValueType = ...,
         inputs: _struct_pb2.Struct | None = ...,
         include_features: _builtins.bool = ...,
+        params: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["inputs", b"inputs"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["inputs", b"inputs", "params", b"params"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "include_features", b"include_features", "inputs", b"inputs", "model_name", b"model_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "include_features", b"include_features", "inputs", b"inputs", "model_name", b"model_name", "params", b"params"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -159,6 +167,7 @@ class BatchPredictRequest(_message.Message):
     ROWS_FIELD_NUMBER: _builtins.int
     COLUMNS_FIELD_NUMBER: _builtins.int
     INCLUDE_FEATURES_FIELD_NUMBER: _builtins.int
+    PARAMS_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """The registered model's name."""
     environment: _deployments_pb2.Environment.ValueType
@@ -173,6 +182,10 @@ class BatchPredictRequest(_message.Message):
     def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___InputColumn]:
         """The same as columns of equal length."""
 
+    @_builtins.property
+    def params(self) -> _struct_pb2.Struct:
+        """Params of the model's signature, as in PredictRequest."""
+
     def __init__(
         self,
         *,
@@ -181,10 +194,11 @@ class BatchPredictRequest(_message.Message):
         rows: _abc.Iterable[_struct_pb2.Struct] | None = ...,
         columns: _abc.Iterable[Global___InputColumn] | None = ...,
         include_features: _builtins.bool = ...,
+        params: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["params", b"params"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "environment", b"environment", "include_features", b"include_features", "model_name", b"model_name", "rows", b"rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "environment", b"environment", "include_features", b"include_features", "model_name", b"model_name", "params", b"params", "rows", b"rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -673,6 +687,7 @@ class StreamPredictRequest(_message.Message):
     ENVIRONMENT_FIELD_NUMBER: _builtins.int
     INPUTS_FIELD_NUMBER: _builtins.int
     INCLUDE_FEATURES_FIELD_NUMBER: _builtins.int
+    PARAMS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The caller's name for this request, which its answer repeats."""
     model_name: _builtins.str
@@ -685,6 +700,10 @@ class StreamPredictRequest(_message.Message):
     def inputs(self) -> _struct_pb2.Struct:
         """The inputs by name, as in PredictRequest."""
 
+    @_builtins.property
+    def params(self) -> _struct_pb2.Struct:
+        """Params of the model's signature, as in PredictRequest."""
+
     def __init__(
         self,
         *,
@@ -693,10 +712,11 @@ class StreamPredictRequest(_message.Message):
         environment: _deployments_pb2.Environment.ValueType = ...,
         inputs: _struct_pb2.Struct | None = ...,
         include_features: _builtins.bool = ...,
+        params: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["inputs", b"inputs"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["inputs", b"inputs", "params", b"params"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "id", b"id", "include_features", b"include_features", "inputs", b"inputs", "model_name", b"model_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "id", b"id", "include_features", b"include_features", "inputs", b"inputs", "model_name", b"model_name", "params", b"params"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -33,6 +33,8 @@ def known_outcome(name: str, version: int, model: Model) -> Outcome | None:
 def _obvious(model: Model) -> Outcome | None:
     if "onnx" in model.metadata.flavors:
         return Outcome(NATIVE, "It is an ONNX model.")
+    if model.metadata.get_params_schema():
+        return Outcome(NOT_CONVERTIBLE, "Its signature has params, which a graph does not take.")
     try:
         fields_of(model.metadata.get_input_schema())
         estimator_of(model, model.metadata.flavors)

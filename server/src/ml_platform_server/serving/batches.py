@@ -19,6 +19,7 @@ from ml_platform_server.serving.columnar import predict_columns
 from ml_platform_server.serving.replies import features_of, new_prediction_id
 from ml_platform_server.serving.router import ServedVersion
 from ml_platform_server.serving.rows import Row
+from ml_platform_server.values import plain_fields
 
 # The tag of BatchPredictResponse's field 5.
 _RESULT = b"\x2a"
@@ -47,6 +48,8 @@ class Batches:
         """
         _check(request)
         served = await self._find(request.model_name, request.environment)
+        if request.HasField("params"):
+            served = served.with_params(plain_fields(request.params))
         call.facts.update(model=served.model.name, version=served.model.number)
         if request.rows:
             return await predict_rows(served, request, call)

@@ -85,7 +85,7 @@ def _column(spec: models_pb2.ColumnSpec, fallback: str) -> Column:
         shape = tuple(spec.shape[1:])
         element = _element(spec.type.removeprefix("tensor(").removesuffix(")"))
         return Column(name=name, type=spec.type, required=spec.required, convert=_tensor(element, shape), shape=shape)
-    return Column(name=name, type=spec.type, required=spec.required, convert=_conversion(spec.type))
+    return Column(name=name, type=spec.type, required=spec.required, convert=conversion(spec.type))
 
 
 def got(value: object) -> str:
@@ -220,11 +220,11 @@ _WITHOUT_NAN = frozenset(CONVERSIONS) - {"double", "float"}
 _LISTED = frozenset(CONVERSIONS) - {"datetime", "binary"}
 
 
-def _conversion(kind: str) -> Convert:
+def conversion(kind: str) -> Convert:
     """The conversion to a column of one of MLflow's types, which describes itself: "long", "Array(double)"."""
     if kind.startswith("Array(") and kind.endswith(")"):
         element = kind.removeprefix("Array(").removesuffix(")")
-        return _array(_conversion(element) if element in _LISTED or element.startswith("Array(") else _anything)
+        return _array(conversion(element) if element in _LISTED or element.startswith("Array(") else _anything)
     return CONVERSIONS.get(kind, _anything)
 
 

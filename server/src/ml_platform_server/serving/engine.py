@@ -19,6 +19,7 @@ from ml_platform_server.serving.replies import encoded, new_prediction_id
 from ml_platform_server.serving.router import ActiveDeployments, Router, ServedVersion
 from ml_platform_server.serving.rows import Row
 from ml_platform_server.settings import ServingSettings
+from ml_platform_server.values import plain_fields
 
 _ENVIRONMENTS = (deployments_pb2.ENVIRONMENT_PRODUCTION, deployments_pb2.ENVIRONMENT_STAGING)
 
@@ -121,6 +122,8 @@ class PredictionEngine:
         served = self._router.ready(request.model_name, request.environment)
         if served is None:
             served = await self.served(request.model_name, request.environment)
+        if request.HasField("params"):
+            served = served.with_params(plain_fields(request.params))
         model = served.model
         facts["model"], facts["version"] = model.name, model.number
         row = self._decoded(served, request)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 import structlog
@@ -20,10 +21,13 @@ from ml_platform_server.serving.column_answers import ColumnAnswers
 from ml_platform_server.serving.column_values import Values
 from ml_platform_server.serving.columns import Column
 from ml_platform_server.serving.enrichment import Enrichment
+from ml_platform_server.serving.params import converted, no_params
 from ml_platform_server.serving.rows import Row, decoder
 from ml_platform_server.serving.runtimes import Rows, Runtime
+from ml_platform_server.serving.runtimes.bentoml import BentomlRuntime
 
 T = TypeVar("T")
+Submit = Callable[[Row, float], Awaitable[Said | PlatformError]]
 _log = structlog.get_logger(__name__)
 
 # How long a caller without a deadline waits for a model to be loaded.
@@ -143,7 +147,32 @@ class LoadedModel:
         self.metrics = metrics or PredictionMetrics().unrouted
         about = f"{self.name}/{self.number}"
         self._answering = _Answering(about=about, enrichment=enrichment, runtime=runtime, metrics=self.metrics)
-        self.submit = Batcher(self._answering.rows, batching or Batching(), self.metrics).submit
+        self.submit: Submit = Batcher(self._answering.rows, batching or Batching(), self.metrics).submit
+
+    def with_params(self, sent: Mapping[str, object]) -> LoadedModel:
+        """The same model with these params. Each of its rows is a batch of its own.
+
+        Raises:
+            PlatformError: INPUT_INVALID for params that the signature does not have, or of other types.
+        """
+        try:
+            params = converted(self.version.signature.params, sent)
+            if not isinstance(self.runtime, BentomlRuntime):
+                raise no_params(self.name)
+        except PlatformError as error:
+            self.metrics.error(error.reason_name)
+            raise
+        bound = copy.copy(self)
+        bound.runtime = self.runtime.with_params(params)
+        about = f"{self.name}/{self.number}"
+        answering = _Answering(about=about, enrichment=self.enrichment, runtime=bound.runtime, metrics=self.metrics)
+
+        async def submit(row: Row, deadline: float) -> Said | PlatformError:  # noqa: ARG001  # the call's own deadline ends it
+            (answer,) = await answering.rows([row])
+            return answer
+
+        bound._answering, bound.submit = answering, submit
+        return bound
 
     def settled(self, outcome: Said | PlatformError) -> Said:
         """What came of a row that was submitted: its answer, or its error, which is counted and raised."""

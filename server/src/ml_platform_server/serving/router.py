@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 import structlog
@@ -66,6 +66,10 @@ class ServedVersion:
             model_name=version.model_name, model_version=version.version, deployment_id=self.deployment_id
         )
         object.__setattr__(self, "head", said.SerializeToString())
+
+    def with_params(self, params: Mapping[str, object]) -> ServedVersion:
+        """The same version with params for its model. Raises INPUT_INVALID."""
+        return replace(self, model=self.model.with_params(params)) if params else self
 
     def decode(self, fields: Fields) -> Row:
         """Read one request's inputs. Raises INPUT_INVALID."""

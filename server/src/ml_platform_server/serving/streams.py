@@ -149,6 +149,7 @@ class _Stream:
             environment=request.environment,
             inputs=request.inputs,
             include_features=request.include_features,
+            params=request.params if request.HasField("params") else None,
         )
         try:
             async with asyncio.timeout(sooner - time.monotonic()) as limit:

@@ -73,19 +73,23 @@ class BentomlBackend:
         """
         await self._post("/load", {"model_name": model_name, "version": version})
 
-    async def predict(self, model_name: str, version: int, columns: Mapping[str, Sequence[object]]) -> Predicted:
+    async def predict(
+        self, model_name: str, version: int, columns: Mapping[str, Sequence[object]], params: Mapping[str, object] | None = None
+    ) -> Predicted:
         """Predict N rows.
 
         Args:
             model_name: the registered model.
             version: its version.
             columns: N JSON values per column of the model's signature; NaN and infinity are numbers.
+            params: params of the signature.
 
         Raises:
             PlatformError: MODEL_FAILED, INPUT_INVALID, MODEL_ARTIFACT_MISSING, BACKEND_UNAVAILABLE, OVERLOADED,
                 DEADLINE_EXCEEDED, BACKEND_FAILED.
         """
-        body = await self._post("/predict_batch", {"model_name": model_name, "version": version, "columns": columns})
+        asked = {"model_name": model_name, "version": version, "columns": columns, "params": params}
+        body = await self._post("/predict_batch", asked)
         outputs, classes = body.get("outputs"), body.get("classes")
         if not isinstance(outputs, dict) or not outputs or not all(isinstance(values, list) for values in outputs.values()):
             raise senseless()

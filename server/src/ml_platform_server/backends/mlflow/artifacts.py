@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from ml_platform.v1 import errors_pb2, models_pb2
 from ml_platform_server.errors import PlatformError
+from ml_platform_server.values import to_value
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.models import ModelSignature
-    from mlflow.types.schema import ColSpec, TensorSpec
+    from mlflow.types.schema import ColSpec, ParamSpec, TensorSpec
 
 METADATA_FILE = "MLmodel"
 LOGGED_MODEL = "models:/m-"
@@ -95,10 +96,16 @@ def _details(path: Path) -> ModelDetails:
 def _signature(signature: ModelSignature | None) -> models_pb2.ModelSignature | None:
     if signature is None or signature.inputs is None:
         return None
-    outputs = signature.outputs or ()
     return models_pb2.ModelSignature(
-        inputs=[_column(spec) for spec in signature.inputs], outputs=[_column(spec) for spec in outputs]
+        inputs=[_column(spec) for spec in signature.inputs],
+        outputs=[_column(spec) for spec in signature.outputs or ()],
+        params=[_param(spec) for spec in signature.params or ()],
     )
+
+
+def _param(spec: ParamSpec) -> models_pb2.ParamSpec:
+    kind = getattr(spec.dtype, "name", None) or str(spec.dtype)
+    return models_pb2.ParamSpec(name=spec.name, type=kind, list=spec.shape is not None, default_value=to_value(spec.default))
 
 
 def _column(spec: ColSpec | TensorSpec) -> models_pb2.ColumnSpec:

@@ -14,7 +14,7 @@ from ml_platform_server.serving.column_answers import ColumnAnswers, Outputs
 from ml_platform_server.serving.column_values import Array, Sent, Values
 from ml_platform_server.serving.columnar import SLICE, binding_of, complete
 from ml_platform_server.serving.inference.datatypes import BYTES, DTYPES, of_type
-from ml_platform_server.serving.inference.parameters import refuse_unknown
+from ml_platform_server.serving.inference.parameters import params_of
 from ml_platform_server.serving.inference.single import answer_one
 from ml_platform_server.serving.inference.tensors import Told, received
 from ml_platform_server.serving.lacks import did_you_mean
@@ -39,7 +39,8 @@ async def infer(served: ServedVersion, request: Message, facts: MutableMapping[s
     Raises:
         PlatformError: as the contract says for ModelInfer.
     """
-    refuse_unknown(request)
+    params = params_of(request, [spec.name for spec in served.model.version.signature.params] if request.parameters else ())
+    served = served.with_params(params)
     tensors = received(request)
     rows = _rows(tensors)
     sent = await _columns(served, tensors)

@@ -11,7 +11,7 @@ from google.protobuf import struct_pb2
 
 from ml_platform_server.call import current_deadline
 from ml_platform_server.errors import PlatformError, Violation
-from ml_platform_server.serving.column_values import Sent, Values
+from ml_platform_server.serving.column_values import Sent, Values, as_values
 from ml_platform_server.serving.columns import Unsuitable
 from ml_platform_server.serving.inference.datatypes import BYTES, DTYPES, of_type
 from ml_platform_server.serving.router import ServedVersion
@@ -32,7 +32,7 @@ async def answer_one(served: ServedVersion, sent: Mapping[str, Sent]) -> dict[st
         raise
     answer = served.model.settled(await served.model.submit(row, current_deadline()))
     types = {name: of_type(type_) for name, type_, _ in served.model.runtime.outputs}
-    return {name: _column(value, types.get(name, BYTES)) for name, value in answer.outputs.items()}
+    return {name: _column(value, types.get(name)) for name, value in answer.outputs.items()}
 
 
 def _row(served: ServedVersion, sent: Mapping[str, object]) -> Row:
@@ -59,7 +59,9 @@ def _value(thing: object) -> struct_pb2.Value:
     return struct_pb2.Value(number_value=thing) if isinstance(thing, float) else to_value(thing)
 
 
-def _column(value: Any, datatype: str) -> Values:  # noqa: ANN401  # whatever the model gives
+def _column(value: Any, datatype: str | None) -> Values:  # noqa: ANN401  # whatever the model gives
+    if datatype is None:
+        return as_values([value])
     if datatype == BYTES:
         return [value]
     return np.array([_number(value)], DTYPES[datatype])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -22,6 +23,8 @@ from ml_platform_server.serving.runtimes import Output
 
 _log = structlog.get_logger(__name__)
 
+# What deploy/bentoml calls an only output that the signature does not name, and the class probabilities.
+PREDICTION = "prediction"
 PROBABILITY = "probability"
 
 
@@ -33,11 +36,20 @@ class BentomlRuntime:
         self._version = version.version
         self._columns = columns
         self._backend = backend
+        self._params: Mapping[str, object] = {}
         self.platform = "bentoml"
         self.matrix = ""
+        specs = version.signature.outputs
         self.outputs: Sequence[Output] = [
-            (spec.name or f"output_{at}", spec.type, (-1, *spec.shape[1:])) for at, spec in enumerate(version.signature.outputs)
+            (spec.name or (PREDICTION if len(specs) == 1 else f"output_{at}"), spec.type, (-1, *spec.shape[1:]))
+            for at, spec in enumerate(specs)
         ]
+
+    def with_params(self, params: Mapping[str, object]) -> BentomlRuntime:
+        """The same version with these params of its signature."""
+        bound = copy.copy(self)
+        bound._params = {name: _json(value) for name, value in params.items()}
+        return bound
 
     async def warm(self) -> None:
         """Have BentoML load the version. A failure is left to the first prediction, which tells it to somebody."""
@@ -54,7 +66,7 @@ class BentomlRuntime:
                 BACKEND_FAILED.
         """
         columns = {column.name: [_json(row[at]) for row in rows] for at, column in enumerate(self._columns)}
-        said = await self._backend.predict(self._model_name, self._version, columns)
+        said = await self._backend.predict(self._model_name, self._version, columns, self._params)
         if any(len(values) != len(rows) for values in said.outputs.values()):
             raise senseless()
         given = said.outputs.get(PROBABILITY) if said.classes is not None else None
@@ -72,7 +84,7 @@ class BentomlRuntime:
             PlatformError: as `predict`.
         """
         sent = {column.name: _json_column(values, column) for column, values in zip(self._columns, columns, strict=True)}
-        said = await self._backend.predict(self._model_name, self._version, sent)
+        said = await self._backend.predict(self._model_name, self._version, sent, self._params)
         if any(len(values) != rows for values in said.outputs.values()):
             raise senseless()
         outputs = {name: as_values(values) for name, values in said.outputs.items()}
