@@ -1,15 +1,15 @@
 # Every task of the project. `make` alone lists them.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install lock up down status logs env demo test check generate format bench bench-quick clean
+.PHONY: help install lock up down status logs env key demo test check generate format bench bench-quick clean
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 # Tried in this order: the libraries are built for 3.11 to 3.13, and 3.11 is what everything was tried with.
 PYTHONS ?= $(PYTHON) python3.11 python3.12 python3.13 python3
 
-# What may be chosen on the command line or in the environment; the ports are GRPC_PORT, MLFLOW_PORT, AIRFLOW_PORT, BENTOML_PORT and
-# VALKEY_PORT, and 0 means any free one.
+# What may be chosen on the command line or in the environment; the ports are GRPC_PORT, MLFLOW_PORT, AIRFLOW_PORT, BENTOML_PORT,
+# VALKEY_PORT and POSTGRES_PORT, and 0 means any free one.
 STATE ?= .stack
 DAGS ?=
 DATA ?=
@@ -21,6 +21,8 @@ FOLLOW :=
 PYTEST :=
 PARTS :=
 SKIP :=
+NAME :=
+SCOPES :=
 
 STACK := $(BIN)/python -m deploy.local --state "$(STATE)"
 # Commands that look or end, and so install nothing.
@@ -28,7 +30,7 @@ INSTALLED_STACK = @test -x $(BIN)/python || { echo "Nothing is installed yet: ma
 CHOICES = $(if $(DAGS),--dags "$(DAGS)") $(if $(DATA),--data "$(DATA)") $(if $(FEAST),--feast "$(FEAST)") \
   $(if $(GRPC_PORT),--port server=$(GRPC_PORT)) $(if $(MLFLOW_PORT),--port mlflow=$(MLFLOW_PORT)) \
   $(if $(AIRFLOW_PORT),--port airflow=$(AIRFLOW_PORT)) $(if $(BENTOML_PORT),--port bentoml=$(BENTOML_PORT)) \
-  $(if $(VALKEY_PORT),--port valkey=$(VALKEY_PORT)) $(if $(TIMEOUT),--timeout $(TIMEOUT))
+  $(if $(VALKEY_PORT),--port valkey=$(VALKEY_PORT)) $(if $(POSTGRES_PORT),--port postgres=$(POSTGRES_PORT)) $(if $(TIMEOUT),--timeout $(TIMEOUT))
 
 help: ## list the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {gsub(/\$$\$$/, "$$", $$2); printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,7 +59,7 @@ lock: ## pin everything anew, after a change of a pyproject.toml
 	  client/pyproject.toml server/pyproject.toml --no-emit-package ml-platform-sdk --no-emit-package ml-platform-server \
 	  --no-annotate --custom-compile-command "make lock" -o requirements.lock
 
-up: install ## start the real stack and leave it running (DAGS=folder,folder DATA=folder FEAST=feature_store.yaml GRPC_PORT=50051 ...)
+up: install ## start the real stack, or what is missing of it, and leave it running (DAGS=folder,folder DATA=folder FEAST=feature_store.yaml GRPC_PORT=50051 ...)
 	@$(STACK) up $(CHOICES)
 
 down: ## end the stack, whatever state it is in
@@ -71,6 +73,10 @@ logs: ## show the ends of the logs (SERVICE=airflow LINES=50 FOLLOW=1)
 
 env: ## print export lines for a running stack: eval "$$(make -s env)"
 	$(INSTALLED_STACK) env
+
+key: ## make a further API key on a running stack (NAME=ann SCOPES=predictions:predict,models:read)
+	@test -n "$(NAME)" -a -n "$(SCOPES)" || { echo "Whose key, and for what? make key NAME=ann SCOPES=predictions:predict,models:read (or SCOPES=all)" >&2; exit 1; }
+	$(INSTALLED_STACK) key --name "$(NAME)" --scopes "$(SCOPES)"
 
 demo: install ## a data scientist's day on the real stack: starts it, tells what happens, ends it
 	@$(STACK) run $(CHOICES) -- $(BIN)/python examples/fraud_detection/demo.py

@@ -1,4 +1,4 @@
-"""What the figures need and nothing more: Valkey, Feast on it, MLflow with the models, BentoML if asked for, and the server.
+"""What the figures need and nothing more: Valkey, Feast on it, PostgreSQL, MLflow with the models, BentoML if wanted, the server.
 
 The services are those of the local stack (deploy/local), in a state folder of their own. The server under test has one core for
 itself; everything else shares the others. What was trained and registered stays in the folder for the next run.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import shutil
 import subprocess
 import sys
 import threading
@@ -30,7 +31,8 @@ from deploy.local.errors import NotRunningError, StackError
 from deploy.local.launch import Step
 from deploy.local.layout import Layout, Service
 from deploy.local.logs import blame
-from deploy.local.preparation import Preparation, write_feature_store
+from deploy.local.preparation import Preparation, database_steps, write_feature_store
+from deploy.local.services import postgres
 from deploy.local.services import server as server_service
 from deploy.local.stack import Stack
 from ml_platform_server.settings import Settings
@@ -47,7 +49,8 @@ class BenchStack:
     """The stack of one run of the benchmarks, as a context: everything that was started ends with the block."""
 
     def __init__(self, state: Path) -> None:
-        self._local = Stack(state, describe=_backends, prepare=_preparation)
+        # Whatever else ran would be measured too, and parts end services on purpose.
+        self._local = Stack(state, describe=_backends, prepare=_preparation, supervised=False)
         self.state = self._local.state
         self._processes: dict[str, psutil.Process] = {}
         self._held = False
@@ -188,7 +191,7 @@ def server_settings(stack: BenchStack) -> Settings:
 
 def _backends(layout: Layout) -> dict[str, Service]:
     """What runs from the beginning to the end."""
-    return {name: service for name, service in _described(layout).items() if name in ("valkey", "mlflow")}
+    return {name: service for name, service in _described(layout).items() if name in ("valkey", "postgres", "mlflow")}
 
 
 def _described(layout: Layout) -> dict[str, Service]:
@@ -202,7 +205,9 @@ def _preparation(layout: Layout, *, timeout: float, progress: object, cancelled:
     del progress
     prepare = Preparation(layout, timeout=timeout, cancelled=cancelled)
     write_feature_store(layout)
-    return [Step("store", prepare.store), Step("example", prepare.example, needs=("valkey",))]
+    if not postgres.data(layout).exists():
+        shutil.rmtree(layout.state.path / "model", ignore_errors=True)  # Its models were registered in other data.
+    return [*database_steps(prepare), Step("example", prepare.example, needs=("valkey",))]
 
 
 def serving(port: int, service: str) -> str | None:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from deploy.local import commands
-from deploy.local.config import PORT_VARIABLES, ROOT
+from deploy.local.config import DEFAULT_STATE, PORT_VARIABLES
 from deploy.local.errors import StackError
 from deploy.local.interrupts import Interrupted, interruptible
 
@@ -15,7 +15,7 @@ from deploy.local.interrupts import Interrupted, interruptible
 def parser() -> argparse.ArgumentParser:
     """Describe the commands and their options."""
     top = argparse.ArgumentParser(prog="python -m deploy.local", description=__doc__)
-    top.add_argument("--state", type=Path, default=ROOT / ".stack", help="the folder that holds everything of this stack")
+    top.add_argument("--state", type=Path, default=DEFAULT_STATE, help="the folder that holds everything of this stack")
     subparsers = top.add_subparsers(required=True)
     for command in (commands.up, commands.run):
         starts = subparsers.add_parser(command.__name__, help=command.__doc__)
@@ -27,8 +27,14 @@ def parser() -> argparse.ArgumentParser:
         starts.add_argument("--timeout", type=float, default=300.0, help="seconds that each service may take to start")
         if command is commands.run:
             starts.add_argument("command", nargs="+", help="the command to run, after --")
-    for command in (commands.down, commands.clean, commands.status, commands.env):
+    for command in (commands.down, commands.clean, commands.status, commands.env, commands.supervise):
         subparsers.add_parser(command.__name__, help=command.__doc__).set_defaults(command_function=command)
+    makes_key = subparsers.add_parser("key", help=commands.key.__doc__)
+    makes_key.set_defaults(command_function=commands.key)
+    makes_key.add_argument("--name", required=True, help="whose key it is")
+    makes_key.add_argument(
+        "--scopes", required=True, help="what it allows, separated by commas: 'all', or 'models:read' and so on"
+    )
     shows = subparsers.add_parser("logs", help=commands.show_logs.__doc__)
     shows.set_defaults(command_function=commands.show_logs)
     shows.add_argument("--service", default="", help="only this one's log")

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 from deploy.local import logs
-from deploy.local.config import StackConfig, parse_feast, parse_folders, parse_ports
+from deploy.local.config import DEFAULT_STATE, ROOT, StackConfig, parse_feast, parse_folders, parse_ports
 from deploy.local.environment import export_lines
 from deploy.local.errors import AlreadyRunningError, StackError
 from deploy.local.processes import marks
-from deploy.local.stack import ServiceStatus, Stack
+from deploy.local.stack import Stack
+from deploy.local.statuses import ServiceStatus
 
 NEXT = """
 The stack is up: MLflow {mlflow}, Airflow {airflow}, BentoML {bentoml}, gRPC {server}.
-Next:  eval "$(make -s env)"    and then .venv/bin/python, grpcurl or any script of yours
-       make status | logs | down"""
+Next:  eval "$(make -s env{state})"    and then .venv/bin/python, grpcurl or any script of yours
+       make status{state} | make logs{state} | make down{state}"""
 
 
 def config(options: argparse.Namespace) -> StackConfig:
@@ -25,6 +28,7 @@ def config(options: argparse.Namespace) -> StackConfig:
     return StackConfig(
         state=options.state,
         ports=parse_ports(options.port),
+        chosen=frozenset(choice.partition("=")[0] for choice in options.port),
         dag_folders=parse_folders(options.dags, "DAGS"),
         data_folders=parse_folders(options.data, "DATA"),
         feast=parse_feast(options.feast),
@@ -34,30 +38,25 @@ def config(options: argparse.Namespace) -> StackConfig:
 
 def up(options: argparse.Namespace) -> int:
     """Start the stack and say what runs where."""
-    wanted = config(options)
     stack = Stack(options.state)
     try:
-        stack.up(wanted)
+        stack.up(config(options))
     except AlreadyRunningError as running:
-        return _tell_second_start(stack, wanted, running)
+        # A second start that asks for what is there is no failure.
+        print(running)
     addresses = stack.layout().addresses
-    print(NEXT.format(**{name: addresses.url(name) for name in wanted.ports}))
+    print(NEXT.format(state=state_choice(options.state), **{name: addresses.url(name) for name in addresses.ports}))
     return 0
 
 
-def _tell_second_start(stack: Stack, wanted: StackConfig, running: AlreadyRunningError) -> int:
-    """A second start that asks for what is there is no failure; one that asks for something else is."""
-    record = stack.state.read()
-    same_ports = all(port in (0, record.ports[service]) for service, port in wanted.ports.items())
-    same_dags = record.dag_folders == [str(folder) for folder in wanted.dag_folders]
-    same_data = record.data_folders == [str(folder) for folder in wanted.data_folders]
-    same_feast = record.feast == (str(wanted.feast) if wanted.feast else None)
-    if same_ports and same_dags and same_data and same_feast:
-        print(f"{running} See `make status`; `make down` ends it.")
-        return 0
-    raise StackError(
-        f"{running} It runs with other ports, DAGS, DATA or FEAST than asked for now. `make down` first, then start it again."
-    )
+def state_choice(state: Path) -> str:
+    """Give the choice of the state folder as `make` wants it after a target; nothing for the usual folder."""
+    return "" if state == DEFAULT_STATE else f" STATE={shlex.quote(_short(state))}"
+
+
+def _short(path: Path) -> str:
+    """Give a path as short as it may be for commands that are run in the project's folder."""
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
 def down(options: argparse.Namespace) -> int:
@@ -82,7 +81,24 @@ def status(options: argparse.Namespace) -> int:
 
 
 def _status_line(each: ServiceStatus) -> str:
-    return f"{each.name:<9} {each.address:<17} {f'process {each.pid}' if each.pid else '-':<17} {each.trouble or 'well'}"
+    restarted = f", started again {each.restarts}x" if each.restarts else ""
+    return (
+        f"{each.name:<21} {each.address:<17} {f'process {each.pid}' if each.pid else '-':<17} {each.trouble or 'well'}{restarted}"
+    )
+
+
+def key(options: argparse.Namespace) -> int:
+    """Make a further API key and print it."""
+    stack = Stack(options.state)
+    stack.status()
+    print(stack.create_key(options.name, [scope.strip() for scope in options.scopes.split(",")]))
+    return 0
+
+
+def supervise(options: argparse.Namespace) -> int:
+    """Start again what dies, until the stack ends; `up` starts this."""
+    Stack(options.state).supervise()
+    return 0
 
 
 def show_logs(options: argparse.Namespace) -> int:
@@ -109,9 +125,11 @@ def run(options: argparse.Namespace) -> int:
     """Run a command on the stack: on the one that is up, or on one that is started for it and ended after it."""
     stack = Stack(options.state)
     try:
-        stack.up(config(options))
+        was_up = stack.up(config(options))
     except AlreadyRunningError as running:
         print(f"{running} It is used as it is, and left up.", file=sys.stderr)
+        was_up = True
+    if was_up:
         return _run(options.command, {**os.environ, **stack.exports()})
     try:
         # Marked as a part of the stack, so that `make down` finds the command too if this process crashes.

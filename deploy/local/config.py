@@ -9,11 +9,13 @@ from pathlib import Path
 from deploy.local.errors import StackError
 
 ROOT = Path(__file__).resolve().parents[2]
+DEFAULT_STATE = ROOT / ".stack"
 HOST = "127.0.0.1"
 HIGHEST_PORT = 65535
 DEFAULT_PORTS: Mapping[str, int] = {
     # Not 6379: a machine that runs a Redis of its own should keep it.
     "valkey": 16379,
+    "postgres": 15432,
     "mlflow": 5000,
     "airflow": 8080,
     "bentoml": 3000,
@@ -22,6 +24,7 @@ DEFAULT_PORTS: Mapping[str, int] = {
 # The make variable that sets each port, for messages.
 PORT_VARIABLES: Mapping[str, str] = {
     "valkey": "VALKEY_PORT",
+    "postgres": "POSTGRES_PORT",
     "mlflow": "MLFLOW_PORT",
     "airflow": "AIRFLOW_PORT",
     "bentoml": "BENTOML_PORT",
@@ -46,10 +49,14 @@ class Addresses:
 
 @dataclass(frozen=True)
 class StackConfig:
-    """One stack as a person asked for it. A port of 0 means any free one; `timeout` is in seconds, for each service's start."""
+    """One stack as a person asked for it. A port of 0 means any free one; `timeout` is in seconds, for each service's start.
+
+    `chosen` names the services whose port was chosen: a start beside what runs leaves the others where they are.
+    """
 
     state: Path
     ports: Mapping[str, int] = field(default_factory=lambda: dict(DEFAULT_PORTS))
+    chosen: frozenset[str] = frozenset()
     dag_folders: tuple[Path, ...] = ()
     feast: Path | None = None
     data_folders: tuple[Path, ...] = ()

@@ -18,15 +18,16 @@ class Credentials:
 
     key_pepper: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
     airflow_password: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
+    postgres_password: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
     api_key: str = field(default="", repr=False)
 
 
 def load(path: Path) -> Credentials:
     """Read the secrets, or make and keep them."""
-    if path.exists():
-        return Credentials(**json.loads(path.read_text()))
-    credentials = Credentials()
-    save(path, credentials)
+    known = json.loads(path.read_text()) if path.exists() else {}
+    credentials = Credentials(**known)
+    if known != asdict(credentials):
+        save(path, credentials)
     return credentials
 
 

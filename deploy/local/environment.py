@@ -47,9 +47,12 @@ def for_tasks(addresses: Addresses, *, state: Path, feature_store: Path) -> dict
     }
 
 
-def for_users(addresses: Addresses, *, state: Path, feature_store: Path, api_key: str) -> dict[str, str]:
-    """Give what a person's scripts need to use a running stack."""
+def for_users(
+    addresses: Addresses, *, state: Path, feature_store: Path, api_key: str, store: Mapping[str, str]
+) -> dict[str, str]:
+    """Give what a person's scripts need to use a running stack, and `ml-platform-server keys` to find its store."""
     return {
+        **{f"ML_PLATFORM_{name}": value for name, value in store.items()},
         "ML_PLATFORM_API_URL": addresses.url("server"),
         "ML_PLATFORM_API_KEY": api_key,
         "AIRFLOW_API_URL": addresses.url("airflow"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ class Service:
     """One long-running process: its command, its surroundings, and the question that tells whether it is well.
 
     `environment` is asked for when the process is started, and may write what the process then reads. `needs` names the steps and
-    the services that come before it in a start; those that a start does not have are passed over.
+    the services that come before it in a start; those that a start does not have are passed over. `address` is where it listens,
+    if it does, and `end_with` the signal that ends it in order.
     """
 
     name: str
@@ -28,6 +30,8 @@ class Service:
     folder: Path
     environment: Callable[[], Mapping[str, str]]
     needs: tuple[str, ...] = ()
+    address: str = ""
+    end_with: signal.Signals = signal.SIGTERM
 
 
 @dataclass(frozen=True)

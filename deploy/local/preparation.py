@@ -18,7 +18,7 @@ from deploy.local.logs import blame
 from deploy.local.pipelines import Pipelines
 from deploy.local.processes import marks
 from deploy.local.progress import Progress
-from deploy.local.services import server
+from deploy.local.services import airflow, postgres, server
 from deploy.local.state import write_private
 
 TEMPLATE = ROOT / "deploy" / "feast" / "feature_store.yaml"
@@ -37,13 +37,28 @@ def steps(layout: Layout, *, timeout: float, progress: Progress, cancelled: thre
     prepare = Preparation(layout, timeout=timeout, cancelled=cancelled)
     pipelines = Pipelines(layout, progress=progress, cancelled=cancelled)
     found = [
-        Step("store", prepare.store, tells="the platform's database and its first key"),
-        Step("pipelines", pipelines.wait, needs=("airflow",), tells=f"from {len(layout.dag_folders)} folders"),
+        *database_steps(prepare),
+        Step("airflow-db", prepare.airflow_tables, needs=("databases",), tells="Airflow's tables"),
+        Step(
+            "pipelines",
+            pipelines.wait,
+            needs=("airflow", "airflow-dag-processor"),
+            tells=f"from {len(layout.dag_folders)} folders",
+        ),
     ]
     if layout.feature_store == layout.state.feature_store:
         write_feature_store(layout)
         found.append(Step("example", prepare.example, needs=("valkey",), tells="its data, features and online values"))
     return found
+
+
+def database_steps(prepare: Preparation) -> list[Step]:
+    """Give the steps that make PostgreSQL's data and the platform's own store."""
+    return [
+        Step("cluster", prepare.cluster, tells="PostgreSQL's data"),
+        Step("databases", prepare.databases, needs=("postgres",), tells=", ".join(postgres.DATABASES)),
+        Step("store", prepare.store, needs=("databases",), tells="the platform's tables and its first key"),
+    ]
 
 
 def write_feature_store(layout: Layout) -> None:
@@ -63,6 +78,41 @@ class Preparation:
         self._timeout = timeout
         self._cancelled = cancelled
 
+    def cluster(self) -> None:
+        """Make PostgreSQL's data once."""
+        layout = self._layout
+        postgres.write_password(layout)
+        if postgres.data(layout).exists():
+            return
+        self._run("cluster", postgres.initialization(layout), layout.environment())
+        if self._cancelled.is_set():
+            return
+        # What belongs to the data of before does not belong to these.
+        for migrated in layout.state.folder("postgres").glob("*.migrated"):
+            migrated.unlink()
+        layout.credentials.api_key = ""
+        credentials.save(layout.state.credentials, layout.credentials)
+        postgres.draft(layout).rename(postgres.data(layout))
+
+    def databases(self) -> None:
+        """Create the databases that are not there."""
+        import psycopg  # noqa: PLC0415  # most commands need not pay for it
+
+        with psycopg.connect(postgres.url(self._layout, "postgres").replace("+psycopg", "", 1), autocommit=True) as connection:
+            present = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
+            for name in postgres.DATABASES:
+                if name not in present:
+                    connection.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(name)))
+
+    def airflow_tables(self) -> None:
+        """Bring Airflow's tables up to date. Finding out whether they are takes seconds, so that is remembered."""
+        done = airflow.migrated(self._layout)
+        if done.exists():
+            return
+        self._run("airflow-db", airflow.migration(), airflow.environment(self._layout))
+        if not self._cancelled.is_set():
+            done.touch()
+
     def store(self) -> None:
         """Bring the platform's database up to date, and make the first API key once."""
         self._run("store", [program("ml-platform-server"), "db", "upgrade"], server.settings(self._layout))
@@ -70,10 +120,10 @@ class Preparation:
             self._layout.credentials.api_key = self.create_key(ADMIN, ["all"])
             credentials.save(self._layout.state.credentials, self._layout.credentials)
 
-    def create_key(self, principal: str, scopes: Sequence[str]) -> str:
+    def create_key(self, principal: str, scopes: Sequence[str], *, log: str = "store") -> str:
         """Make an API key with the server's own command."""
         options = ["--principal", principal, *(word for scope in scopes for word in ("--scope", scope))]
-        return self._run("store", [program("ml-platform-server"), "keys", "create", *options], server.settings(self._layout))
+        return self._run(log, [program("ml-platform-server"), "keys", "create", *options], server.settings(self._layout))
 
     def example(self) -> None:
         """Generate the example's data, register its features and load them into the online store."""

@@ -36,8 +36,20 @@ def http_ok(port: int, path: str) -> str | None:
     return None if status == http.HTTPStatus.OK else f"answers {status}"
 
 
-def airflow(port: int) -> str | None:
-    """Ask Airflow about its database, scheduler, DAG processor and triggerer."""
+def postgres(url: str) -> str | None:
+    """Ask for a row."""
+    import psycopg  # noqa: PLC0415  # most commands need not pay for it
+
+    try:
+        with psycopg.connect(url.replace("+psycopg", "", 1), connect_timeout=int(TIMEOUT)) as connection:
+            connection.execute("SELECT 1")
+    except psycopg.Error as error:
+        return _no_answer(error)
+    return None
+
+
+def airflow(port: int, part: str) -> str | None:
+    """Ask Airflow's API about one of its parts."""
     try:
         status, body = _get(port, "/api/v2/monitor/health")
         if status != http.HTTPStatus.OK:
@@ -45,8 +57,7 @@ def airflow(port: int) -> str | None:
         parts = json.loads(body)
     except (OSError, http.client.HTTPException, ValueError) as error:
         return _no_answer(error)
-    sick = [name for name in ("metadatabase", "scheduler", "dag_processor", "triggerer") if parts[name]["status"] != "healthy"]
-    return f"{', '.join(sick)} not healthy" if sick else None
+    return None if parts[part]["status"] == "healthy" else f"is {parts[part]['status'] or 'not known'} to Airflow's API"
 
 
 def grpc_serving(port: int) -> str | None:

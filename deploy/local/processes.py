@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,7 +39,7 @@ def spawn(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    return ProcessRecord(pid=process.pid, create_time=psutil.Process(process.pid).create_time())
+    return ProcessRecord(pid=process.pid, create_time=_born(process.pid), start_time=time.time())
 
 
 def marks(state: StateFolder, name: str) -> dict[str, str]:
@@ -50,68 +51,86 @@ def marks(state: StateFolder, name: str) -> dict[str, str]:
 def is_alive(record: ProcessRecord) -> bool:
     """Tell whether the very process that was started still runs."""
     try:
-        process = psutil.Process(record.pid)
-        return abs(process.create_time() - record.create_time) < 1 and not _is_gone(process)
+        return abs(_born(record.pid) - record.create_time) < 1 and not _is_gone(psutil.Process(record.pid))
     except psutil.Error:
         return False
 
 
-def marked(state: StateFolder, service: str | None = None) -> list[psutil.Process]:
-    """Find every process of a stack, or of one of its services, and their children."""
+def _born(pid: int) -> float:
+    """Tell when a process was created: on Linux in seconds since the system's start, which setting its clock does not move."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return float(fields[19]) / os.sysconf("SC_CLK_TCK")
+    except OSError:
+        return psutil.Process(pid).create_time()
+
+
+def marked(state: StateFolder, *services: str, spare: str = "") -> list[psutil.Process]:
+    """Find every process of a stack, or of some of its services, and their children; spare those of one service."""
     spared = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     found: dict[int, psutil.Process] = {}
-    recorded = _recorded(state, service)
+    recorded = _recorded(state)
+
+    def wanted(service: str) -> bool:
+        return service not in ("", spare) and (not services or service in services)
+
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if process.pid not in recorded and not _carries_marks(process, state, service):
+            own = recorded.get(process.pid) or _service_of(process, state)
+            if not wanted(own):
                 continue
             for each in (process, *process.children(recursive=True)):
-                if each.pid not in spared and not _is_gone(each):
+                # What the supervisor started is its child, and a service of its own.
+                if each.pid not in spared and wanted(_service_of(each, state) or own) and not _is_gone(each):
                     found[each.pid] = each
     return list(found.values())
 
 
-def _carries_marks(process: psutil.Process, state: StateFolder, service: str | None) -> bool:
-    environment = process.environ()
-    return environment.get(MARK) == str(state.path) and service in (None, environment.get(SERVICE_MARK))
+def _service_of(process: psutil.Process, state: StateFolder) -> str:
+    """Tell which service of the stack a process says that it belongs to; empty for none."""
+    try:
+        environment = process.environ()
+    except (psutil.Error, OSError):
+        return ""
+    return environment.get(SERVICE_MARK, "?") if environment.get(MARK) == str(state.path) else ""
 
 
-def _recorded(state: StateFolder, service: str | None) -> set[int]:
+def _recorded(state: StateFolder) -> dict[int, str]:
     """Give the living processes that the record names: a program may wipe its environment, and its marks with it."""
     try:
-        services = state.read().services
+        known = state.read().services
     except NotRunningError:
-        return set()
-    return {each.pid for name, each in services.items() if service in (None, name) and is_alive(each)}
+        return {}
+    return {each.pid: name for name, each in known.items() if is_alive(each)}
 
 
-def end(state: StateFolder, service: str | None = None, *, grace: float = GRACE) -> int:
-    """End every process of a stack, or of one of its services: ask, wait, then kill. Tell how many there were.
+def end(state: StateFolder, *services: str, spare: str = "", grace: float = GRACE, ask: signal.Signals = signal.SIGTERM) -> int:
+    """End every process of a stack, or of some of its services, or all but one's: ask, wait, then kill. Tell how many there were.
 
     Without a grace they are killed unasked, as a crash would.
 
     Raises:
         StackError: if something cannot be killed.
     """
-    processes = marked(state, service)
+    processes = marked(state, *services, spare=spare)
     count = len(processes)
     if grace:
-        _signal(processes, kill=False)
+        _signal(processes, ask)
         _wait(processes, grace)
     for _ in range(KILL_ROUNDS):
         # Whatever did not listen, and whatever was born meanwhile.
-        processes = marked(state, service)
+        processes = marked(state, *services, spare=spare)
         if not processes:
             return count
-        _signal(processes, kill=True)
+        _signal(processes, signal.SIGKILL)
         _wait(processes, 1.0)
     raise StackError(f"These processes cannot be ended: {', '.join(str(each.pid) for each in processes)}.")
 
 
-def _signal(processes: Iterable[psutil.Process], *, kill: bool) -> None:
+def _signal(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
     for process in processes:
         with contextlib.suppress(psutil.Error):
-            process.kill() if kill else process.terminate()
+            process.send_signal(number)
 
 
 def _wait(processes: Iterable[psutil.Process], seconds: float) -> None:

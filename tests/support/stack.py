@@ -13,6 +13,7 @@ import pytest
 
 from deploy.local import stack as local
 from deploy.local.config import ROOT, StackConfig, parse_ports
+from deploy.local.state import ProcessRecord
 
 # Each run has a folder of its own there, named after its process, so that a later run can tell whether it still goes on.
 RUNS = ROOT / "build" / "test-stacks"
@@ -25,6 +26,7 @@ class Stack:
 
     Attributes:
         state: the folder with its databases, artifacts and logs.
+        folder: the same, with the record of what runs.
         api_url: where the server is, as the client wants it.
         target: the same as gRPC wants it.
         api_key: a key with every scope.
@@ -35,6 +37,7 @@ class Stack:
     def __init__(self, running: local.Stack) -> None:
         self._running = running
         addresses = running.layout().addresses
+        self.folder = running.state
         self.state = running.state.path
         self.environment = running.exports()
         self.api_url = self.environment["ML_PLATFORM_API_URL"]
@@ -50,8 +53,16 @@ class Stack:
         """Read what a service has logged."""
         return self._running.state.log(service).read_text(errors="replace")
 
+    def process(self, service: str) -> ProcessRecord:
+        """What is known of a service's main process."""
+        return self.folder.read().services[service]
+
+    def troubles(self) -> list[str]:
+        """The services that are not well."""
+        return [f"{each.name} {each.trouble}" for each in self._running.status() if each.trouble]
+
     def stop(self, service: str) -> None:
-        """End a service in order; one of valkey, mlflow, airflow, bentoml, server."""
+        """End a service in order, until it is started; one of valkey, postgres, mlflow, airflow, bentoml, server."""
         self._running.stop(service)
 
     def kill(self, service: str) -> None:

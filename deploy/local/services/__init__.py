@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from deploy.local.layout import Layout, Service
-from deploy.local.services import airflow, bentoml, mlflow, server, valkey
-
-# In the order in which `status` tells them; starts are in parallel.
-ALL = (valkey.service, mlflow.service, airflow.service, bentoml.service, server.service)
+from deploy.local.services import airflow, bentoml, mlflow, postgres, server, valkey
 
 
 def build(layout: Layout) -> dict[str, Service]:
-    """Describe every service of one stack, by name."""
-    return {service.name: service for service in (describe(layout) for describe in ALL)}
+    """Describe every service of one stack, by name, in the order in which `status` lists them; starts are in parallel."""
+    described = (
+        valkey.service(layout),
+        postgres.service(layout),
+        mlflow.service(layout),
+        *airflow.services(layout),
+        bentoml.service(layout),
+        server.service(layout),
+    )
+    return {service.name: service for service in described}

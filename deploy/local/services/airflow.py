@@ -1,34 +1,70 @@
-"""Airflow: the pipelines, with DAGs from several folders. Its parts are one service; airflow_parts.py runs them."""
+"""Airflow: the pipelines, with DAGs from several folders. Each of its parts is a service, so that one is started again alone.
+
+`airflow standalone` would do, but for this: it ends with the first part that ends, and its scheduler and its triggerer each serve
+log files on every interface of the machine. What reads a task's log here reads the file.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
-from deploy.local import airflow_parts, probes
+from deploy.local import probes
 from deploy.local.config import HOST
 from deploy.local.credentials import AIRFLOW_USER
 from deploy.local.layout import Layout, Service, program
+from deploy.local.services import postgres
 from deploy.local.state import write_private
 
 LOCAL_BUNDLE = "airflow.dag_processing.bundles.local.LocalDagBundle"
 
 
-def service(layout: Layout) -> Service:
-    """Describe it."""
+# Each part with its options, and with what the page about health calls it.
+PARTS: dict[str, tuple[Sequence[str], str]] = {
+    "scheduler": (("--skip-serve-logs",), "scheduler"),
+    "triggerer": (("--skip-serve-logs",), "triggerer"),
+    "dag-processor": ((), "dag_processor"),
+}
+
+
+def services(layout: Layout) -> list[Service]:
+    """Describe the API server, which the service is known by, and the other parts."""
     port = layout.addresses.ports["airflow"]
-    return Service(
-        name="airflow",
-        # Without the script's folder on the path, whose modules have names that others may want.
-        command=(sys.executable, "-P", str(Path(airflow_parts.__file__)), program("airflow")),
-        probe=lambda: probes.airflow(port),
-        # Where paths in the feature store's configuration are relative to, for the tasks that read it.
-        folder=layout.feature_store.parent,
-        environment=lambda: {**layout.environment(), **_settings(layout)},
-    )
+
+    def part(name: str, command: str, options: Sequence[str], healthy: str, address: str = "") -> Service:
+        return Service(
+            name=name,
+            command=(program("airflow"), command, *options),
+            probe=partial(probes.airflow, port, healthy),
+            address=address,
+            # Where paths in the feature store's configuration are relative to, for the tasks that read it.
+            folder=layout.feature_store.parent,
+            environment=lambda: environment(layout),
+            needs=("airflow-db",),
+        )
+
+    api = part("airflow", "api-server", (), "metadatabase", layout.addresses.address("airflow"))
+    others = (part(f"airflow-{name}", name, options, healthy) for name, (options, healthy) in PARTS.items())
+    return [api, *others]
+
+
+def migration() -> tuple[str, ...]:
+    """Give the command that creates Airflow's tables, or brings them up to date."""
+    return (program("airflow"), "db", "migrate")
+
+
+def migrated(layout: Layout) -> Path:
+    """Give the file that says which version the tables belong to: beside the data, so that it goes with them."""
+    return layout.state.path / "postgres" / f"airflow-{version('apache-airflow')}.migrated"
+
+
+def environment(layout: Layout) -> dict[str, str]:
+    """Give the environment of every part and of Airflow's commands."""
+    return {**layout.environment(), **_settings(layout)}
 
 
 def _settings(layout: Layout) -> dict[str, str]:
@@ -39,6 +75,8 @@ def _settings(layout: Layout) -> dict[str, str]:
     sections = {
         "CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
         "CORE__LOAD_EXAMPLES": "False",
+        "DATABASE__SQL_ALCHEMY_CONN": postgres.url(layout, "airflow"),
+        "DATABASE__SQL_ALCHEMY_CONN_ASYNC": postgres.url(layout, "airflow"),
         "CORE__PARALLELISM": "4",
         "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{AIRFLOW_USER}:admin",
         "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),

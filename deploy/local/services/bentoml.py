@@ -17,6 +17,7 @@ def service(layout: Layout) -> Service:
         name="bentoml",
         command=(program("bentoml"), "serve", "service:ModelRunner", *(word for option in options.items() for word in option)),
         probe=lambda: probes.http_ok(port, "/readyz"),
+        address=layout.addresses.address("bentoml"),
         folder=layout.state.folder("bentoml"),
         environment=lambda: {**layout.environment(), "BENTOML_HOME": str(layout.state.folder("bentoml"))},
     )

@@ -8,6 +8,8 @@ from deploy.local import probes
 from deploy.local.config import HOST
 from deploy.local.credentials import AIRFLOW_USER
 from deploy.local.layout import Layout, Service, program
+from deploy.local.services import postgres
+from deploy.local.state import write_private
 
 
 def service(layout: Layout) -> Service:
@@ -18,11 +20,19 @@ def service(layout: Layout) -> Service:
         command=(program("ml-platform-server"), "serve"),
         probe=lambda: probes.grpc_serving(port),
         # Where paths in the feature store's configuration are relative to.
+        address=layout.addresses.address("server"),
         folder=layout.feature_store.parent,
         environment=lambda: settings(layout),
         # The example's step makes the feature registry, which two processes should not make at once.
         needs=("store", "example"),
     )
+
+
+def store(layout: Layout) -> dict[str, str]:
+    """Give the settings that commands for keys need, without the prefix. No secret is among them: files hold those."""
+    pepper = layout.state.folder("server") / "key_pepper"
+    write_private(pepper, layout.credentials.key_pepper)
+    return {"STORE__URL": postgres.url(layout, "platform"), "STORE__KEY_PEPPER_FILE": str(pepper)}
 
 
 def settings(layout: Layout) -> dict[str, str]:
@@ -33,8 +43,7 @@ def settings(layout: Layout) -> dict[str, str]:
     sections = {
         "SERVER__HOST": HOST,
         "SERVER__PORT": str(layout.addresses.ports["server"]),
-        "STORE__URL": f"sqlite+aiosqlite:///{folder / 'ml_platform.db'}",
-        "STORE__KEY_PEPPER": layout.credentials.key_pepper,
+        **store(layout),
         "MLFLOW__TRACKING_URI": layout.addresses.url("mlflow"),
         "FEAST__CONFIG_PATH": str(layout.feature_store),
         "FEAST__SOURCE_ROOTS": json.dumps([str(folder) for folder in sources]),

@@ -20,6 +20,7 @@ def service(layout: Layout) -> Service:
         name="valkey",
         command=(str(get_binary_path()), *(word for name, value in options.items() for word in (f"--{name}", value))),
         probe=lambda: probes.valkey(port),
+        address=layout.addresses.address("valkey"),
         folder=folder,
         environment=layout.environment,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import psutil
 import pytest
 
 from deploy.local import probes, processes
+from deploy.local import stack as local_stack
 from deploy.local.config import StackConfig
 from deploy.local.errors import AlreadyRunningError, NotRunningError, StackError
 from deploy.local.launch import Step
@@ -23,6 +25,11 @@ from deploy.local.stack import Stack
 WEB = """
 import http.server, sys
 http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), http.server.SimpleHTTPRequestHandler).serve_forever()
+"""
+# Its child answers, and goes on when the parent is killed.
+FORKED = f"""
+import subprocess, sys
+subprocess.Popen([sys.executable, "-c", {WEB!r}, sys.argv[1]]).wait()
 """
 BROKEN = "import sys; sys.exit('the database is corrupt')"
 MUTE = "import time; time.sleep(60)"
@@ -41,6 +48,7 @@ def describe(**programs: str) -> Callable[[Layout], dict[str, Service]]:
                 probe=lambda: probes.http_ok(port, "/"),
                 folder=layout.state.folder(name),
                 environment=lambda: os.environ,
+                address=layout.addresses.address(name),
             )
 
         return {name: service(name, code) for name, code in programs.items()}
@@ -56,10 +64,18 @@ def make(tmp_path: Path) -> Iterator[StackMaker]:
         def prepare(_layout: Layout, **_rest: Any) -> list[Step]:
             return list(steps or [])
 
-        return Stack(tmp_path, progress=Progress(io.StringIO()), describe=describe(**programs), prepare=prepare)
+        progress = Progress(io.StringIO())
+        return Stack(tmp_path, progress=progress, describe=describe(**programs), prepare=prepare, supervised=False)
 
     yield stack
     Stack(tmp_path, progress=Progress(io.StringIO())).down()
+
+
+def kill(stack: Stack, name: str) -> None:
+    """Kill the main process of a service, as the system would that lacks memory."""
+    process = psutil.Process(stack.state.read().services[name].pid)
+    process.kill()
+    process.wait(20)
 
 
 def config(stack: Stack, *names: str, timeout: float = 30.0) -> StackConfig:
@@ -116,26 +132,106 @@ def test_a_second_start_says_that_one_runs_and_disturbs_nothing(make: StackMaker
     assert stack.status() == before
 
 
-def test_a_stack_that_is_partly_dead_is_told(make: StackMaker) -> None:
-    """Status names the service that is gone, and a start refuses to build on the rest."""
+def test_what_is_missing_is_started_beside_what_runs(make: StackMaker) -> None:
+    """Status names the service that is gone, and a start brings it back and leaves the other alone."""
     stack = make(mlflow=WEB, airflow=WEB)
-    stack.up(config(stack, "mlflow", "airflow"))
-    stack.stop("airflow", grace=0.0)
+    assert stack.up(config(stack, "mlflow", "airflow")) is False
+    before = stack.status()
+    kill(stack, "airflow")
     assert [(each.name, each.trouble) for each in stack.status()] == [("mlflow", ""), ("airflow", "gone")]
-    with pytest.raises(StackError, match=r"only in part .airflow: gone.*make down"):
-        stack.up(config(stack, "mlflow", "airflow"))
+    assert stack.up(config(stack, "mlflow", "airflow")) is True
+    after = stack.status()
+    assert after[0] == before[0]
+    assert (after[1].trouble, after[1].address) == ("", before[1].address)
+    assert after[1].pid != before[1].pid
 
 
-def test_what_a_crashed_starter_left_is_told_and_ended(make: StackMaker) -> None:
-    """A start that was killed leaves processes and an unready record: the next start says so, an end ends them."""
+def test_what_a_killed_process_left_behind_is_ended_before_the_next_one(make: StackMaker) -> None:
+    """A worker that goes on answering after its parent was killed is named in the status, and gives way to a whole service."""
+    stack = make(mlflow=FORKED)
+    stack.up(config(stack, "mlflow"))
+    kill(stack, "mlflow")
+    (orphan,) = processes.marked(stack.state, "mlflow")
+    assert [each.trouble for each in stack.status()] == [f"gone, and left the processes {orphan.pid} behind"]
+    stack.up(config(stack, "mlflow"))
+    assert orphan not in processes.marked(stack.state)
+    assert [each.trouble for each in stack.status()] == [""]
+
+
+def test_a_service_that_hangs_is_started_anew(make: StackMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is alive and does not become well is replaced."""
+    monkeypatch.setattr(local_stack, "MENDING", 0.5)
+    monkeypatch.setattr(probes, "TIMEOUT", 0.5)
     stack = make(mlflow=WEB)
     stack.up(config(stack, "mlflow"))
-    record = stack.state.read()
-    record.ready = False
-    stack.state.write(record)
-    with pytest.raises(StackError, match=r"interrupted start .* left 1 processes behind"):
+    (before,) = stack.status()
+    psutil.Process(before.pid).suspend()
+    stack.up(config(stack, "mlflow"))
+    (after,) = stack.status()
+    assert (after.trouble, after.pid == before.pid) == ("", False)
+
+
+def test_healing_that_fails_leaves_the_rest_alone(make: StackMaker) -> None:
+    """What cannot be started is named; what runs goes on."""
+    stack = make(mlflow=WEB, airflow=WEB)
+    stack.up(config(stack, "mlflow", "airflow"))
+    kill(stack, "airflow")
+    with pytest.raises(StackError, match=r"airflow ended instead of starting(.|\n)*The rest runs on"):
+        make(mlflow=WEB, airflow=BROKEN).up(config(stack, "mlflow", "airflow"))
+    assert stack.status()[0].trouble == ""
+
+
+def test_a_start_beside_what_runs_may_choose_nothing_else(make: StackMaker, tmp_path: Path) -> None:
+    """Other ports, DAGs or features than the running ones are refused; choosing nothing is choosing what runs."""
+    stack = make(mlflow=WEB)
+    stack.up(config(stack, "mlflow"))
+    with pytest.raises(StackError, match="other ports, DAGS, DATA or FEAST"):
+        stack.up(StackConfig(state=tmp_path, ports={"mlflow": 1}, chosen=frozenset({"mlflow"})))
+    with pytest.raises(StackError, match="other ports, DAGS, DATA or FEAST"):
+        stack.up(StackConfig(state=tmp_path, ports={"mlflow": 0}, dag_folders=(tmp_path,)))
+    with pytest.raises(AlreadyRunningError):
+        stack.up(StackConfig(state=tmp_path, ports={"mlflow": 1}))
+
+
+def test_an_interrupted_start_is_taken_to_its_end(make: StackMaker) -> None:
+    """A start that was killed leaves processes and a record that is not ready: the next start does the rest, with its steps."""
+    stack = make(mlflow=WEB)
+    stack.up(config(stack, "mlflow"))
+    before = stack.status()
+    stack.state.amend(lambda record: setattr(record, "ready", False))
+    done: list[str] = []
+    again = make([Step("store", lambda: done.append("store"))], mlflow=WEB)
+    assert again.up(config(stack, "mlflow")) is False
+    assert (done, stack.status(), stack.state.read().ready) == (["store"], before, True)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"ports": {}, "services": {"mlflow": 7}}', '{"services": {}, "future": 1}'])
+def test_an_unreadable_record_keeps_nobody_from_ending_or_starting(make: StackMaker, content: str) -> None:
+    """The processes carry a mark, so that they are found and ended without a record."""
+    stack = make(mlflow=WEB)
+    for end in (stack.down, lambda: stack.up(config(stack, "mlflow"))):
         stack.up(config(stack, "mlflow"))
+        before = stack.state.read().services["mlflow"]
+        (stack.state.path / "stack.json").write_text(content)
+        end()
+        assert not processes.is_alive(before)
+
+
+def test_a_stack_whose_folder_was_removed_is_ended(make: StackMaker) -> None:
+    """Removing the folder under a running stack does not hide its processes."""
+    stack = make(mlflow=WEB)
+    stack.up(config(stack, "mlflow"))
+    shutil.rmtree(stack.state.path)
     assert stack.down() == 1
+    assert processes.marked(stack.state) == []
+
+
+def test_a_stack_of_another_version_is_told(make: StackMaker) -> None:
+    """A record that lacks a service's port is no traceback."""
+    stack = make(mlflow=WEB)
+    stack.up(config(stack, "mlflow"))
+    with pytest.raises(StackError, match="another version, which has no 'airflow'"):
+        make(mlflow=WEB, airflow=WEB).status()
 
 
 def test_a_stack_that_died_whole_can_be_started_again(make: StackMaker) -> None:

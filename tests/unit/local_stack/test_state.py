@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -30,10 +31,36 @@ def test_nothing_runs_without_a_record(tmp_path: Path) -> None:
 
 def test_only_one_command_changes_a_stack_at_a_time(tmp_path: Path) -> None:
     """A second start during a start is refused; afterwards the way is free."""
-    with StateFolder(tmp_path).locked(), pytest.raises(StackError, match="another command"), StateFolder(tmp_path).locked():
+    with (
+        StateFolder(tmp_path).locked(),
+        pytest.raises(StackError, match="another command"),
+        StateFolder(tmp_path).locked(wait=0.2),
+    ):
         pass
     with StateFolder(tmp_path).locked():
         pass
+
+
+def test_changes_of_the_record_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    """Many changes at once all arrive, as when services start side by side."""
+    state = StateFolder(tmp_path)
+    state.write(Record(ports={}))
+
+    def add(number: int) -> None:
+        state.amend(lambda record: record.ports.update({str(number): number}))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(40)))
+    assert sorted(state.read().ports.values()) == list(range(40))
+
+
+def test_secrets_of_an_earlier_version_are_kept_and_completed(tmp_path: Path) -> None:
+    """A secret that a file lacks is made once, and those that it has stay."""
+    path = tmp_path / "credentials.json"
+    path.write_text('{"key_pepper": "kept", "airflow_password": "kept too", "api_key": ""}')
+    made = credentials.load(path)
+    assert (made.key_pepper, made.airflow_password) == ("kept", "kept too")
+    assert credentials.load(path).postgres_password == made.postgres_password
 
 
 def test_secrets_are_made_once_and_for_their_owner_alone(tmp_path: Path) -> None:
