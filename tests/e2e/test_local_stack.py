@@ -50,7 +50,7 @@ def test_the_key_commands_find_the_store(stack: Stack, tmp_path: Path) -> None:
 def test_nothing_listens_for_other_machines(stack: Stack) -> None:
     """Every port of every process is on the loopback interface."""
     addresses = {
-        connection.laddr.ip
+        connection.laddr.ip.removeprefix("::ffff:")  # IPv4 in the words of IPv6.
         for process in processes.marked(stack.folder)
         for connection in process.net_connections(kind="tcp")
         if connection.status == psutil.CONN_LISTEN
