@@ -10,10 +10,13 @@ import os
 import pwd
 import shutil
 import signal
+from contextlib import suppress
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
+
+import psutil
 
 from deploy.local import probes
 from deploy.local.config import HOST
@@ -35,6 +38,7 @@ SETTINGS = {
     "jit": "off",
     "update_process_title": "off",
 }
+NO_PROCESS = 2**22 + 1  # Above the highest number that a process may have on Linux, and on macOS.
 _CAPABILITY = "-all,+dac_override"
 _AS_ANOTHER_USER = (
     *("--clear-groups", f"--inh-caps={_CAPABILITY}", f"--ambient-caps={_CAPABILITY}", f"--bounding-set={_CAPABILITY}"),
@@ -53,7 +57,7 @@ def service(layout: Layout) -> Service:
         probe=lambda: probes.postgres(url(layout, "postgres")),
         address=layout.addresses.address("postgres"),
         folder=layout.state.folder("postgres"),
-        environment=layout.environment,
+        environment=lambda: _environment(layout),
         needs=("cluster",),
         # Does not wait until every client has left.
         end_with=signal.SIGINT,
@@ -98,6 +102,28 @@ def initialization(layout: Layout) -> tuple[str, ...]:
         "--no-locale",
     )
     return (*_prefix(), _program("initdb"), "-D", str(folder), "-U", USER, *options)
+
+
+def _environment(layout: Layout) -> dict[str, str]:
+    """Give the environment, and disown the lock of a server that was killed.
+
+    PostgreSQL takes the process in its lock for alive as long as the number exists: also where the parent has not noticed its
+    end, as in a container without an init, or where another program has the number now. The rest of the lock tells which shared
+    memory the processes of that server use, and keeps its meaning.
+    """
+    lock = data(layout) / "postmaster.pid"
+    with suppress(FileNotFoundError):
+        first, _, rest = lock.read_text().partition("\n")
+        if first.isdecimal() and not _serves(int(first), layout):
+            lock.write_text(f"{NO_PROCESS}\n{rest}")
+    return layout.environment()
+
+
+def _serves(pid: int, layout: Layout) -> bool:
+    try:
+        return str(data(layout)) in psutil.Process(pid).cmdline()  # Empty for one that has ended.
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _program(name: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
 import threading
 from collections.abc import Iterator
 
@@ -77,3 +79,19 @@ def test_it_comes_back_after_a_crash_with_what_was_written(stack: Stack) -> None
     stack.start("postgres")
     with connected(stack, "platform") as connection:
         assert connection.execute("SELECT value FROM kept").fetchone() == (7,)
+
+
+@pytest.mark.parametrize("holder", ["true", "sleep"])
+def test_a_lock_of_a_killed_server_holds_nothing_up(stack: Stack, holder: str) -> None:
+    """The number in the lock may still exist: of a process whose end nobody took note of, or of a program that got it since."""
+    stack.stop("postgres", grace=0.0)
+    lock = postgres.data(stack.layout()) / "postmaster.pid"
+    with subprocess.Popen([holder, "600"], user=lock.stat().st_uid) as other:
+        if holder == "true":
+            os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
+        _, _, rest = lock.read_text().partition("\n")
+        lock.write_text(f"{other.pid}\n{rest}")
+        stack.start("postgres", timeout=60.0)
+        other.kill()
+    with connected(stack, "platform") as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
