@@ -32,6 +32,7 @@ CODES: Mapping[ErrorReason.ValueType, grpc.StatusCode] = {
     errors_pb2.ERROR_REASON_PAGE_TOKEN_INVALID: _Code.INVALID_ARGUMENT,
     errors_pb2.ERROR_REASON_OVERLOADED: _Code.RESOURCE_EXHAUSTED,
     errors_pb2.ERROR_REASON_REPLY_TOO_LARGE: _Code.RESOURCE_EXHAUSTED,
+    errors_pb2.ERROR_REASON_REQUEST_TOO_LARGE: _Code.RESOURCE_EXHAUSTED,
     errors_pb2.ERROR_REASON_EXPERIMENT_NOT_FOUND: _Code.NOT_FOUND,
     errors_pb2.ERROR_REASON_EXPERIMENT_EXISTS: _Code.ALREADY_EXISTS,
     errors_pb2.ERROR_REASON_EXPERIMENT_DELETED: _Code.FAILED_PRECONDITION,
@@ -70,6 +71,18 @@ CODES: Mapping[ErrorReason.ValueType, grpc.StatusCode] = {
 }
 
 
+MOST_VIOLATIONS = 50
+"""Nobody corrects more at once, and a request of a million bad rows must not make a million violations."""
+
+# More than any text of ours has without what callers sent.
+_LONGEST_TEXT = 2000
+
+
+def shortened(text: str) -> str:
+    """A text as it may be part of an error: cut where it is too long for one."""
+    return text if len(text) <= _LONGEST_TEXT else text[:_LONGEST_TEXT] + "…"
+
+
 @dataclass(frozen=True, slots=True)
 class Violation:
     """One field that breaks a rule: its path in the request, and what is wrong with it."""
@@ -102,14 +115,15 @@ class PlatformError(Exception):
         retry_after: float | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(message)
+        # What callers sent is in these texts, and has no limit of its own.
+        self.message = shortened(message)
+        super().__init__(self.message)
         self.reason = reason
-        self.message = message
         self.remedy = remedy
-        self.violations = tuple(violations)
-        self.resource = resource
+        self.violations = tuple(Violation(shortened(v.field), shortened(v.description)) for v in violations[:MOST_VIOLATIONS])
+        self.resource = (resource[0], shortened(resource[1])) if resource else None
         self.retry_after = retry_after
-        self.metadata = dict(metadata or {})
+        self.metadata = {key: shortened(value) for key, value in metadata.items()} if metadata else {}
 
     @property
     def code(self) -> grpc.StatusCode:

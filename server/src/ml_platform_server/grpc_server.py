@@ -99,7 +99,8 @@ class GrpcServer:
         traces = () if tracing is None else (Traces(tracing),)
         told = (RequestId(), *traces, AccessLog(metrics), Errors())
         auth, revocation, deadline = Auth(keys=keys), Revocation(keys=keys), Deadline(default=self._settings.default_deadline)
-        answered = (Validation(), Reply(largest=self._settings.max_message_bytes), self._idempotency)
+        largest = self._settings.max_message_bytes
+        answered = (Validation(largest=largest), Reply(largest=largest), self._idempotency)
         refusing = Chain((*told, Unadmitted(self._shutdown)))
         admission = Admission(
             identify=auth.identify,
@@ -150,6 +151,8 @@ def _options(settings: ServerSettings, *, shares_port: bool) -> list[tuple[str, 
         ("grpc.so_reuseport", int(shares_port)),
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
+        # Requests are inflated where they are parsed, with a limit for each method.
+        ("grpc.per_message_decompression", 0),
         ("grpc.max_concurrent_streams", settings.max_streams_per_connection),
         # Beyond its own limits gRPC drops calls that wait to be handed over as CANCELLED, without a reason. Ours come before it.
         ("grpc.server.max_pending_requests", _MOST_PENDING),

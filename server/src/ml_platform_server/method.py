@@ -27,6 +27,20 @@ Handler = Callable[[Any, Call], Awaitable[Response]]
 OPEN = cast("Scope.ValueType", -1)
 DATA_PLANE = frozenset({"ml_platform.v1.PredictionService", "inference.GRPCInferenceService"})
 
+# Bytes of a request; of each message, if the client streams. What carries rows, columns or tensors takes as much as a message may
+# have in this process, one row less, and everything else this much.
+_SMALL = 1024 * 1024
+_ROW = 2 * 1024 * 1024
+_LARGE = 1024 * 1024 * 1024
+_LARGEST = {
+    "/ml_platform.v1.PredictionService/Predict": _ROW,
+    "/ml_platform.v1.PredictionService/StreamPredict": _ROW,
+    "/ml_platform.v1.PredictionService/BatchPredict": _LARGE,
+    "/ml_platform.v1.FeatureService/PushFeatures": _LARGE,
+    "/ml_platform.v1.FeatureService/GetOnlineFeatures": _LARGE,
+    "/inference.GRPCInferenceService/ModelInfer": _LARGE,
+}
+
 
 class ContractError(Exception):
     """The contract and the code do not fit together, so the server cannot start."""
@@ -49,6 +63,11 @@ class Method:
     server_streaming: bool
     mutating: bool
     data_plane: bool = False
+
+    @property
+    def largest_request(self) -> int:
+        """Bytes that a request may have."""
+        return _LARGEST.get(self.full_name, _SMALL)
 
     @property
     def batched(self) -> bool:

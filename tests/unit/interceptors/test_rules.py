@@ -18,8 +18,8 @@ from ml_platform.v1 import (
     training_pb2,
     validation_pb2,
 )
-from ml_platform_server.errors import Violation
-from ml_platform_server.interceptors.rules import MOST_VIOLATIONS, Rules
+from ml_platform_server.errors import MOST_VIOLATIONS, Violation
+from ml_platform_server.interceptors.rules import Rules
 from ml_platform_server.method import ContractError
 
 NEVER = timestamp_pb2.Timestamp(seconds=10**15)

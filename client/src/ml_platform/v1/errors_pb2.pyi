@@ -56,6 +56,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """More work is waiting than the server accepts. Code RESOURCE_EXHAUSTED, with RetryInfo."""
     ERROR_REASON_REPLY_TOO_LARGE: _ErrorReason.ValueType  # 16
     """The answer is larger than a message may be. Code RESOURCE_EXHAUSTED."""
+    ERROR_REASON_REQUEST_TOO_LARGE: _ErrorReason.ValueType  # 17
+    """The request is larger than its method takes: 2 MiB for Predict and for each message of StreamPredict, what a message may have at
+    all (16 MiB unless configured) for BatchPredict, ModelInfer, PushFeatures and GetOnlineFeatures, 1 MiB for everything else. A
+    request that was compressed counts inflated. Code RESOURCE_EXHAUSTED.
+    """
     ERROR_REASON_EXPERIMENT_NOT_FOUND: _ErrorReason.ValueType  # 20
     """There is no such experiment. Code NOT_FOUND."""
     ERROR_REASON_EXPERIMENT_EXISTS: _ErrorReason.ValueType  # 21
@@ -168,6 +173,11 @@ ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 15
 """More work is waiting than the server accepts. Code RESOURCE_EXHAUSTED, with RetryInfo."""
 ERROR_REASON_REPLY_TOO_LARGE: ErrorReason.ValueType  # 16
 """The answer is larger than a message may be. Code RESOURCE_EXHAUSTED."""
+ERROR_REASON_REQUEST_TOO_LARGE: ErrorReason.ValueType  # 17
+"""The request is larger than its method takes: 2 MiB for Predict and for each message of StreamPredict, what a message may have at
+all (16 MiB unless configured) for BatchPredict, ModelInfer, PushFeatures and GetOnlineFeatures, 1 MiB for everything else. A
+request that was compressed counts inflated. Code RESOURCE_EXHAUSTED.
+"""
 ERROR_REASON_EXPERIMENT_NOT_FOUND: ErrorReason.ValueType  # 20
 """There is no such experiment. Code NOT_FOUND."""
 ERROR_REASON_EXPERIMENT_EXISTS: ErrorReason.ValueType  # 21

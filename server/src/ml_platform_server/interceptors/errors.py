@@ -71,6 +71,9 @@ def _fitted(failure: PlatformError) -> PlatformError:
 
 
 def _cut(text: str, longest: int) -> str:
+    # Quoting a text takes as long as the text is, and makes it no shorter.
+    if len(text) > longest:
+        text = text[:longest] + "…"
     while len(quote(text)) > longest:
         text = text[: len(text) * 3 // 4].rstrip() + "…"
     return text

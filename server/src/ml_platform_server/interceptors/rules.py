@@ -13,15 +13,12 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from ml_platform.v1 import validation_pb2
-from ml_platform_server.errors import Violation
+from ml_platform_server.errors import MOST_VIOLATIONS, Violation
 from ml_platform_server.interceptors.order import compile_order
 from ml_platform_server.interceptors.values import ValueCheck, compile_texts, compile_value
 
 # Appends what is wrong with a message; the text is the path of the message, "" or "feature_view.features[2].".
 Check = Callable[[Message, str, list[Violation]], None]
-
-# Nobody corrects more at once, and a request of a million bad rows must not make a million violations.
-MOST_VIOLATIONS = 50
 
 
 class Rules:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable
 
 from google.protobuf.message import DecodeError, Message
@@ -9,6 +10,8 @@ from google.protobuf.message import DecodeError, Message
 from ml_platform.v1 import errors_pb2
 from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError, Violation
+from ml_platform_server.inflate import COMPRESSED, inflated
+from ml_platform_server.interceptors.large import LARGE, LargeRequests
 from ml_platform_server.interceptors.remembered import remembering
 from ml_platform_server.interceptors.rules import Check, Rules
 from ml_platform_server.method import Handler, Method, Response
@@ -18,52 +21,122 @@ class Validation:
     """Parses and checks every request, each message of a stream of them included.
 
     It comes after the authentication: a stranger's bytes are not worth parsing.
+
+    Args:
+        largest: bytes that a message of any method may have.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, largest: int) -> None:
         self._rules = Rules()
+        self._largest = largest
 
     def wrap(self, method: Method, proceed: Handler) -> Handler:
         """See Interceptor."""
         check = self._rules.check_for(method.request_class)
         if method.client_streaming:
-            return self._stream(method, check, proceed)
+            return self._stream(_Requests(method, check, self._largest), proceed)
         if check is not None and method.batched:
             check = remembering(check, method.request_class)
-        return self._unary(method, check, proceed)
+        return self._unary(_Requests(method, check, self._largest), proceed)
 
-    def _unary(self, method: Method, check: Check | None, proceed: Handler) -> Handler:
+    def _unary(self, requests: _Requests, proceed: Handler) -> Handler:
+        read = requests.read
+
+        async def proceed_later(request: bytes, call: Call) -> Response:
+            return await proceed(await requests.read_large(request), call)
+
         def handle(request: bytes, call: Call) -> Awaitable[Response]:
-            return proceed(_read(method, check, request), call)
+            if len(request) > LARGE or request[:1] in COMPRESSED:
+                return proceed_later(request, call)
+            return proceed(read(request), call)
 
         return handle
 
-    def _stream(self, method: Method, check: Check | None, proceed: Handler) -> Handler:
-        async def messages(requests: AsyncIterator[bytes]) -> AsyncIterator[Message]:
-            async for request in requests:
-                yield _read(method, check, request)
+    def _stream(self, requests: _Requests, proceed: Handler) -> Handler:
+        async def messages(received: AsyncIterator[bytes]) -> AsyncIterator[Message]:
+            async for request in received:
+                if len(request) > LARGE or request[:1] in COMPRESSED:
+                    yield await requests.read_large(request)
+                else:
+                    yield requests.read(request)
 
-        async def handle(requests: AsyncIterator[bytes], call: Call) -> Response:
-            return await proceed(messages(requests), call)
+        async def handle(received: AsyncIterator[bytes], call: Call) -> Response:
+            return await proceed(messages(received), call)
 
         return handle
 
 
-def _read(method: Method, check: Check | None, data: bytes) -> Message:
-    try:
-        message = method.request_class.FromString(data)
-    except DecodeError:
-        raise PlatformError(
-            errors_pb2.ERROR_REASON_INVALID_FIELDS,
-            f"The request is no {method.request_class.DESCRIPTOR.name}: its bytes cannot be parsed.",
-            remedy="Send the message that the contract names; text in it is UTF-8.",
-        ) from None
-    if check is not None:
+class _Requests:
+    """Reads the requests of one method.
+
+    Args:
+        method: the method.
+        check: its rules.
+        largest: bytes that any message may have.
+    """
+
+    def __init__(self, method: Method, check: Check | None, largest: int) -> None:
+        self._class = method.request_class
+        self._check = check
+        self._largest = min(method.largest_request, largest)
+        self._large = LargeRequests(method.request_class)
+
+    def read(self, data: bytes) -> Message:
+        """The message that these bytes are, which are few.
+
+        Raises:
+            PlatformError: INVALID_FIELDS.
+        """
+        try:
+            message = self._class.FromString(data)
+        except DecodeError:
+            raise self._unreadable() from None
+        if self._check is not None:
+            violations: list[Violation] = []
+            self._check(message, "", violations)
+            if violations:
+                raise _invalid(violations)
+        return message
+
+    async def read_large(self, data: bytes) -> Message:
+        """The message that these bytes are, however many they are, and if they were compressed.
+
+        Raises:
+            PlatformError: INVALID_FIELDS, REQUEST_TOO_LARGE.
+        """
+        if data[:1] in COMPRESSED:
+            whole = await asyncio.to_thread(inflated, data, self._largest)
+            if whole is None:
+                raise self._too_large()
+            data = whole
+        if len(data) > self._largest:
+            raise self._too_large(len(data))
         violations: list[Violation] = []
-        check(message, "", violations)
+        try:
+            message = await self._large.parse(data, violations)
+        except DecodeError:
+            raise self._unreadable() from None
+        if self._check is not None and not violations:
+            self._check(message, "", violations)
         if violations:
             raise _invalid(violations)
-    return message
+        return message
+
+    def _unreadable(self) -> PlatformError:
+        return PlatformError(
+            errors_pb2.ERROR_REASON_INVALID_FIELDS,
+            f"The request is no {self._class.DESCRIPTOR.name}: its bytes cannot be parsed.",
+            remedy="Send the message that the contract names; text in it is UTF-8.",
+        )
+
+    def _too_large(self, size: int | None = None) -> PlatformError:
+        what = f"{size:,}" if size else f"more than {self._largest:,}"
+        return PlatformError(
+            errors_pb2.ERROR_REASON_REQUEST_TOO_LARGE,
+            f"The request has {what} bytes, and this method takes a {self._class.DESCRIPTOR.name} of at most {self._largest:,}.",
+            remedy="Send less at once: fewer rows, shorter texts; large arrays as columns of BatchPredict or raw tensors.",
+            metadata={"limit": str(self._largest), **({"bytes": str(size)} if size else {})},
+        )
 
 
 def _invalid(violations: list[Violation]) -> PlatformError:

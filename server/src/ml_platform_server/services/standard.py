@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError, Message
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from ml_platform_server.inflate import COMPRESSED, inflated
 from ml_platform_server.reflection import ReflectedPool
 
 # gRPC's own classes are generic for type checkers alone.
@@ -113,7 +114,8 @@ async def _read(handler: _Handler, reads: _Reads, context: _Context) -> Message 
         await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "The request did not come in time.")
     if data is grpc.aio.EOF:
         return None
-    if len(data) > _LARGEST:
+    data = inflated(data, _LARGEST) if data[:1] in COMPRESSED else data
+    if data is None or len(data) > _LARGEST:
         await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"The request has more than {_LARGEST} bytes.")
     parse: Any = handler.request_deserializer
     try:
