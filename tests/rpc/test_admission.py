@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -272,6 +273,34 @@ async def test_more_calls_than_a_server_takes_are_refused_with_advice(tmp_path, 
         service.go_on.set()
         assert [(await call).text for call in waiting] == ["wait", "wait"]
         assert await client.call("Unary", Echo(text="a")) == ["a"]
+
+
+async def test_a_connection_too_many_is_refused_at_once(tmp_path, service, monkeypatch):
+    """Idle sockets without a key take no more connections than there may be; one more is closed at once, and calls go on."""
+    monkeypatch.setattr(grpc_server, "most_connections", lambda: 3)
+    async with running_frame(tmp_path, [(ECHO, service)]) as frame:
+        client = EchoClient(frame.channel, metadata=frame.metadata)
+        assert await client.call("Unary", Echo(text="a")) == ["a"]
+        idle = [await asyncio.open_connection("127.0.0.1", frame.server.port) for _ in range(4)]
+        reader, _ = idle[-1]
+        async with asyncio.timeout(20):
+            while await reader.read(1000):
+                pass
+        assert await client.call("Unary", Echo(text="a")) == ["a"]
+        for _, writer in idle:
+            writer.close()
+
+
+async def test_two_thousand_watches_opened_at_once_all_get_their_first_message(tmp_path, service):
+    """However many streams begin together, each is handed over, and none is dropped."""
+    async with running_frame(tmp_path, [(ECHO, service)]) as frame, AsyncExitStack() as stack:
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        address = f"127.0.0.1:{frame.server.port}"
+        channels = [await stack.enter_async_context(grpc.aio.insecure_channel(address, options=options)) for _ in range(8)]
+        clients = [EchoClient(channel, metadata=frame.metadata) for channel in channels]
+        watches = [client.start("ServerStream", Echo(text="wait"), timeout=120) for client in clients for _ in range(250)]
+        assert {(await watch.read()).text for watch in watches} == {"wait"}
+        service.go_on.set()
 
 
 def test_gRPC_knows_every_option_that_is_set():  # noqa: N802  # its own name

@@ -10,6 +10,7 @@ import structlog
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health
 
+from ml_platform_server.descriptors import most_connections
 from ml_platform_server.interceptors.access_log import AccessLog
 from ml_platform_server.interceptors.auth import Auth, Keys, allowed
 from ml_platform_server.interceptors.chain import Chain
@@ -157,6 +158,12 @@ def _options(settings: ServerSettings, *, shares_port: bool) -> list[tuple[str, 
         # Beyond its own limits gRPC drops calls that wait to be handed over as CANCELLED, without a reason. Ours come before it.
         ("grpc.server.max_pending_requests", _MOST_PENDING),
         ("grpc.server.max_pending_requests_hard_limit", _MOST_PENDING),
+        # A socket that sends nothing, or does not speak HTTP/2, is closed; so is a connection without calls after some time. When
+        # there are too many connections, a new one is refused at once rather than left to wait.
+        ("grpc.server_handshake_timeout_ms", 10_000),
+        ("grpc.http2.settings_timeout", 10_000),
+        ("grpc.max_connection_idle_ms", round(settings.max_connection_idle * 1000)),
+        ("grpc.max_allowed_incoming_connections", most_connections()),
         # A connection whose other end is gone is noticed within 80 seconds.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),

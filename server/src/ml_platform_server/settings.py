@@ -37,6 +37,7 @@ class ServerSettings(BaseModel):
         ge=0,
         description="Seconds after which a client is asked to connect anew; what runs on the connection goes on. 0 for never.",
     )
+    max_connection_idle: Seconds = Field(default=300.0, description="Seconds without a call after which a connection is closed.")
     max_predictions_in_flight: int = Field(default=2048, gt=0, description="Unary predictions at once; more are refused.")
     max_predictions_when_busy: int = Field(default=256, gt=0, description="The same while calls queue up.")
     max_control_in_flight: int = Field(default=1024, gt=0, description="Other unary calls at once; more are refused.")

@@ -141,8 +141,10 @@ def _serving(settings: Settings) -> Coroutine[None, None, None]:
 
 
 def _schedule(settings: Settings) -> None:
+    from ml_platform_server.descriptors import raise_limit
     from ml_platform_server.scheduling import take_long_turns
 
+    raise_limit()
     if settings.server.long_turns:
         take_long_turns()
 
