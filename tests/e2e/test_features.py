@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -38,6 +39,15 @@ def write(file: Path, u: Any, y: list[float], times: list[datetime], created: da
     parquet.write_table(pa.table({**columns, "created": pa.array([created] * len(y), TIME)}), file)
 
 
+def materialized_until(platform: MLPlatform, name: str) -> datetime:
+    """The end of the newest window; the server reads the registry every few seconds."""
+    end = time.monotonic() + 120
+    while (until := platform.get_feature_view(name).materialized_until) is None:
+        assert time.monotonic() < end, "the registry was not refreshed"
+        time.sleep(0.5)
+    return until
+
+
 def test_a_corrected_file_reaches_the_online_store(platform: MLPlatform, file: Path, name: str) -> None:
     """The end of the window is excluded, a correction of the same event time wins, and so does one that is pushed."""
 
@@ -49,7 +59,7 @@ def test_a_corrected_file_reaches_the_online_store(platform: MLPlatform, file: P
     platform.register_feature_view(name, {"u": "int64"}, {"y": "double"}, str(file), created_timestamp_column="created")
     platform.materialize_features(name, D0, D0 + DAY)
     assert served() == [1.0, None]
-    assert platform.get_feature_view(name).materialized_until == D0 + DAY
+    assert materialized_until(platform, name) == D0 + DAY
     write(file, [1, 2], [1.5, 3.0], [D0, D0 + DAY], D0 + DAY)
     platform.materialize_features(name, D0, D0 + DAY)
     assert served() == [1.5, None]
@@ -57,11 +67,16 @@ def test_a_corrected_file_reaches_the_online_store(platform: MLPlatform, file: P
     older = platform.push_features(name, {"u": 1, "y": 9.0, "event_timestamp": D0 - DAY})
     assert (older.row_count, older.skipped_count, older.skipped_rows[0].newer_time) == (0, 1, D0)
     assert served() == [1.75, None]
+
+
+def test_today_means_up_to_now(platform: MLPlatform, file: Path, name: str) -> None:
+    """What has not happened yet is left to a later window."""
+    ahead = datetime.now(UTC) + DAY
+    write(file, [1, 1], [1.0, 2.0], [D0, ahead])
+    platform.register_feature_view(name, {"u": "int64"}, {"y": "double"}, str(file))
     platform.materialize_features(name, D0.date(), datetime.now(UTC).date())
-    until = platform.get_feature_view(name).materialized_until
-    assert until is not None
-    assert until <= datetime.now(UTC)
-    assert served() == [1.5, 3.0]
+    assert platform.get_online_features(1, feature_views=[name]).features == {"y": 1.0}
+    assert materialized_until(platform, name) <= datetime.now(UTC)
 
 
 def test_a_file_that_cannot_be_loaded_fails_the_job_with_the_reason(platform: MLPlatform, file: Path, name: str) -> None:

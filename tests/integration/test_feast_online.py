@@ -19,15 +19,10 @@ class TestPushingAndReading:
     async def test_pushed_values_are_read_with_their_status_and_time(self, views: FeatureViews, online: OnlineFeatures) -> None:
         """Fresh, empty, unknown and stale ones are told apart, in the order asked for."""
         name = (await views.register(user_view())).name
-        assert (
-            await views.push(
-                pushed(name, {"user_id": "a", "total": 3, "average": 0.5}, {"user_id": "b", "total": None, "average": None})
-            )
-            == 2
-        )
-        assert (
-            await views.push(pushed(name, {"user_id": "c", "total": 1, "average": 2}, at="2024-01-01T00:00:00Z"))
-        ).row_count == 1
+        both = pushed(name, {"user_id": "a", "total": 3, "average": 0.5}, {"user_id": "b", "total": None, "average": None})
+        assert (await views.push(both)).row_count == 2
+        old = pushed(name, {"user_id": "c", "total": 1, "average": 2}, at="2024-01-01T00:00:00Z")
+        assert (await views.push(old)).row_count == 1
         response = await online.get(asked(["c", "b", "nobody", "a"], [f"{name}:average", f"{name}:total"]))
         assert told(response) == [
             [(2.0, OLD), (1.0, OLD)],
