@@ -11,13 +11,16 @@ from pathlib import Path
 import pytest
 
 from ml_platform.v1 import jobs_pb2
+from ml_platform_server.backends.airflow import requests
 from ml_platform_server.backends.airflow.client import AirflowBackend
+from ml_platform_server.backends.airflow.endings import NOTE
 from ml_platform_server.backends.airflow.errors import UnansweredError
 from ml_platform_server.backends.airflow.pipelines import PipelineRun, Pipelines
+from ml_platform_server.errors import PlatformError
 from ml_platform_server.settings import AirflowSettings
 from tests.support.processes import free_port
 from tests.support.refusals import refused
-from tests.support.stack import Stack
+from tests.support.stack import PIPELINES, Stack
 
 ENDED = (jobs_pb2.JOB_STATE_SUCCESS, jobs_pb2.JOB_STATE_FAILED)
 BETWEEN_LOOKS = 0.5
@@ -118,7 +121,103 @@ async def test_a_parameter_that_the_pipeline_does_not_allow_is_named(pipelines: 
     """Airflow checks declared parameters; its refusal becomes a field violation in our words."""
     with refused("INVALID_FIELDS") as caught:
         await pipelines.trigger("tests_mapped", new_run_id(), {"count": "many"})
+    assert caught.value.message == 'parameters.count: is "many"; the pipeline wants an integer at least 1.'
     assert [violation.field for violation in caught.value.violations] == ["parameters.count"]
+
+
+@pytest.mark.stack
+async def test_parameters_that_the_pipeline_does_not_declare_are_found(pipelines: Pipelines) -> None:
+    """A misspelt one is refused with the name that was meant, another one is told, and nothing is known of a missing pipeline."""
+    with refused("INVALID_FIELDS") as caught:
+        await pipelines.undeclared("tests_mapped", ["cuont"])
+    assert "did you mean 'count'?" in caught.value.message
+    assert await pipelines.undeclared("tests_mapped", ["count", "rate"]) == ["rate"]
+    for free in ("tests_raising", "tests_nobody_wrote"):
+        assert await pipelines.undeclared(free, ["rate"]) == []
+
+
+@pytest.mark.stack
+async def test_a_run_that_was_ended_from_outside_says_who_or_what_did_it(pipelines: Pipelines, settings: AirflowSettings) -> None:
+    """A hand, a time limit of the pipeline, and the platform itself are told apart."""
+    by_hand, by_limit, by_us = (new_run_id() for _ in range(3))
+    await pipelines.trigger("tests_limited", by_limit, {})
+    for run_id in (by_hand, by_us):
+        await pipelines.trigger("tests_hanging", run_id, {})
+        await state_of(pipelines, "tests_hanging", run_id, jobs_pb2.JOB_STATE_RUNNING)
+    await pipelines._backend.call(requests.end_run, "tests_hanging", by_hand, "enough of it")
+    await pipelines.end("tests_hanging", by_us, f"{NOTE}it took too long")
+    await pipelines.end("tests_hanging", by_us, f"{NOTE}it took too long")
+    ended = [(await end_of(pipelines, "tests_hanging", run_id))[-1] for run_id in (by_hand, by_us)]
+    ended.append((await end_of(pipelines, "tests_limited", by_limit))[-1])
+    assert [run.state for run in ended] == [jobs_pb2.JOB_STATE_FAILED] * 3
+    assert [run.ended_by for run in ended] == [
+        f"{settings.username} did it by hand in Airflow",
+        "it took too long",
+        "it ran into its pipeline's time limit of 0:00:05 (dagrun_timeout), the waiting for a place included",
+    ]
+
+
+GOES = """
+import pathlib, time
+from airflow.sdk import dag, task
+
+@dag(dag_id="{name}", schedule=None, catchup=False, max_active_runs=1)
+def goes():
+    @task
+    def first():
+        while not pathlib.Path("{end}").exists():
+            time.sleep(0.2)
+
+    @task
+    def second():
+        pass
+
+    first() >> second()
+
+goes()
+"""
+
+
+@pytest.mark.stack
+async def test_a_job_whose_pipeline_is_removed_fails(pipelines: Pipelines, tmp_path: Path) -> None:
+    """One that runs and one that waits for a place: Airflow would leave both as they are for ever."""
+    name, end = f"tests_goes_{uuid.uuid4().hex[:8]}", tmp_path / "end"
+    file = PIPELINES / f"{name}.py"
+    file.write_text(GOES.format(name=name, end=end))
+    try:
+        running, waiting = new_run_id(), new_run_id()
+        await noticed(pipelines, name, running)
+        await state_of(pipelines, name, running, jobs_pb2.JOB_STATE_RUNNING)
+        await pipelines.trigger(name, waiting, {})
+        file.unlink()
+        for run_id in (running, waiting):
+            last = (await end_of(pipelines, name, run_id))[-1]
+            assert (last.state, "its file was removed" in last.gone) == (jobs_pb2.JOB_STATE_FAILED, True)
+    finally:
+        file.unlink(missing_ok=True)
+        end.touch()
+
+
+async def noticed(pipelines: Pipelines, pipeline: str, run_id: str) -> None:
+    """Start a run as soon as Airflow has noticed its pipeline."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            try:
+                return await pipelines.trigger(pipeline, run_id, {})
+            except PlatformError as error:
+                if error.reason_name != "PIPELINE_NOT_FOUND":
+                    raise
+            await asyncio.sleep(BETWEEN_LOOKS)
+
+
+async def state_of(pipelines: Pipelines, pipeline: str, run_id: str, state: jobs_pb2.JobState.ValueType) -> None:
+    """Wait until a run has come to a state."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            run = await pipelines.state(pipeline, run_id)
+            if run is not None and run.state == state:
+                return
+            await asyncio.sleep(BETWEEN_LOOKS)
 
 
 @pytest.mark.stack

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
 import ml_platform
 from ml_platform import MLPlatform
@@ -42,6 +43,30 @@ def test_a_failing_task_ends_the_stream_with_its_name_and_its_reason(platform: M
     }
     with pytest.raises(ml_platform.JobFailed, match="explode"):
         job.wait()
+
+
+def test_a_deleted_experiment_is_told_as_deleted_everywhere(platform: MLPlatform, stack: Stack) -> None:
+    """Whoever names it, for whatever, reads that it was deleted, not that there never was one."""
+    experiment = platform.create_experiment(name=f"deleted-{uuid.uuid4().hex[:8]}", tags={"🚀": "x"})
+    assert platform.get_experiment(name=experiment.name).tags == {"🚀": "x"}
+    MlflowClient(stack.urls["mlflow"]).delete_experiment(experiment.experiment_id)
+    for call in (
+        lambda: platform.create_experiment(name=experiment.name),
+        lambda: platform.get_experiment(name=experiment.name),
+        lambda: platform.get_experiment(experiment.experiment_id),
+        lambda: platform.get_experiment_runs(experiment.experiment_id),
+        lambda: platform.train_model(experiment_name=experiment.name, pipeline="tests_raising"),
+    ):
+        with pytest.raises(ml_platform.FailedPrecondition) as caught:
+            call()
+        assert caught.value.reason == "EXPERIMENT_DELETED"
+
+
+def test_undeclared_parameters_are_told(platform: MLPlatform) -> None:
+    """A pipeline that declares its parameters is given others too, and the job says which."""
+    experiment = platform.create_experiment(name=f"undeclared-{uuid.uuid4().hex[:8]}")
+    job = platform.train_model(experiment_name=experiment.name, pipeline="tests_mapped", parameters={"count": 1, "notes": "x"})
+    assert "does not declare the parameters notes" in job.message
 
 
 def test_an_empty_date_range_fails_with_a_clear_sentence(platform: MLPlatform) -> None:

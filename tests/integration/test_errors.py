@@ -31,6 +31,9 @@ from tests.support.stack import Stack
 
 pytestmark = pytest.mark.stack
 
+CreateExperiment = experiments_pb2.CreateExperimentRequest
+ListRuns = experiments_pb2.ListRunsRequest
+
 
 class Stubs:
     """Every stub of the contract, with the key in each call."""
@@ -80,6 +83,13 @@ def time(seconds: int) -> timestamp_pb2.Timestamp:
 TABLE: list[tuple[str, str, Any, str, str]] = [
     ("experiments", "CreateExperiment", experiments_pb2.CreateExperimentRequest(), "INVALID_ARGUMENT", "INVALID_FIELDS"),
     ("experiments", "CreateExperiment", experiments_pb2.CreateExperimentRequest(name="  "), "INVALID_ARGUMENT", "INVALID_FIELDS"),
+    *(
+        ("experiments", "CreateExperiment", request, "INVALID_ARGUMENT", "INVALID_FIELDS")
+        for request in (
+            *(CreateExperiment(name=name) for name in ("\u200b", "\u202e", "\ufeff", "\x1b", "fra\u200bud", "a\u00a0b")),
+            *(CreateExperiment(name="never", tags={key: "x"}) for key in (" ", "", "\u200b", "a\u202eb")),
+        )
+    ),
     ("experiments", "GetExperiment", experiments_pb2.GetExperimentRequest(), "INVALID_ARGUMENT", "INVALID_FIELDS"),
     ("experiments", "GetExperiment", experiments_pb2.GetExperimentRequest(name="nope"), "NOT_FOUND", "EXPERIMENT_NOT_FOUND"),
     (
@@ -125,6 +135,23 @@ TABLE: list[tuple[str, str, Any, str, str]] = [
         "INVALID_ARGUMENT",
         "FILTER_INVALID",
     ),
+    ("experiments", "ListRuns", experiments_pb2.ListRunsRequest(experiment_id="9" * 40), "NOT_FOUND", "EXPERIMENT_NOT_FOUND"),
+    *(
+        ("experiments", "ListRuns", request, "INVALID_ARGUMENT", "FILTER_INVALID")
+        for request in (
+            ListRuns(experiment_id="0", filter=" and ".join(["metrics.m > 0"] * 100)),
+            ListRuns(experiment_id="0", filter="attributes. tags. 'x' ( run_id ("),
+            ListRuns(experiment_id="0", filter="attributes.start_time > 99999999999999999999999"),
+            ListRuns(experiment_id="0", order_by="metrics.m, metrics.m"),
+        )
+    ),
+    (
+        "experiments",
+        "ListRuns",
+        experiments_pb2.ListRunsRequest(experiment_id="0", page_token="A" * 100_000),
+        "INVALID_ARGUMENT",
+        "PAGE_TOKEN_INVALID",
+    ),
     ("experiments", "GetRun", experiments_pb2.GetRunRequest(run_id="f" * 32), "NOT_FOUND", "RUN_NOT_FOUND"),
     ("experiments", "GetRun", experiments_pb2.GetRunRequest(run_id="../etc"), "NOT_FOUND", "RUN_NOT_FOUND"),
     (
@@ -153,6 +180,7 @@ TABLE: list[tuple[str, str, Any, str, str]] = [
     ),
     ("models", "GetModelVersion", models_pb2.GetModelVersionRequest(model_name="m"), "INVALID_ARGUMENT", "INVALID_FIELDS"),
     ("models", "ListModels", models_pb2.ListModelsRequest(page_token="!!"), "INVALID_ARGUMENT", "PAGE_TOKEN_INVALID"),
+    ("models", "ListModels", models_pb2.ListModelsRequest(page_token="A" * 100_000), "INVALID_ARGUMENT", "PAGE_TOKEN_INVALID"),
     (
         "deployments",
         "DeployModel",
@@ -224,6 +252,28 @@ TABLE: list[tuple[str, str, Any, str, str]] = [
         training_pb2.SubmitTrainingJobRequest(experiment_name="Default", parameters=struct(experiment_name="x")),
         "INVALID_ARGUMENT",
         "INVALID_FIELDS",
+    ),
+    *(
+        (
+            "training",
+            "SubmitTrainingJob",
+            training_pb2.SubmitTrainingJobRequest(experiment_name="Default", pipeline=pipeline),
+            "PERMISSION_DENIED",
+            "PIPELINE_NOT_ALLOWED",
+        )
+        for pipeline in ("model_deployment", "feature_materialization")
+    ),
+    *(
+        (
+            "training",
+            "SubmitTrainingJob",
+            training_pb2.SubmitTrainingJobRequest(
+                experiment_name="Default", pipeline="tests_mapped", parameters=struct(**parameters)
+            ),
+            "INVALID_ARGUMENT",
+            "INVALID_FIELDS",
+        )
+        for parameters in ({"count": 0}, {"count": "2"}, {"cuont": 2})
     ),
     ("training", "GetTrainingJob", training_pb2.GetTrainingJobRequest(job_id="nope"), "NOT_FOUND", "JOB_NOT_FOUND"),
     ("training", "WatchTrainingJob", training_pb2.WatchTrainingJobRequest(job_id="nope"), "NOT_FOUND", "JOB_NOT_FOUND"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -90,6 +90,10 @@ class FakePipelines:
         self.runs: dict[str, PipelineRun] = {}
         self.refuses: PlatformError | None = None
         self.down: PlatformError | None = None
+        self.hangs = False
+        self.hanging: set[str] = set()
+        self.strangers: set[str] = set()
+        self.ended: list[tuple[str, str]] = []
 
     async def trigger(self, pipeline: str, run_id: str, conf: Mapping[str, Any]) -> None:
         if self.refuses:
@@ -99,7 +103,17 @@ class FakePipelines:
     async def state(self, pipeline: str, run_id: str) -> PipelineRun | None:
         if self.down:
             raise self.down
+        if self.hangs or run_id in self.hanging:
+            await asyncio.Event().wait()
         return self.runs.get(run_id)
+
+    async def undeclared(self, pipeline: str, names: Collection[str]) -> list[str]:
+        return [name for name in names if name in self.strangers]
+
+    async def end(self, pipeline: str, run_id: str, why: str) -> None:
+        if self.down:
+            raise self.down
+        self.ended.append((run_id, why))
 
 
 class FakeTracking:
@@ -109,6 +123,9 @@ class FakeTracking:
         self.experiments = {"churn"}
         self.runs: list[Run] = []
         self.with_models: set[str] = set()
+        self.searches: list[tuple[str, bool]] = []
+        self.answers = asyncio.Event()
+        self.answers.set()
         self.missing: PlatformError | None = None
         self.down: PlatformError | None = None
 
@@ -117,9 +134,11 @@ class FakeTracking:
             raise self.missing
         return Experiment(name=name)
 
-    async def runs_of_job(self, job_id: str) -> list[Run]:
+    async def runs_of_job(self, job_id: str, experiment_name: str = "", *, everywhere: bool = True) -> list[Run]:
+        self.searches.append((experiment_name, everywhere))
         if self.down:
             raise self.down
+        await self.answers.wait()
         return self.runs
 
     async def runs_with_models(self, runs: Sequence[Run]) -> set[str]:

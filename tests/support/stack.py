@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from deploy.local import processes
 from deploy.local import stack as local
 from deploy.local.config import ROOT, StackConfig, parse_ports
 from deploy.local.state import ProcessRecord
@@ -72,6 +73,16 @@ class Stack:
     def start(self, service: str) -> None:
         """Start a service that was ended, on the same port, and wait until it is well."""
         self._running.start(service, timeout=PATIENCE)
+
+    def pause(self, service: str) -> None:
+        """Make a service hang: it keeps its connections and answers nothing."""
+        for process in processes.marked(self._running.state, service):
+            process.suspend()
+
+    def resume(self, service: str) -> None:
+        """Let a service go on that was made to hang."""
+        for process in processes.marked(self._running.state, service):
+            process.resume()
 
     def restart(self, service: str) -> None:
         """End a service in order and start it again."""

@@ -1,12 +1,14 @@
 """Checks a registered model version before traffic moves to it. The platform's server starts it and acts on how it ends.
 
 Configuration: `deployment_id`, `model_name`, `version`, `environment` ("staging" or "production"). Its tasks find
-MLFLOW_TRACKING_URI and, for models that BentoML runs, BENTOML_URL in the environment. Any MLflow flavour will do; models of
+MLFLOW_TRACKING_URI and, for models that BentoML runs, BENTOML_URL in the environment; ML_PLATFORM_HEAVY_TASKS says how many
+of each heavy task run at once (else as many as there are processors, at least two). Any MLflow flavour will do; models of
 scikit-learn, LightGBM and XGBoost are converted to ONNX if their graphs answer as they do.
 """
 
 from __future__ import annotations
 
+import os
 import tempfile
 from datetime import timedelta
 from typing import Any
@@ -15,11 +17,16 @@ from airflow.sdk import dag, get_current_context, task
 from version_checks import asking, conversion, doubts, loading, serving_side
 from version_checks.acceleration import Outcome
 
-AT_ONCE = 2
-"""How many of the heavy tasks run at the same time: each takes a processor and half a gigabyte for some seconds."""
+AT_ONCE = int(os.environ.get("ML_PLATFORM_HEAVY_TASKS") or max(2, os.cpu_count() or 1))
+"""How many of each heavy task run at the same time: each takes a processor and half a gigabyte for some seconds."""
+
+# Time limits count from a task's own start, not from the run's: however many deployments wait for a place, none of them fails for
+# that. The platform's server gives up on a deployment after jobs.deployment_timeout, its waiting included.
+LONG = timedelta(minutes=20)
+SHORT = timedelta(minutes=5)
 
 
-@task(max_active_tis_per_dag=AT_ONCE)
+@task(max_active_tis_per_dag=AT_ONCE, execution_timeout=LONG)
 def load_version() -> dict[str, Any]:
     """Fetch the version's files, load it, and ask it once; tells what it is and what it answered.
 
@@ -44,7 +51,7 @@ def load_version() -> dict[str, Any]:
         return version | asked
 
 
-@task
+@task(execution_timeout=SHORT)
 def check_signature(version: dict[str, Any]) -> None:
     """See that the version says what it takes, and that its example is of that kind."""
     if not version["inputs"]:
@@ -58,7 +65,7 @@ def check_signature(version: dict[str, Any]) -> None:
         raise ValueError(f"The input example of {name_of_version()} lacks columns of its signature: {', '.join(missing)}.")
 
 
-@task
+@task(execution_timeout=SHORT)
 def smoke_predict(version: dict[str, Any]) -> None:
     """See that the version answered, with something, and with nothing but numbers that are numbers."""
     if version["fault"]:
@@ -71,7 +78,7 @@ def smoke_predict(version: dict[str, Any]) -> None:
     print(f"It answered: {version['answer'] or version['doubt']}")
 
 
-@task(max_active_tis_per_dag=AT_ONCE)
+@task(max_active_tis_per_dag=AT_ONCE, execution_timeout=LONG)
 def convert_to_onnx(version: dict[str, Any]) -> dict[str, Any]:
     """Try to make an ONNX graph that answers as the version does, and record on the version what came of it.
 
@@ -83,7 +90,7 @@ def convert_to_onnx(version: dict[str, Any]) -> dict[str, Any]:
     return outcome.as_dict()
 
 
-@task
+@task(execution_timeout=LONG)
 def warm_serving(version: dict[str, Any], acceleration: dict[str, Any]) -> None:
     """Have BentoML load the version and answer once; what the platform runs in its own process needs no BentoML."""
     if Outcome(**acceleration).in_process:
@@ -103,7 +110,6 @@ def warm_serving(version: dict[str, Any], acceleration: dict[str, Any]) -> None:
     schedule=None,
     catchup=False,
     max_active_runs=16,
-    dagrun_timeout=timedelta(minutes=30),
     default_args={"retries": 0},
     tags=["ml-platform"],
 )

@@ -71,12 +71,28 @@ def test_the_rules_of_every_message_compile(file):
 
 def test_tags_are_bounded_as_mlflow_bounds_them():
     """Each key and each value has a longest length; the violation names the tag, by as much of its key as can be read."""
-    longest = {"k" * 250: "v" * 5000, "": ""}
+    longest = {"k" * 250: "v" * 5000, "t": ""}
     assert violations(experiments_pb2.CreateExperimentRequest(name="n", tags=longest)) == []
     found = violations(experiments_pb2.CreateExperimentRequest(name="n", tags={"team": "v" * 5001, "k" * 251: ""}))
     assert sorted(found) == [
         ("tags['" + "k" * 100 + "']", "has 251 characters; at most 250 are allowed"),
         ("tags['team']", "has 5001 characters; at most 5000 are allowed"),
+    ]
+
+
+def test_names_and_keys_of_tags_are_visible():
+    """The violation names the character that nobody can see; values of tags are free."""
+    request = experiments_pb2.CreateExperimentRequest(
+        name="a\u200bb", tags={"": "x", " ": "x", "a\u202e": "x", "🚀": "\u200b", "ok": ""}
+    )
+    assert sorted(violations(request)) == [
+        ("name", "holds the character U+200B, which nobody can see"),
+        ("tags[' ']", "must not be blank"),
+        ("tags['']", "must not be empty"),
+        ("tags['a\\u202e']", "holds the character U+202E, which nobody can see"),
+    ]
+    assert violations(view(tags={"\u200b": "x"})) == [
+        ("feature_view.tags['\\u200b']", "holds the character U+200B, which nobody can see")
     ]
 
 

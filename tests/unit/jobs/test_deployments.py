@@ -99,11 +99,78 @@ async def test_a_check_that_was_skipped_moves_nothing(house: House, call: Call) 
 
 
 async def test_who_sees_the_end_of_the_job_finds_the_traffic_moved(house: House, call: Call) -> None:
-    """Looking at the job settles its deployment before the end is told, without waiting for a round of the reconciler."""
+    """A look prompts the reconciler and waits for it, so that the end is told after the traffic has moved, not a round later."""
+    deployment = await house.deployments.deploy(request(), call)
+    await house.reconciler.open()
+    try:
+        await asyncio.wait_for(house.clock.somebody_sleeps(), 10)
+        succeed(house, deployment)
+        look = await house.jobs.look(deployment.job_id, 60.0)
+        assert (look.job.state, look.complete) == (jobs_pb2.JOB_STATE_SUCCESS, True)
+        assert await state_of(house, deployment) == "ACTIVE"
+    finally:
+        await house.reconciler.close()
+
+
+async def test_no_look_moves_traffic(house: House, call: Call) -> None:
+    """Without the reconciler's rounds the job is told as it is, in a look, a list and a watch, and the deployment stays."""
     deployment = await house.deployments.deploy(request(), call)
     succeed(house, deployment)
-    job = await house.jobs.get(deployment.job_id)
-    assert (job.state, await state_of(house, deployment)) == (jobs_pb2.JOB_STATE_SUCCESS, "ACTIVE")
+    assert (await house.jobs.get(deployment.job_id)).state == jobs_pb2.JOB_STATE_SUCCESS
+    assert [job.state for job in (await house.jobs.list(Page()))[0]] == [jobs_pb2.JOB_STATE_SUCCESS]
+    assert (await state_of(house, deployment), await house.records.active("fraud", STAGING)) == ("IN_PROGRESS", None)
+
+
+async def test_a_reader_does_not_wait_long_for_the_reconciler(house: House, call: Call) -> None:
+    """While the reconciler's own look hangs, the reader gets the job, and is told that not all of it is there."""
+    deployment = await house.deployments.deploy(request(), call)
+    await house.reconciler.open()
+    try:
+        await asyncio.wait_for(house.clock.somebody_sleeps(), 10)
+        ended = jobs_pb2.Job(job_id=deployment.job_id, kind=jobs_pb2.JOB_KIND_DEPLOYMENT, state=jobs_pb2.JOB_STATE_SUCCESS)
+        house.pipelines.hangs = True
+        assert not await house.reconciler.noticed(ended, 0.01)
+        assert await state_of(house, deployment) == "IN_PROGRESS"
+    finally:
+        await house.reconciler.close()
+
+
+@pytest.mark.parametrize("down", [False, True])
+async def test_checks_that_take_too_long_fail_the_deployment_and_free_its_place(house: House, call: Call, down: bool) -> None:
+    """After our own time limit, whether Airflow answers or not; the job is ended too, if Airflow answers."""
+    first = await house.deployments.deploy(request(1), call)
+    house.pipelines.runs[first.job_id] = a_run(
+        jobs_pb2.JOB_STATE_RUNNING, Task(task_id="load_version", state=jobs_pb2.TASK_STATE_RUNNING, map_index=-1)
+    )
+    await house.clock.advance(7199)
+    await house.reconciler.reconcile()
+    assert await state_of(house, first) == "IN_PROGRESS"
+    house.pipelines.down = backend_unavailable("Airflow") if down else None
+    await house.clock.advance(1)
+    await house.reconciler.reconcile()
+    last = "Airflow does not answer." if down else "Task 'load_version' runs."
+    why = "he checks of this deployment did not end within 2:00:00 (jobs.deployment_timeout)"
+    assert await state_of(house, first) == "FAILED"
+    assert (await house.deployments.get(first.deployment_id)).message == f"T{why}. Last seen: {last}"
+    assert house.pipelines.ended == ([] if down else [(first.job_id, f"ML Platform: t{why}")])
+    house.pipelines.down = None
+    assert (await deployed(house, call, 2)).state == deployments_pb2.DEPLOYMENT_STATE_ACTIVE
+
+
+async def test_one_look_that_hangs_does_not_hold_up_the_others(house: House, call: Call) -> None:
+    """Each deployment in progress is looked at by itself."""
+    hung = await house.deployments.deploy(request(1), call)
+    house.pipelines.hanging = {hung.job_id}
+    other = await house.deployments.deploy(request(1, environment=PRODUCTION), call)
+    succeed(house, other)
+    await house.reconciler.open()
+    try:
+        ended = await house.jobs.get(other.job_id)
+        assert await house.reconciler.noticed(ended, 60.0)
+        assert await state_of(house, other) == "ACTIVE"
+        assert await state_of(house, hung) == "IN_PROGRESS"
+    finally:
+        await house.reconciler.close()
 
 
 async def test_only_one_deployment_of_a_model_to_an_environment_is_under_way(house: House, call: Call) -> None:
@@ -251,7 +318,7 @@ async def test_the_rounds_survive_a_backend_that_is_down(house: House, call: Cal
         await asyncio.wait_for(house.clock.somebody_sleeps(), 10)
         assert await state_of(house, deployment) == "IN_PROGRESS"
         house.pipelines.down = None
-        await house.clock.advance(2)
+        await house.clock.advance(1)
         await asyncio.wait_for(house.clock.somebody_sleeps(), 10)
         assert await state_of(house, deployment) == "ACTIVE"
     finally:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ml_platform.v1 import jobs_pb2
@@ -70,7 +72,19 @@ TRAIN = task("train", jobs_pb2.TASK_STATE_FAILED)
         ),
         (
             a_run(FAILED),
-            "The run was ended as failed, though none of its tasks failed; somebody or a time limit in Airflow did it.",
+            "The run was ended as failed, though none of its tasks failed: by hand, it seems, for it was no time limit.",
+        ),
+        (
+            replace(a_run(FAILED), ended_by="ada did it by hand in Airflow"),
+            "The run was ended as failed, though none of its tasks failed: ada did it by hand in Airflow.",
+        ),
+        (
+            replace(a_run(FAILED, TRAIN, failed_task=TRAIN), ended_by="ada did it by hand in Airflow"),
+            "Task 'train' failed and left no reason: ada did it by hand in Airflow.",
+        ),
+        (
+            replace(a_run(FAILED, task("load", jobs_pb2.TASK_STATE_RUNNING)), gone="its file was removed"),
+            "The job cannot go on, because its pipeline is gone: its file was removed.",
         ),
     ],
 )

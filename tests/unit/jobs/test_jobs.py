@@ -93,10 +93,71 @@ async def test_without_the_tracking_a_job_still_tells_its_state(house: House) ->
     house.tracking.down = backend_unavailable("MLflow")
     job = await house.jobs.get(job_id)
     assert (job.state, list(job.run_ids)) == (jobs_pb2.JOB_STATE_RUNNING, [])
+    assert job.message == "0 of 0 tasks are done. MLflow does not answer in time, so the runs of this job are left out."
+
+
+async def test_a_tracking_that_hangs_holds_nobody_up(house: House) -> None:
+    """A look waits a moment for the runs, then tells the job without them; of each job one search at most is under way."""
+    job_id = (await house.jobs.submit(TRAINING)).job_id
+    house.pipelines.runs[job_id] = a_run(jobs_pb2.JOB_STATE_SUCCESS, end_time=END)
+    house.tracking.answers.clear()
+    looks = [await house.jobs.look(job_id, 0.01) for _ in range(5)]
+    assert [(look.complete, list(look.job.run_ids)) for look in looks] == [(False, [])] * 5
+    assert len(house.tracking.searches) == 1
+    house.tracking.runs = [Run(run_id="late")]
+    house.tracking.answers.set()
+    look = await house.jobs.look(job_id, 60.0)
+    assert (look.complete, list(look.job.run_ids)) == (True, ["late"])
+
+
+async def test_runs_that_were_seen_are_told_while_the_tracking_hangs(house: House) -> None:
+    """Rather than taken away and brought back; after a restart too, of a job that has ended."""
+    job_id = (await house.jobs.submit(TRAINING)).job_id
+    house.pipelines.runs[job_id] = a_run(jobs_pb2.JOB_STATE_SUCCESS, end_time=END)
+    house.tracking.runs = [Run(run_id="only", metrics={"rmse": 1.0})]
+    await house.jobs.get(job_id)
+    house.tracking.answers.clear()
+    for jobs in (house.jobs, House(house.database, house.clock, house.pipelines, house.tracking).jobs):
+        look = await jobs.look(job_id, 0.01)
+        assert (list(look.job.run_ids), look.job.best_run_id, dict(look.job.metrics)) == (["only"], "only", {"rmse": 1.0})
+        assert (look.complete, look.job.message) == (False, "Every task ended well.")
+
+
+async def test_a_running_job_is_searched_for_in_its_own_experiment(house: House) -> None:
+    """And in all the others once it has ended."""
+    job_id = (await house.jobs.submit(TRAINING)).job_id
+    for state in (jobs_pb2.JOB_STATE_RUNNING, jobs_pb2.JOB_STATE_SUCCESS):
+        house.pipelines.runs[job_id] = a_run(state)
+        await house.jobs.get(job_id)
+    assert house.tracking.searches == [("churn", False), ("churn", True)]
+
+
+@pytest.mark.parametrize("hangs", [True, False])
+async def test_a_job_that_has_ended_is_told_without_the_pipelines(house: House, hangs: bool) -> None:
+    """As it was kept at its end, with its tasks and its runs, whether Airflow is down or hangs."""
+    job_id = (await house.jobs.submit(TRAINING)).job_id
+    house.pipelines.runs[job_id] = a_run(jobs_pb2.JOB_STATE_SUCCESS, Task(task_id="fit"), end_time=END)
+    house.tracking.runs = [Run(run_id="only", metrics={"rmse": 1.0})]
+    seen = await house.jobs.get(job_id)
+    house.pipelines.hangs = hangs
+    house.pipelines.down = None if hangs else backend_unavailable("Airflow")
+    assert (await house.jobs.look(job_id, 0.01)).job == seen
+
+
+async def test_a_job_that_runs_again_is_told_as_running(house: House) -> None:
+    """Somebody may clear tasks of a run that has ended; what was kept of the end is then forgotten."""
+    job_id = (await house.jobs.submit(TRAINING)).job_id
+    house.pipelines.runs[job_id] = a_run(jobs_pb2.JOB_STATE_FAILED, Task(task_id="fit"), end_time=END)
+    assert (await house.jobs.get(job_id)).state == jobs_pb2.JOB_STATE_FAILED
+    house.pipelines.runs[job_id] = a_run(jobs_pb2.JOB_STATE_RUNNING, Task(task_id="fit"))
+    assert (await house.jobs.get(job_id)).state == jobs_pb2.JOB_STATE_RUNNING
+    row = await house.job_records.get(job_id)
+    assert row is not None
+    assert (row.state, row.outcome) == (jobs_pb2.JOB_STATE_RUNNING, None)
 
 
 async def test_without_the_pipelines_a_job_cannot_be_told(house: House) -> None:
-    """Airflow being down is said, rather than an old state told as if it were the present one."""
+    """Airflow being down is said, rather than an old state of a running job told as if it were the present one."""
     job_id = (await house.jobs.submit(TRAINING)).job_id
     house.pipelines.down = backend_unavailable("Airflow")
     with pytest.raises(PlatformError) as caught:

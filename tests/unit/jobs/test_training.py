@@ -123,3 +123,12 @@ async def test_a_pipeline_that_a_pattern_matches_is_allowed(house: House, call: 
     settings = AIRFLOW.model_copy(update={"training_pipelines": "other, fraud_*"})
     await Training(jobs=house.jobs, tracking=house.tracking, settings=settings).submit(request(pipeline="fraud_day"), call)
     assert [pipeline for pipeline, _, _ in house.pipelines.triggered] == ["fraud_day"]
+
+
+async def test_parameters_that_the_pipeline_does_not_declare_are_told(house: House, training: Training, call: Call) -> None:
+    """It is given them all the same; the reserved ones are ours."""
+    house.pipelines.strangers = {"rate", "experiment_name"}
+    job = await training.submit(request({"depth": 3, "rate": 0.1}), call)
+    assert list(job.undeclared_parameters) == ["rate"]
+    assert "does not declare the parameters rate" in job.message
+    assert house.pipelines.triggered[0][2] == {"experiment_name": "churn", "depth": 3, "rate": 0.1}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -35,17 +36,47 @@ class Model:
         return self._answer
 
 
+def imported() -> ModuleType:
+    """The file as Airflow would import it."""
+    spec = importlib.util.spec_from_file_location("model_deployment", FILE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
-    """The file as Airflow would import it, with a home of its own, which Airflow fills when it is imported."""
+    """The file, imported with a home of its own, which Airflow fills when it is imported."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AIRFLOW_HOME", str(tmp_path_factory.mktemp("airflow")))
-        spec = importlib.util.spec_from_file_location("model_deployment", FILE)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        yield module
+        yield imported()
+
+
+def test_time_limits_are_those_of_the_tasks(pipeline: ModuleType) -> None:
+    """The run has none, so that a deployment that waits for a place does not fail for it."""
+    dag = pipeline.model_deployment()
+    assert dag.dagrun_timeout is None
+    assert len(dag.tasks) == 5
+    assert all(task.execution_timeout for task in dag.tasks)
+
+
+@pytest.mark.parametrize(("setting", "places"), [("5", 5), ("", max(2, os.cpu_count() or 1))])
+def test_as_many_heavy_tasks_run_at_once_as_the_machine_bears(
+    pipeline: ModuleType, monkeypatch: pytest.MonkeyPatch, setting: str, places: int
+) -> None:
+    """As many as there are processors, unless the environment says how many."""
+    monkeypatch.setenv("ML_PLATFORM_HEAVY_TASKS", setting)
+    dag = imported().model_deployment()
+    at_once = {task.task_id: task.max_active_tis_per_dag for task in dag.tasks}
+    assert at_once == {
+        "load_version": places,
+        "convert_to_onnx": places,
+        "check_signature": None,
+        "smoke_predict": None,
+        "warm_serving": None,
+    }
 
 
 @pytest.mark.parametrize(

@@ -277,7 +277,7 @@ class FeatureView(_message.Message):
 
     @_builtins.property
     def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Free labels."""
+        """Free labels. Keys consist of visible characters."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:

@@ -101,7 +101,8 @@ class TrainingServiceServicer(object):
         """WatchTrainingJob tells how a job goes, as it happens. The first message is a SNAPSHOT; each CHANGE after it holds the full new
         state; a HEARTBEAT comes when nothing changed for a while; the last message is the one TERMINAL, after which the stream ends with
         OK. A job that fails also ends its stream with OK: the failure is in the job. A slow reader skips states that newer ones replaced.
-        It works for every kind of job. If the stream breaks, call again with `resume_after`.
+        It works for every kind of job. If the stream breaks, call again with `resume_after`. The first message comes at once, without the runs
+        if the tracking system is late; the terminal one waits for the runs, and for the traffic to move if the job deploys a model.
 
         Scope: training:read. Errors: NOT_FOUND (JOB_NOT_FOUND), UNAVAILABLE (SHUTTING_DOWN: call again).
         """

@@ -30,12 +30,17 @@ _DATE_FORM = "YYYY-MM-DD"
 def compile_value(field: FieldDescriptor, rules: FieldRules) -> ValueCheck | None:
     """The check of one value of a field that holds no messages, or None if nothing can be wrong with it."""
     if field.type == FieldDescriptor.TYPE_STRING:
-        return _text(rules, item=bool(field.is_repeated))
+        return _text(rules, item=bool(field.is_repeated) or _is_key(field))
     if field.enum_type is not None:
         return _enum(field.enum_type)
     if field.cpp_type in _NUMBERS:
         return _number(rules)
     return None
+
+
+def _is_key(field: FieldDescriptor) -> bool:
+    entry = field.containing_type
+    return entry is not None and bool(entry.GetOptions().map_entry) and field.name == "key"
 
 
 def compile_texts(field: FieldDescriptor, rules: FieldRules) -> Callable[[Sequence[str]], bool] | None:
@@ -68,7 +73,7 @@ def _text(rules: FieldRules, *, item: bool) -> ValueCheck:
     pattern = re.compile(rules.pattern) if rules.pattern else None
     hint = rules.pattern_hint or f"text that matches {rules.pattern}"
     dated, visible = is_date(rules), rules.visible
-    # An item of a list is there, so it is not excused for being empty.
+    # An item of a list and a key of a map are there, so they are not excused for being empty.
     strict = item and (rules.required or rules.visible or pattern is not None)
 
     def check(value: str, path: str, violations: list[Violation]) -> None:

@@ -17,6 +17,7 @@ NAMED_TASKS = 3
 
 LOST = "Airflow has no run of this job: it never started there, or it was deleted there."
 GONE = "Airflow no longer has this run; this is how it had ended."
+UNDECLARED = "The pipeline does not declare the parameters {}; it may not read them."
 
 
 def describe(run: PipelineRun) -> str:
@@ -49,10 +50,21 @@ def _success(run: PipelineRun) -> str:
 
 
 def _failure(run: PipelineRun) -> str:
+    if run.gone:
+        return f"The job cannot go on, because its pipeline is gone: {run.gone}."
+    if run.ended_by:
+        return _ended_from_outside(run)
     if run.failed_task is None:
-        return "The run was ended as failed, though none of its tasks failed; somebody or a time limit in Airflow did it."
+        return "The run was ended as failed, though none of its tasks failed: by hand, it seems, for it was no time limit."
     reason = _CREDENTIALS.sub("…@", run.failure) or "it left no reason; Airflow's log of the task may tell more"
     return f"{_name(run.failed_task)} failed: {reason}{'' if reason.endswith(('.', '!', '?', '…')) else '.'}"
+
+
+def _ended_from_outside(run: PipelineRun) -> str:
+    """The tasks that ran at that time are failed now, too, and left no reason."""
+    if run.failed_task is None:
+        return f"The run was ended as failed, though none of its tasks failed: {run.ended_by}."
+    return f"{_name(run.failed_task)} failed and left no reason: {run.ended_by}."
 
 
 def _of(tasks: Iterable[Task], state: jobs_pb2.TaskState.ValueType) -> list[Task]:

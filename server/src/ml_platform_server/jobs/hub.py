@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -16,13 +17,19 @@ from ml_platform.v1.jobs_pb2 import Job, WatchEvent
 from ml_platform.v1.training_pb2 import WatchTrainingJobResponse
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.jobs.clock import Clock
-from ml_platform_server.jobs.jobs import ENDED
+from ml_platform_server.jobs.jobs import ENDED, Look
 from ml_platform_server.settings import JobSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 log = structlog.get_logger(__name__)
+
+FIRST_PATIENCE = 1.0
+"""Seconds that the first message of a watch waits for a job's runs, and for what follows from its end."""
+
+LAST_PATIENCE = 10.0
+"""The same for the last message."""
 
 LONGEST_PAUSE = 30.0
 """Seconds between two looks at a job, however often the looks before failed."""
@@ -32,12 +39,13 @@ class WatchHub:
     """Streams of the states of jobs.
 
     Args:
-        read: tells a job as it stands now; what it raises on the first look is what the watcher gets.
+        read: looks at a job, waiting so many seconds for what is an addition; what it raises on the first look is what the
+            watcher gets.
         settings: the intervals.
         clock: what waits.
     """
 
-    def __init__(self, *, read: Callable[[str], Awaitable[Job]], settings: JobSettings, clock: Clock) -> None:
+    def __init__(self, *, read: Callable[[str, float], Awaitable[Look]], settings: JobSettings, clock: Clock) -> None:
         self._read = read
         self._settings = settings
         self._clock = clock
@@ -64,17 +72,16 @@ class WatchHub:
                 news = await watcher.next(self._patience(event, age_limit))
                 if news is None and self._clock.monotonic() >= age_limit:
                     raise _too_old(self._settings.max_watch_age)
-                sequence += 1
                 if news is None:
+                    sequence += 1
                     yield _message(jobs_pb2.WATCH_EVENT_HEARTBEAT, sequence, self._clock.now())
                     continue
-                job, seen = news
-                if event == jobs_pb2.WATCH_EVENT_SNAPSHOT or job.state not in ENDED:
-                    yield _message(event, sequence, seen, job)
-                    sequence += 1 if job.state in ENDED else 0
+                if event == jobs_pb2.WATCH_EVENT_SNAPSHOT or news.job.state not in ENDED:
+                    sequence += 1
+                    yield _message(event, sequence, news.seen, news.job)
                 event = jobs_pb2.WATCH_EVENT_CHANGE
-                if job.state in ENDED:
-                    yield _message(jobs_pb2.WATCH_EVENT_TERMINAL, sequence, seen, job)
+                if news.last:
+                    yield _message(jobs_pb2.WATCH_EVENT_TERMINAL, sequence + 1, news.seen, news.job)
                     return
 
     async def open(self) -> None:
@@ -114,24 +121,33 @@ class WatchHub:
                     del self._pollers[job_id]
 
 
+@dataclass(frozen=True, slots=True)
+class _News:
+    """A state of a job, and when it was seen. The last one is the end, with all that belongs to it."""
+
+    job: Job
+    seen: datetime
+    last: bool
+
+
 class _Watcher:
     """A slot for the newest state: a slow reader misses states that newer ones replaced, and nothing piles up."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._changed = asyncio.Event()
-        self._news: tuple[Job, datetime] | None = None
+        self._news: _News | None = None
         self._error: PlatformError | None = None
 
-    def put(self, job: Job, seen: datetime) -> None:
-        self._news = (job, seen)
+    def put(self, news: _News) -> None:
+        self._news = news
         self._changed.set()
 
     def end_with(self, error: PlatformError) -> None:
         self._error = error
         self._changed.set()
 
-    async def next(self, patience: float) -> tuple[Job, datetime] | None:
+    async def next(self, patience: float) -> _News | None:
         """The newest state that was not told yet, or None when none comes in time."""
         await self._clock.wait(self._changed, patience)
         news, self._news = self._news, None
@@ -145,15 +161,16 @@ class _Watcher:
 class _Poller:
     """Looks at one job again and again, until it ends or nobody watches."""
 
-    def __init__(self, job_id: str, *, read: Callable[[str], Awaitable[Job]], interval: float, clock: Clock) -> None:
+    def __init__(self, job_id: str, *, read: Callable[[str, float], Awaitable[Look]], interval: float, clock: Clock) -> None:
         self._job_id = job_id
         self._read = read
         self._interval = interval
         self._clock = clock
         self._watchers: set[_Watcher] = set()
-        self._newest: tuple[Job, datetime] | None = None
+        self._newest: _News | None = None
         self._never = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._to_complete = False
         self.ended = False
 
     @property
@@ -177,7 +194,7 @@ class _Poller:
     def join(self) -> _Watcher:
         watcher = _Watcher(self._clock)
         if self._newest:
-            watcher.put(*self._newest)
+            watcher.put(self._newest)
         self._watchers.add(watcher)
         return watcher
 
@@ -193,24 +210,30 @@ class _Poller:
         failures = 0
         while not self.ended:
             try:
-                self._publish(await self._read(self._job_id))
+                # The first message comes at once, with what is known; the last one has to be complete.
+                patient = self._newest is not None
+                self._publish(await self._read(self._job_id, LAST_PATIENCE if patient else FIRST_PATIENCE), patient=patient)
                 failures = 0
             except Exception as error:  # noqa: BLE001  # whatever goes wrong in one look, the next may go well
                 failures += 1
                 self._look_failed(error, failures)
-            if not self.ended:
+            if not self.ended and not self._to_complete:
                 await self._clock.wait(self._never, min(LONGEST_PAUSE, self._interval * 2 ** min(failures, 10)))
 
-    def _publish(self, job: Job) -> None:
-        self.ended = job.state in ENDED
+    def _publish(self, look: Look, *, patient: bool) -> None:
+        over = look.job.state in ENDED
+        # What came too late for an impatient look gets another one, and no further one.
+        self.ended = over and (look.complete or patient)
+        self._to_complete = over and not self.ended
         # Compared as bytes, because a metric that is not a number does not equal itself.
-        if self._newest and _bytes(self._newest[0]) == _bytes(job):
+        if self._newest and not self.ended and _bytes(self._newest.job) == _bytes(look.job):
             return
-        self._newest = (job, self._clock.now())
+        self._newest = _News(look.job, self._clock.now(), last=self.ended)
         for watcher in self._watchers:
-            watcher.put(*self._newest)
+            watcher.put(self._newest)
 
     def _look_failed(self, error: Exception, failures: int) -> None:
+        self._to_complete = False
         known = isinstance(error, PlatformError)
         log.warning("job_look_failed", job_id=self._job_id, failures=failures, error=str(error), exc_info=not known)
         if self._newest is None:

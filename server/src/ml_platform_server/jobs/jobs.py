@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import structlog
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from ml_platform.v1 import errors_pb2, jobs_pb2
 from ml_platform.v1.jobs_pb2 import Job, JobKind
+from ml_platform_server.backends.airflow.endings import NOTE
 from ml_platform_server.backends.airflow.errors import UnansweredError
-from ml_platform_server.backends.airflow.pipelines import PipelineRun
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.jobs.best_run import best_run
 from ml_platform_server.jobs.clock import Clock
-from ml_platform_server.jobs.describe import GONE, LOST, describe
+from ml_platform_server.jobs.describe import GONE, LOST
 from ml_platform_server.jobs.ids import derived_id
+from ml_platform_server.jobs.messages import message_of, outcome_of, tell_run
 from ml_platform_server.jobs.needs import PipelineEngine, Tracking
+from ml_platform_server.jobs.runs import RunsOfJobs
 from ml_platform_server.store.jobs import JobRecords
 from ml_platform_server.store.paging import Page
 from ml_platform_server.store.tables import JobRow
@@ -38,6 +38,11 @@ REFRESHED_IN_LIST = 20
 REFRESH_PATIENCE = 2.0
 """Seconds that a list waits for those looks."""
 
+PATIENCE = 1.0
+"""Seconds that a look waits for what is only an addition: the runs of a job, and the present state of one that has ended."""
+
+FollowUp = Callable[[Job, float], Awaitable[bool]]
+
 
 @dataclass(frozen=True, kw_only=True)
 class NewJob:
@@ -51,22 +56,35 @@ class NewJob:
     experiment_name: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A job as one look found it; `complete` unless its runs, or what follows from its end, came too late for this look."""
+
+    job: Job
+    complete: bool = True
+
+
 class Jobs:
     """Submits jobs and tells how they stand."""
 
     def __init__(self, *, records: JobRecords, pipelines: PipelineEngine, tracking: Tracking, clock: Clock) -> None:
         self._records = records
         self._pipelines = pipelines
-        self._tracking = tracking
+        self._runs = RunsOfJobs(tracking=tracking)
         self._clock = clock
-        self._on_end: dict[int, Callable[[Job], Awaitable[None]]] = {}
+        self._on_end: dict[int, FollowUp] = {}
 
-    def on_end(self, kind: JobKind.ValueType, follow_up: Callable[[Job], Awaitable[None]]) -> None:
-        """Have something done when a job of a kind is seen to have ended, before anybody is told of the end.
+    def on_end(self, kind: JobKind.ValueType, follow_up: FollowUp) -> None:
+        """Have somebody notified when a job of a kind is seen to have ended.
 
+        It is called with the job and the seconds that the look may wait, and returns whether what follows from the end is done.
         It may be called more than once for one job.
         """
         self._on_end[kind] = follow_up
+
+    async def undeclared(self, pipeline: str, names: Collection[str]) -> list[str]:
+        """See PipelineEngine."""
+        return await self._pipelines.undeclared(pipeline, names)
 
     async def submit(self, new: NewJob) -> Job:
         """Remember a job, then start it. The same principal, kind and request id give the same job.
@@ -127,12 +145,38 @@ class Jobs:
         """A job as it stands now, with its tasks and, for training, its runs.
 
         Raises:
-            PlatformError: JOB_NOT_FOUND; BACKEND_UNAVAILABLE when Airflow does not answer. Without MLflow the runs are left out.
+            PlatformError: JOB_NOT_FOUND; BACKEND_UNAVAILABLE when Airflow does not answer and the job has not ended. Without
+                MLflow the runs are left out.
         """
-        job = await self._look(await self.recorded(job_id))
-        if job.kind == jobs_pb2.JOB_KIND_TRAINING:
-            await self._add_runs(job)
-        return job
+        return (await self.look(job_id)).job
+
+    async def look(self, job_id: str, patience: float = PATIENCE) -> Look:
+        """A job as it stands now, as `get` has it, and whether that is all of it.
+
+        Args:
+            job_id: the job.
+            patience: how many seconds to wait, once it has ended, for its runs and for what follows from its end.
+        """
+        row = await self.recorded(job_id)
+        job = await self.seen(row, patience)
+        ended = job.state in ENDED
+        complete = True
+        if job.kind == jobs_pb2.JOB_KIND_TRAINING and not job.run_ids:
+            wait = patience if ended else min(patience, PATIENCE)
+            complete = await self._runs.add(job, ended=ended, patience=wait, kept=outcome_of(row))
+        if ended and complete:
+            await self._keep_outcome(row, job)
+        if ended and (follow_up := self._on_end.get(job.kind)):
+            complete = await self._followed_up(follow_up, job, patience) and complete
+        return Look(job, complete)
+
+    async def end(self, row: JobRow, why: str) -> None:
+        """End a job as failed in the pipeline engine; harmless if it has ended.
+
+        Raises:
+            PlatformError: BACKEND_UNAVAILABLE when Airflow does not answer.
+        """
+        await self._pipelines.end(row.pipeline, row.job_id, f"{NOTE}{why}")
 
     async def recorded(self, job_id: str) -> JobRow:
         """A job as it is remembered.
@@ -161,7 +205,7 @@ class Jobs:
         rows, token = await self._records.list(page, experiment_name=experiment_name, kind=kind)
         jobs = {row.job_id: message_of(row) for row in rows}
         unfinished = [row for row in rows if row.state not in ENDED][:REFRESHED_IN_LIST]
-        looks = [asyncio.create_task(self._look(row)) for row in unfinished]
+        looks = [asyncio.create_task(self.seen(row)) for row in unfinished]
         if looks:
             done, late = await asyncio.wait(looks, timeout=REFRESH_PATIENCE)
             for look in late:
@@ -171,52 +215,59 @@ class Jobs:
                 jobs[job.job_id] = job
         return page.shortened(list(jobs.values()), token, rows, lambda row: (row.create_time, row.job_id))
 
-    async def _look(self, row: JobRow) -> Job:
-        run = await self._pipelines.state(row.pipeline, row.job_id)
+    async def seen(self, row: JobRow, patience: float = PATIENCE) -> Job:
+        """A job as the pipeline engine has it now, remembered; a job that has ended as it was kept, if the engine is late.
+
+        Raises:
+            PlatformError: BACKEND_UNAVAILABLE when Airflow does not answer and the job has not ended.
+        """
+        try:
+            async with asyncio.timeout(patience if row.state in ENDED else None):
+                run = await self._pipelines.state(row.pipeline, row.job_id)
+        except (PlatformError, TimeoutError) as error:
+            if row.state not in ENDED:
+                raise
+            log.warning("ended_job_told_from_the_store", job_id=row.job_id, error=str(error))
+            return outcome_of(row)
         job = message_of(row)
         if run is None:
-            self._tell_missing(job)
+            job = self._missing(row)
         else:
-            _tell_run(job, run)
+            tell_run(job, run)
         end = job.end_time.ToDatetime(tzinfo=self._clock.now().tzinfo) if job.HasField("end_time") else None
         if (job.state, job.message) != (row.state, row.message) and not (run is None and row.state in ENDED):
             await self._records.refresh(row.job_id, state=job.state, message=job.message, end_time=end)
-        await self._follow_up(job)
+            row.state, row.message, row.end_time, row.outcome = job.state, job.message, end, None
         return job
 
-    def _tell_missing(self, job: Job) -> None:
+    def _missing(self, row: JobRow) -> Job:
+        job = outcome_of(row)
         if job.state in ENDED:
             job.message = f"{job.message} {GONE}"
-            return
+            return job
         age = self._clock.now() - job.create_time.ToDatetime(tzinfo=self._clock.now().tzinfo)
         if job.state == jobs_pb2.JOB_STATE_QUEUED and age < LOST_AFTER:
-            return
+            return job
         job.state = jobs_pb2.JOB_STATE_FAILED
         job.message = LOST
         job.end_time.FromDatetime(self._clock.now())
+        return job
 
-    async def _follow_up(self, job: Job) -> None:
-        follow_up = self._on_end.get(job.kind)
-        if job.state not in ENDED or follow_up is None:
-            return
+    async def _keep_outcome(self, row: JobRow, job: Job) -> None:
+        kept = Job()
+        kept.CopyFrom(job)
+        kept.ClearField("parameters")  # The row has them.
+        outcome = kept.SerializeToString(deterministic=True)
+        if outcome != row.outcome and row.message == job.message:
+            await self._records.keep_outcome(row.job_id, outcome)
+
+    async def _followed_up(self, follow_up: FollowUp, job: Job, patience: float) -> bool:
         try:
-            await follow_up(job)
+            return await follow_up(job, patience)
         except Exception:
             # The job's state is true whatever becomes of what follows from it; that is tried again later.
             log.exception("job_follow_up_failed", job_id=job.job_id)
-
-    async def _add_runs(self, job: Job) -> None:
-        try:
-            runs = await self._tracking.runs_of_job(job.job_id)
-            with_models = await self._tracking.runs_with_models(runs) if len(runs) > 1 else set()
-        except PlatformError as error:
-            log.warning("job_runs_unknown", job_id=job.job_id, error=error.message)
-            return
-        best = best_run(runs, with_models)
-        job.run_ids.extend(run.run_id for run in runs)
-        if best:
-            job.best_run_id = best.run_id
-            job.metrics.update(runs[0].metrics)
+            return False
 
 
 def may_have_started(error: PlatformError) -> bool:
@@ -224,35 +275,3 @@ def may_have_started(error: PlatformError) -> bool:
     if isinstance(error, UnansweredError):
         return error.may_have_arrived
     return error.reason == errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED
-
-
-def message_of(row: JobRow) -> Job:
-    """A job as it is remembered."""
-    job = Job(
-        job_id=row.job_id,
-        kind=JobKind.ValueType(row.kind),
-        pipeline=row.pipeline,
-        state=jobs_pb2.JobState.ValueType(row.state),
-        message=row.message,
-        experiment_name=row.experiment_name,
-        submitted_by=row.submitted_by,
-    )
-    job.parameters.update(row.conf)
-    _set(job.create_time, row.create_time)
-    _set(job.end_time, row.end_time)
-    return job
-
-
-def _tell_run(job: Job, run: PipelineRun) -> None:
-    job.state = run.state
-    job.message = describe(run)
-    job.tasks.extend(run.tasks)
-    job.failed_task_id = run.failed_task.task_id if run.failed_task else ""
-    _set(job.start_time, run.start_time)
-    job.ClearField("end_time")
-    _set(job.end_time, run.end_time)
-
-
-def _set(target: Timestamp, moment: datetime | None) -> None:
-    if moment is not None:
-        target.FromDatetime(moment)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from ml_platform.v1.deployments_pb2 import FeaturePolicy
@@ -22,6 +22,12 @@ class PipelineEngine(Protocol):
     async def state(self, pipeline: str, run_id: str) -> PipelineRun | None:
         """How a run stands, or None if there is none."""
 
+    async def undeclared(self, pipeline: str, names: Collection[str]) -> list[str]:
+        """The parameters that a pipeline does not declare though it declares others; INVALID_FIELDS for misspelt ones."""
+
+    async def end(self, pipeline: str, run_id: str, why: str) -> None:
+        """End a run as failed; harmless if it has ended."""
+
 
 class Tracking(Protocol):
     """Knows experiments and the runs in them."""
@@ -29,8 +35,8 @@ class Tracking(Protocol):
     async def get(self, *, experiment_id: str = "", name: str = "") -> Experiment:
         """One experiment; EXPERIMENT_NOT_FOUND."""
 
-    async def runs_of_job(self, job_id: str) -> list[Run]:
-        """The runs that a job made, newest first."""
+    async def runs_of_job(self, job_id: str, experiment_name: str = "", *, everywhere: bool = True) -> list[Run]:
+        """The runs that a job made, newest first; of its own experiment alone, if that has some and not all are wanted."""
 
     async def runs_with_models(self, runs: Sequence[Run]) -> set[str]:
         """The ids of those runs that logged a model."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 
 import structlog
 
@@ -13,7 +15,7 @@ from ml_platform.v1.jobs_pb2 import Job
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.jobs.clock import Clock
 from ml_platform_server.jobs.deployments import ENVIRONMENTS, runtime_of
-from ml_platform_server.jobs.jobs import Jobs
+from ml_platform_server.jobs.jobs import ENDED, Jobs
 from ml_platform_server.jobs.needs import Registry
 from ml_platform_server.settings import JobSettings
 from ml_platform_server.store.deployments import DeploymentRecords
@@ -26,6 +28,9 @@ FOLLOW_UP_PATIENCE = 5.0
 
 ANSWERS = "Answers predictions."
 REMEDY = "Log the model with input_example=, so that it is asked with a row of its own."
+
+ROUND_PATIENCE = 30.0
+"""Seconds that a round waits for its looks. One that hangs goes on, and the next round joins it."""
 
 _VERSION_IS_GONE = frozenset({errors_pb2.ERROR_REASON_MODEL_NOT_FOUND, errors_pb2.ERROR_REASON_MODEL_VERSION_NOT_FOUND})
 
@@ -62,8 +67,8 @@ class Reconciler:
         self._on_activated = on_activated
         self._stopped = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        # Whoever sees the end of a job first settles it, so that who is told of the end finds the traffic moved.
-        jobs.on_end(jobs_pb2.JOB_KIND_DEPLOYMENT, self.settle)
+        self._looks: dict[str, asyncio.Task[None]] = {}
+        jobs.on_end(jobs_pb2.JOB_KIND_DEPLOYMENT, self.noticed)
 
     async def open(self) -> None:
         """Begin the rounds."""
@@ -73,17 +78,72 @@ class Reconciler:
         """End the rounds."""
         self._stopped.set()
         if self._task:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            tasks = [self._task, *self._looks.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
     async def reconcile(self) -> None:
         """One round: look at the job of every deployment in progress, and mirror what is not mirrored."""
-        for row in await self._records.in_progress():
-            try:
-                await self._jobs.get(row.job_id)
-            except PlatformError as error:
-                log.warning("deployment_look_failed", deployment_id=row.deployment_id, error=error.message)
+        looks = [self._look_at(row) for row in await self._records.in_progress()]
+        if looks:
+            await asyncio.wait(looks, timeout=ROUND_PATIENCE)
         await self.mirror()
+
+    async def noticed(self, job: Job, patience: float) -> bool:
+        """Look at a deployment now, because a reader has seen its job end; return whether the end counts by now.
+
+        The reader waits so many seconds, so that who is told of the end finds the traffic moved. Nothing of what follows from the
+        end is the reader's doing: the look is the reconciler's own, and without rounds there is none.
+        """
+        if self._task is None:
+            return True
+        until = asyncio.get_running_loop().time() + patience
+        for _ in range(2):  # The look that is under way may have begun before the end.
+            row = await self._records.of_job(job.job_id)
+            if row is None or row.state != deployments_pb2.DEPLOYMENT_STATE_IN_PROGRESS:
+                return True
+            left = until - asyncio.get_running_loop().time()
+            await asyncio.wait([self._look_at(row)], timeout=max(0.0, left))
+        row = await self._records.of_job(job.job_id)
+        return row is None or row.state != deployments_pb2.DEPLOYMENT_STATE_IN_PROGRESS
+
+    def _look_at(self, row: DeploymentRow) -> asyncio.Task[None]:
+        """The look at a deployment that is under way, or a new one. No caller's deadline cuts it short."""
+        if row.deployment_id not in self._looks:
+            look = asyncio.create_task(self._look(row), name=f"look at {row.deployment_id}", context=contextvars.Context())
+            self._looks[row.deployment_id] = look
+            look.add_done_callback(lambda _: self._looks.pop(row.deployment_id))
+        return self._looks[row.deployment_id]
+
+    async def _look(self, row: DeploymentRow) -> None:
+        try:
+            job = await self._seen(row)
+            if job is not None and job.state in ENDED:
+                await self.settle(job)
+            elif self._clock.now() - row.create_time >= timedelta(seconds=self._settings.deployment_timeout):
+                await self._give_up(row, job.message if job else "Airflow does not answer.")
+        except Exception:
+            log.exception("deployment_look_failed", deployment_id=row.deployment_id)
+
+    async def _seen(self, row: DeploymentRow) -> Job | None:
+        try:
+            return await self._jobs.seen(await self._jobs.recorded(row.job_id))
+        except PlatformError as error:
+            log.warning("deployment_look_failed", deployment_id=row.deployment_id, error=error.message)
+            return None
+
+    async def _give_up(self, row: DeploymentRow, last: str) -> None:
+        """Fail a deployment whose checks take too long, so that its model and environment are free again, and end its job."""
+        limit = timedelta(seconds=self._settings.deployment_timeout)
+        why = f"the checks of this deployment did not end within {limit} (jobs.deployment_timeout)"
+        if not await self._records.fail(row.deployment_id, f"{why[0].upper()}{why[1:]}. Last seen: {last}"):
+            return
+        log.warning("deployment_timed_out", deployment_id=row.deployment_id, model_name=row.model_name, last=last)
+        try:
+            await self._jobs.end(await self._jobs.recorded(row.job_id), why)
+        except PlatformError as error:
+            log.warning("deployment_job_not_ended", deployment_id=row.deployment_id, job_id=row.job_id, error=error.message)
 
     async def settle(self, job: Job) -> None:
         """Make the end of a deployment's job count: traffic moves if it ended well, and stays if not."""
@@ -109,9 +169,10 @@ class Reconciler:
         The runtime is undecided while MLflow is away: serving the version will find it out.
         """
         try:
-            version = await self._registry.get_version(row.model_name, row.version)
-        except PlatformError as error:
-            log.warning("checks_not_read", deployment_id=row.deployment_id, error=error.message)
+            async with asyncio.timeout(FOLLOW_UP_PATIENCE):
+                version = await self._registry.get_version(row.model_name, row.version)
+        except (PlatformError, TimeoutError) as error:
+            log.warning("checks_not_read", deployment_id=row.deployment_id, error=str(error))
             return ServingRuntime.ValueType(row.runtime), ANSWERS
         runtime = ServingRuntime.ValueType(row.runtime) or runtime_of(version.flavors, version.acceleration)
         return runtime, ANSWERS if not version.doubt else f"{ANSWERS} Its checks are in doubt: it {version.doubt}. {REMEDY}"

@@ -15,6 +15,7 @@ from ml_platform.v1.jobs_pb2 import Job
 from ml_platform.v1.training_pb2 import SubmitTrainingJobRequest
 from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError, Violation
+from ml_platform_server.jobs.describe import UNDECLARED
 from ml_platform_server.jobs.jobs import Jobs, NewJob
 from ml_platform_server.jobs.needs import Tracking
 from ml_platform_server.settings import AirflowSettings
@@ -54,7 +55,8 @@ class Training:
             )
         _check_allowed(pipeline, self._settings)
         await self._tracking.get(name=request.experiment_name)
-        return await self._jobs.submit(
+        undeclared = await self._jobs.undeclared(pipeline, request.parameters.fields)
+        job = await self._jobs.submit(
             NewJob(
                 kind=jobs_pb2.JOB_KIND_TRAINING,
                 pipeline=pipeline,
@@ -64,6 +66,10 @@ class Training:
                 experiment_name=request.experiment_name,
             )
         )
+        if undeclared:
+            job.undeclared_parameters.extend(undeclared)
+            job.message = f"{job.message} {UNDECLARED.format(', '.join(undeclared))}"
+        return job
 
 
 def _check_allowed(pipeline: str, settings: AirflowSettings) -> None:

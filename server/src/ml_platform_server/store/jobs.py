@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.exc import IntegrityError
@@ -52,8 +53,16 @@ class JobRecords:
         return page.cut(rows, lambda row: (row.create_time, row.job_id))
 
     async def refresh(self, job_id: str, *, state: JobState.ValueType, message: str, end_time: datetime | None) -> None:
-        """Remember how a job stands."""
-        change = update(JobRow).where(JobRow.job_id == job_id).values(state=state, message=message, end_time=end_time)
+        """Remember how a job stands; an outcome that was kept is none any more."""
+        change = {"state": state, "message": message, "end_time": end_time, "outcome": None}
+        await self._change(job_id, change)
+
+    async def keep_outcome(self, job_id: str, outcome: bytes) -> None:
+        """Keep how a job ended, in full."""
+        await self._change(job_id, {"outcome": outcome})
+
+    async def _change(self, job_id: str, values: dict[str, Any]) -> None:
+        change = update(JobRow).where(JobRow.job_id == job_id).values(**values)
         async with self._database.session() as session:
             await session.execute(change)
 

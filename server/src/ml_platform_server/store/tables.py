@@ -65,7 +65,10 @@ class DoneCallRow(Base):
 
 
 class JobRow(Base):
-    """One job that was submitted through the platform. The state is a copy, refreshed whenever somebody looks."""
+    """One job that was submitted through the platform. The state is a copy, refreshed whenever somebody looks.
+
+    `outcome` is the Job message of a job that has ended, without its parameters.
+    """
 
     __tablename__ = "jobs"
 
@@ -77,6 +80,7 @@ class JobRow(Base):
     conf: Mapped[dict[str, Any]] = mapped_column(JSON)
     submitted_by: Mapped[str] = mapped_column(String(250))
     message: Mapped[str] = mapped_column(Text, default="")
+    outcome: Mapped[bytes | None] = mapped_column(LargeBinary)
     create_time: Mapped[datetime] = mapped_column(UtcDateTime)
     end_time: Mapped[datetime | None] = mapped_column(UtcDateTime)
 

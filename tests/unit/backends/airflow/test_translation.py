@@ -11,7 +11,7 @@ import pytest
 from ml_platform.v1 import jobs_pb2
 from ml_platform.v1.jobs_pb2 import JobState, Task, TaskState
 from ml_platform_server.backends.airflow import tasks
-from ml_platform_server.backends.airflow.failures import broken_file, reason_in_log, reason_in_traceback, refused_parameter
+from ml_platform_server.backends.airflow.failures import broken_file, reason_in_log, reason_in_traceback
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 TRACEBACK = 'Traceback (most recent call last):\n  File "/dags/x.py", line 2, in <module>\n    import y\nImportError: no y\n'
@@ -146,9 +146,3 @@ def test_a_broken_file_is_recognised_by_its_name_or_by_its_error(pipeline: str, 
     """Airflow cannot tell what a file would have held; the name and the error are what there is."""
     error: Any = SimpleNamespace(filename=filename, stack_trace=trace)
     assert (broken_file(pipeline, [error]) is error) == found
-
-
-def test_a_refused_parameter_is_found_in_the_refusal() -> None:
-    """Only its name is taken; the rest is the vendor's text."""
-    assert refused_parameter("Invalid input for param depth: 'x' is not of type 'integer'") == "depth"
-    assert refused_parameter("Something else") == ""

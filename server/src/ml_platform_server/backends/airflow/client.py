@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+import structlog
+
 from ml_platform.v1 import errors_pb2
-from ml_platform_server.backends.airflow.errors import CREDENTIALS_REFUSED, RefusedError, translate
+from ml_platform_server.backends.airflow.errors import CREDENTIALS_REFUSED, RefusedError, UnansweredError, translate
 from ml_platform_server.backends.airflow.tokens import Tokens
 from ml_platform_server.backends.blocking import BlockingPool
 from ml_platform_server.call import remaining
@@ -16,6 +19,8 @@ from ml_platform_server.settings import AirflowSettings
 
 if TYPE_CHECKING:
     from airflow_client.client import ApiClient
+
+log = structlog.get_logger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,16 +36,20 @@ class AirflowBackend:
         self._settings = settings
         self._pool = BlockingPool("Airflow", threads=settings.threads)
         self._tokens = Tokens(settings=settings)
-        self._loading: asyncio.Task[ApiClient] | None = None
+        self._client: ApiClient | None = None
+        self._loading = threading.Lock()
+        self._warming: asyncio.Task[ApiClient] | None = None
 
     async def open(self) -> None:
         """Begin to load the client, without waiting for it: that takes over a second. Airflow itself need not be up."""
-        self._loading = asyncio.create_task(self._pool.run(self._load))
+        self._warming = asyncio.create_task(self._pool.run(self._loaded))
+        # Whoever calls next loads it again and reports what goes wrong then.
+        self._warming.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def close(self) -> None:
         """Close the connections and let the threads end."""
-        if self._loading is not None:
-            self._loading.cancel()
+        if self._warming is not None:
+            self._warming.cancel()
         await self._tokens.close()
         self._pool.close()
 
@@ -82,19 +91,28 @@ class AirflowBackend:
     async def _run(
         self, token: str, function: Callable[Concatenate[ApiClient, float, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
-        if self._loading is None:
-            raise RuntimeError("AirflowBackend is used before it is opened")
-        client = await asyncio.shield(self._loading)
-        client.configuration.access_token = token
         timeout = max(SHORTEST_TIMEOUT, min(self._settings.timeout, remaining(self._settings.timeout)))
 
         def guarded() -> R:
+            client = self._loaded()
+            client.configuration.access_token = token
             try:
                 return function(client, timeout, *args, **kwargs)
             except Exception as error:
                 raise translate(error) from error
 
         return await self._pool.run(guarded)
+
+    def _loaded(self) -> ApiClient:
+        """The client. A load that failed, or that took longer than its caller waited, is no obstacle to the next call."""
+        with self._loading:
+            if self._client is None:
+                try:
+                    self._client = self._load()
+                except Exception as error:
+                    log.exception("airflow_client_not_loaded")
+                    raise UnansweredError(may_have_arrived=False) from error
+            return self._client
 
     def _load(self) -> ApiClient:
         import urllib3  # noqa: PLC0415  # here, because loading the client takes over a second

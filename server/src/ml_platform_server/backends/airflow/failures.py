@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 LONGEST_REASON = 500
 """Characters of an exception that are worth telling in one sentence."""
 
-_PARAMETER = re.compile(r"Invalid input for param ([^:\s]+)")
-
 
 def reason_in_log(entries: Iterable[Any]) -> str:
     """The exception that ended an attempt, as "ValueError: no rows"; empty when the log tells of none.
@@ -47,12 +45,6 @@ def broken_file(pipeline: str, errors: Iterable[ImportErrorResponse]) -> ImportE
         if pipeline in (path.stem, path.parent.name) or word.search(error.stack_trace):
             return error
     return None
-
-
-def refused_parameter(detail: str) -> str:
-    """The parameter that the pipeline's own declaration does not allow, as a refusal names it; empty if it names none."""
-    found = _PARAMETER.search(detail)
-    return found.group(1) if found else ""
 
 
 def _one_line(text: str) -> str:

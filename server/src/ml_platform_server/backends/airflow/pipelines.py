@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +12,12 @@ import structlog
 
 from ml_platform.v1 import errors_pb2, jobs_pb2
 from ml_platform.v1.jobs_pb2 import JobState, Task
-from ml_platform_server.backends.airflow import requests, tasks
+from ml_platform_server.backends.airflow import parameters, requests, tasks
 from ml_platform_server.backends.airflow.client import AirflowBackend
+from ml_platform_server.backends.airflow.endings import Endings
 from ml_platform_server.backends.airflow.errors import RefusedError, UnansweredError
-from ml_platform_server.backends.airflow.failures import broken_file, reason_in_log, reason_in_traceback, refused_parameter
-from ml_platform_server.errors import PlatformError, invalid
+from ml_platform_server.backends.airflow.failures import broken_file, reason_in_log, reason_in_traceback
+from ml_platform_server.errors import PlatformError
 
 if TYPE_CHECKING:
     from airflow_client.client import DAGResponse, ImportErrorResponse
@@ -33,7 +34,13 @@ REASONS_KEPT = 1000
 
 @dataclass(frozen=True)
 class PipelineRun:
-    """One run of a pipeline as it stands now. `failure` is the failed task's own last word, empty if it left none."""
+    """One run of a pipeline as it stands now.
+
+    Attributes:
+        failure: the failed task's own last word; empty if it left none.
+        ended_by: who or what ended the run, in a sentence, where no task's failure says it.
+        gone: why the run never ends by itself, in a sentence; it then counts as failed.
+    """
 
     state: JobState.ValueType
     tasks: tuple[Task, ...]
@@ -41,6 +48,8 @@ class PipelineRun:
     end_time: datetime | None
     failed_task: Task | None = None
     failure: str = ""
+    ended_by: str = ""
+    gone: str = ""
 
 
 class Pipelines:
@@ -48,7 +57,24 @@ class Pipelines:
 
     def __init__(self, *, backend: AirflowBackend) -> None:
         self._backend = backend
+        self._endings = Endings(backend=backend)
         self._reasons: OrderedDict[tuple[str, str, str, int, int], str] = OrderedDict()
+
+    async def undeclared(self, pipeline: str, names: Collection[str]) -> list[str]:
+        """The names of parameters that a pipeline does not declare although it declares others.
+
+        Raises:
+            PlatformError: INVALID_FIELDS for names that look like misspelt ones.
+        """
+        return parameters.undeclared(names, await self._declared(pipeline)) if names else []
+
+    async def end(self, pipeline: str, run_id: str, why: str) -> None:
+        """End a run as failed; harmless if it has ended.
+
+        Raises:
+            PlatformError: BACKEND_UNAVAILABLE when Airflow does not answer.
+        """
+        await self._backend.call(requests.end_run, pipeline, run_id, why)
 
     async def trigger(self, pipeline: str, run_id: str, conf: Mapping[str, Any]) -> None:
         """Start a run. Starting the same run again with the same configuration is harmless.
@@ -85,16 +111,18 @@ class Pipelines:
             raise
         messages = tuple(tasks.task_message(instance) for instance in tasks.in_start_order(instances))
         state = tasks.job_state(run.state.value, messages)
-        failed = tasks.first_failed(messages) if state == jobs_pb2.JOB_STATE_FAILED else None
         start = tasks.first_start(messages)
-        return PipelineRun(
-            state=state,
-            tasks=messages,
-            start_time=start.replace(tzinfo=UTC) if start else None,
-            end_time=run.end_date if state in (jobs_pb2.JOB_STATE_SUCCESS, jobs_pb2.JOB_STATE_FAILED) else None,
-            failed_task=failed,
-            failure=await self._reason(pipeline, run_id, failed) if failed else "",
-        )
+        told = PipelineRun(state=state, tasks=messages, start_time=start.replace(tzinfo=UTC) if start else None, end_time=None)
+        if state == jobs_pb2.JOB_STATE_SUCCESS:
+            return replace(told, end_time=run.end_date)
+        if state == jobs_pb2.JOB_STATE_FAILED:
+            failed = tasks.first_failed(messages)
+            failure = await self._reason(pipeline, run_id, failed) if failed else ""
+            ended_by = "" if failure else await self._endings.who(pipeline, run)
+            return replace(told, end_time=run.end_date, failed_task=failed, failure=failure, ended_by=ended_by)
+        if gone := await self._endings.pipeline_gone(pipeline):
+            return replace(told, state=jobs_pb2.JOB_STATE_FAILED, gone=gone)
+        return told
 
     async def _runnable(self, pipeline: str) -> DAGResponse:
         try:
@@ -124,10 +152,20 @@ class Pipelines:
                 raise _other_conf(run_id) from None
             if refused.status == NOT_FOUND:
                 raise _not_found(pipeline, []) from None
-            parameter = refused_parameter(refused.detail) if refused.status == BAD_REQUEST else ""
+            parameter = parameters.refused_parameter(refused.detail) if refused.status == BAD_REQUEST else ""
             if parameter:
-                raise invalid(f"parameters.{parameter}", "is missing or not what the pipeline declares it to be") from None
+                raise parameters.refusal(parameter, conf, await self._declared(pipeline)) from None
             raise
+
+    async def _declared(self, pipeline: str) -> Mapping[str, Any]:
+        """The parameters that a pipeline declares; none if there is no such pipeline, which its start reports."""
+        try:
+            details = await self._backend.call(requests.read_details, pipeline)
+        except RefusedError as refused:
+            if refused.status != NOT_FOUND:
+                raise
+            return {}
+        return details.params or {}
 
     async def _reason(self, pipeline: str, run_id: str, task: Task) -> str:
         key = (pipeline, run_id, task.task_id, task.map_index, task.try_number)

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 from ml_platform.v1.jobs_pb2 import Task
 
 if TYPE_CHECKING:
-    from airflow_client.client import ApiClient, DAGResponse, DAGRunResponse, ImportErrorResponse, TaskInstanceResponse
+    from airflow_client.client import (
+        ApiClient,
+        DAGDetailsResponse,
+        DAGResponse,
+        DAGRunResponse,
+        EventLogResponse,
+        ImportErrorResponse,
+        TaskInstanceResponse,
+    )
 
 # Airflow's client takes over a second to load, so each function imports what it needs.
 # ruff: noqa: PLC0415
@@ -27,6 +35,13 @@ def read_dag(client: ApiClient, timeout: float, dag_id: str) -> DAGResponse:
     from airflow_client.client.api.dag_api import DAGApi
 
     return DAGApi(client).get_dag(dag_id, _request_timeout=timeout)
+
+
+def read_details(client: ApiClient, timeout: float, dag_id: str) -> DAGDetailsResponse:
+    """One DAG with its declared parameters and its time limit."""
+    from airflow_client.client.api.dag_api import DAGApi
+
+    return DAGApi(client).get_dag_details(dag_id, _request_timeout=timeout)
 
 
 def unpause(client: ApiClient, timeout: float, dag_id: str) -> None:
@@ -51,6 +66,31 @@ def read_run(client: ApiClient, timeout: float, dag_id: str, run_id: str) -> DAG
     from airflow_client.client.api.dag_run_api import DagRunApi
 
     return DagRunApi(client).get_dag_run(dag_id, run_id, _request_timeout=timeout)
+
+
+def end_run(client: ApiClient, timeout: float, dag_id: str, run_id: str, note: str) -> None:
+    """End a run as failed, its running tasks too, and write down why."""
+    from airflow_client.client import DAGRunPatchBody
+    from airflow_client.client.api.dag_run_api import DagRunApi
+    from airflow_client.client.models.dag_run_mutable_states import DagRunMutableStates
+
+    body = DAGRunPatchBody(state=DagRunMutableStates("failed"), note=note)
+    DagRunApi(client).patch_dag_run(dag_id, run_id, body, update_mask=["state", "note"], _request_timeout=timeout)
+
+
+def read_changes_by_hand(client: ApiClient, timeout: float, dag_id: str, run_id: str) -> list[EventLogResponse]:
+    """What people and programs did to a run through Airflow's API and pages, the newest first."""
+    from airflow_client.client.api.event_log_api import EventLogApi
+
+    page = EventLogApi(client).get_event_logs(
+        dag_id=dag_id,
+        run_id=run_id,
+        included_events=["patch_dag_run", "bulk_dag_runs", "patch_task_instance", "bulk_task_instances"],
+        order_by=["-when"],
+        limit=PAGE,
+        _request_timeout=timeout,
+    )
+    return list(page.event_logs)
 
 
 def read_tasks(client: ApiClient, timeout: float, dag_id: str, run_id: str) -> list[TaskInstanceResponse]:
