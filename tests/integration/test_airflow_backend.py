@@ -7,17 +7,22 @@ import json
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from ml_platform.v1 import jobs_pb2
+from ml_platform.v1 import deployments_pb2, jobs_pb2
+from ml_platform.v1.deployments_pb2 import DeployModelRequest
 from ml_platform_server.backends.airflow import requests
 from ml_platform_server.backends.airflow.client import AirflowBackend
 from ml_platform_server.backends.airflow.endings import NOTE
 from ml_platform_server.backends.airflow.errors import UnansweredError
 from ml_platform_server.backends.airflow.pipelines import PipelineRun, Pipelines
+from ml_platform_server.call import Call, Principal
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.settings import AirflowSettings
+from ml_platform_server.settings import AirflowSettings, JobSettings
+from tests.support.frame import opened_database
+from tests.support.jobs_house import House
 from tests.support.processes import free_port
 from tests.support.refusals import refused
 from tests.support.stack import PIPELINES, Stack
@@ -127,7 +132,7 @@ async def test_a_parameter_that_the_pipeline_does_not_allow_is_named(pipelines: 
 
 @pytest.mark.stack
 async def test_parameters_that_the_pipeline_does_not_declare_are_found(pipelines: Pipelines) -> None:
-    """A misspelt one is refused with the name that was meant, another one is told, and nothing is known of a missing pipeline."""
+    """A misspelt one is refused with the name that was meant, another one returned; a missing pipeline declares nothing."""
     with refused("INVALID_FIELDS") as caught:
         await pipelines.undeclared("tests_mapped", ["cuont"])
     assert "did you mean 'count'?" in caught.value.message
@@ -155,6 +160,30 @@ async def test_a_run_that_was_ended_from_outside_says_who_or_what_did_it(pipelin
         "it took too long",
         "it ran into its pipeline's time limit of 0:00:05 (dagrun_timeout), the waiting for a place included",
     ]
+
+
+@pytest.mark.stack
+async def test_a_deployment_whose_job_hangs_gives_its_place_back(pipelines: Pipelines, tmp_path: Path) -> None:
+    """After our own time limit it has failed, its job is ended in Airflow too, and the same model can be deployed again."""
+    request = DeployModelRequest(model_name="m", version=1, environment=deployments_pb2.ENVIRONMENT_STAGING)
+    call = Call(method="/test", context=cast("Any", None), principal=Principal(name="ada", key_id="k", scopes=frozenset()))
+    async with opened_database(tmp_path) as database:
+        house = House(database, pipelines=cast("Any", pipelines), deployment_pipeline="tests_hanging")
+        hung = await house.deployments.deploy(request, call)
+        await state_of(pipelines, "tests_hanging", hung.job_id, jobs_pb2.JOB_STATE_RUNNING)
+        await house.reconciler.reconcile()
+        with refused("DEPLOYMENT_IN_PROGRESS"):
+            await house.deployments.deploy(request, call)
+        await house.clock.advance(JobSettings().deployment_timeout)
+        await house.reconciler.reconcile()
+        failed = await house.deployments.get(hung.deployment_id)
+        assert failed.state == deployments_pb2.DEPLOYMENT_STATE_FAILED
+        assert "did not end within 2:00:00" in failed.message
+        job = await house.jobs.get(hung.job_id)
+        assert (job.state, job.failed_task_id) == (jobs_pb2.JOB_STATE_FAILED, "hang")
+        assert "did not end within 2:00:00" in job.message
+        again = await house.deployments.deploy(request, call)
+        await pipelines.end("tests_hanging", again.job_id, "the test is over")
 
 
 GOES = """

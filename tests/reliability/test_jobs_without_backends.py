@@ -1,4 +1,4 @@
-"""What is told of jobs while MLflow hangs or Airflow is away. These tests disturb the stack, and leave it well."""
+"""Jobs while MLflow hangs or Airflow is away. These tests disturb the stack, and leave it well."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_job_is_told_at_once_while_mlflow_hangs(
 def test_a_job_that_has_ended_is_told_while_airflow_is_away(
     impatient: MLPlatform, platform: MLPlatform, trained: Trained, stack: Stack
 ) -> None:
-    """From the store, tasks and runs included; a job cannot start then, and that is said."""
+    """It comes from the store, tasks and runs included; a start is refused as UNAVAILABLE."""
     assert platform.get_training_job(trained.job.job_id).best_run_id == trained.job.best_run_id
     for away, back in ((stack.pause, stack.resume), (stack.stop, stack.start)):
         away("airflow")

@@ -34,13 +34,15 @@ class House:
     registry: FakeRegistry = field(default_factory=FakeRegistry)
     generations_followed: list[int] = field(default_factory=list)
     check_policy: PolicyCheck = _any_policy
+    deployment_pipeline: str = AIRFLOW.deployment_pipeline
 
     def __post_init__(self) -> None:
         self.job_records = JobRecords(database=self.database)
         self.records = DeploymentRecords(database=self.database)
         self.jobs = Jobs(records=self.job_records, pipelines=self.pipelines, tracking=self.tracking, clock=self.clock)
         parts: dict[str, Any] = {"records": self.records, "jobs": self.jobs, "registry": self.registry, "clock": self.clock}
-        self.deployments = Deployments(**parts, check_policy=self.check_policy, settings=AIRFLOW)
+        settings = AIRFLOW.model_copy(update={"deployment_pipeline": self.deployment_pipeline})
+        self.deployments = Deployments(**parts, check_policy=self.check_policy, settings=settings)
         self.reconciler = Reconciler(**parts, settings=JobSettings(), on_activated=self._follow)
 
     async def _follow(self) -> None:

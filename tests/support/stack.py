@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -77,12 +78,14 @@ class Stack:
     def pause(self, service: str) -> None:
         """Make a service hang: it keeps its connections and answers nothing."""
         for process in processes.marked(self._running.state, service):
-            process.suspend()
+            with suppress(psutil.NoSuchProcess):  # Airflow's are many, and some are short-lived.
+                process.suspend()
 
     def resume(self, service: str) -> None:
         """Let a service go on that was made to hang."""
         for process in processes.marked(self._running.state, service):
-            process.resume()
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
 
     def restart(self, service: str) -> None:
         """End a service in order and start it again."""

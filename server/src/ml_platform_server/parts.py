@@ -192,7 +192,7 @@ class Parts:
     @cached_property
     def hub(self) -> WatchHub:
         """Who watches which job."""
-        return self._kept(WatchHub(read=self.jobs.look, settings=self.settings.jobs, clock=self.clock))
+        return self._kept(WatchHub(read=self.jobs.poll, settings=self.settings.jobs, clock=self.clock))
 
     @cached_property
     def training(self) -> Training:

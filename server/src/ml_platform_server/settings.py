@@ -149,7 +149,7 @@ class JobSettings(BaseModel):
 
     poll_interval: Seconds = Field(default=1.0, description="Between two looks at a watched job.")
     heartbeat_interval: Seconds = Field(default=10.0, description="Silence after which a watcher hears a heartbeat.")
-    reconcile_interval: Seconds = Field(default=1.0, description="Between two looks at deployments in progress.")
+    reconcile_interval: Seconds = Field(default=1.0, description="Between two polls of deployments in progress.")
     deployment_timeout: Seconds = Field(
         default=7200.0, description="After which a deployment whose checks have not ended fails, their waiting included."
     )

@@ -99,13 +99,13 @@ async def test_a_check_that_was_skipped_moves_nothing(house: House, call: Call) 
 
 
 async def test_who_sees_the_end_of_the_job_finds_the_traffic_moved(house: House, call: Call) -> None:
-    """A look prompts the reconciler and waits for it, so that the end is told after the traffic has moved, not a round later."""
+    """A poll prompts the reconciler and waits for it, so that traffic has moved when the end is returned."""
     deployment = await house.deployments.deploy(request(), call)
     await house.reconciler.open()
     try:
         await asyncio.wait_for(house.clock.somebody_sleeps(), 10)
         succeed(house, deployment)
-        look = await house.jobs.look(deployment.job_id, 60.0)
+        look = await house.jobs.poll(deployment.job_id, 60.0)
         assert (look.job.state, look.complete) == (jobs_pb2.JOB_STATE_SUCCESS, True)
         assert await state_of(house, deployment) == "ACTIVE"
     finally:
@@ -113,7 +113,7 @@ async def test_who_sees_the_end_of_the_job_finds_the_traffic_moved(house: House,
 
 
 async def test_no_look_moves_traffic(house: House, call: Call) -> None:
-    """Without the reconciler's rounds the job is told as it is, in a look, a list and a watch, and the deployment stays."""
+    """Without the reconciler's rounds the job is returned as it is, by a get and a list, and the deployment stays."""
     deployment = await house.deployments.deploy(request(), call)
     succeed(house, deployment)
     assert (await house.jobs.get(deployment.job_id)).state == jobs_pb2.JOB_STATE_SUCCESS
@@ -122,14 +122,14 @@ async def test_no_look_moves_traffic(house: House, call: Call) -> None:
 
 
 async def test_a_reader_does_not_wait_long_for_the_reconciler(house: House, call: Call) -> None:
-    """While the reconciler's own look hangs, the reader gets the job, and is told that not all of it is there."""
+    """While the reconciler's own poll hangs, the reader gets the job, marked as incomplete."""
     deployment = await house.deployments.deploy(request(), call)
     await house.reconciler.open()
     try:
         await asyncio.wait_for(house.clock.somebody_sleeps(), 10)
         ended = jobs_pb2.Job(job_id=deployment.job_id, kind=jobs_pb2.JOB_KIND_DEPLOYMENT, state=jobs_pb2.JOB_STATE_SUCCESS)
         house.pipelines.hangs = True
-        assert not await house.reconciler.noticed(ended, 0.01)
+        assert not await house.reconciler.prompt(ended, 0.01)
         assert await state_of(house, deployment) == "IN_PROGRESS"
     finally:
         await house.reconciler.close()
@@ -166,7 +166,7 @@ async def test_one_look_that_hangs_does_not_hold_up_the_others(house: House, cal
     await house.reconciler.open()
     try:
         ended = await house.jobs.get(other.job_id)
-        assert await house.reconciler.noticed(ended, 60.0)
+        assert await house.reconciler.prompt(ended, 60.0)
         assert await state_of(house, other) == "ACTIVE"
         assert await state_of(house, hung) == "IN_PROGRESS"
     finally:

@@ -14,8 +14,8 @@ from ml_platform.v1.jobs_pb2 import Job, WatchEvent
 from ml_platform.v1.training_pb2 import WatchTrainingJobResponse
 from ml_platform_server.call import remaining, set_deadline
 from ml_platform_server.errors import PlatformError, backend_unavailable
-from ml_platform_server.jobs.hub import FIRST_PATIENCE, LAST_PATIENCE, WatchHub
-from ml_platform_server.jobs.jobs import Look
+from ml_platform_server.jobs.hub import SNAPSHOT_TIMEOUT, TERMINAL_TIMEOUT, WatchHub
+from ml_platform_server.jobs.jobs import PollResult
 from ml_platform_server.settings import JobSettings
 from tests.support.jobs import FakeClock, a_job, settle
 
@@ -32,20 +32,20 @@ class Looks:
         self.job = a_job()
         self.error: Exception | None = None
         self.count = 0
-        self.patience: list[float] = []
+        self.timeouts: list[float] = []
         self.complete = True
         self.fails_at = 0
 
-    async def __call__(self, job_id: str, patience: float) -> Look:
+    async def __call__(self, job_id: str, wait: float) -> PollResult:
         self.count += 1
-        self.patience.append(patience)
+        self.timeouts.append(wait)
         if self.error:
             raise self.error
         if self.count == self.fails_at:
             raise backend_unavailable("The store")
         job = Job()
         job.CopyFrom(self.job)
-        return Look(job, self.complete)
+        return PollResult(job, self.complete)
 
 
 class Reader:
@@ -266,9 +266,9 @@ async def test_the_poller_outlives_the_deadline_of_the_call_that_began_it(clock:
     """A poller works in a context of its own, so the first watcher's deadline does not cut the looks made for the second."""
     deadlines: list[float] = []
 
-    async def look(job_id: str, patience: float) -> Look:
+    async def look(job_id: str, wait: float) -> PollResult:
         deadlines.append(remaining(1234.0))
-        return Look(a_job())
+        return PollResult(a_job())
 
     hub = WatchHub(read=look, settings=SETTINGS, clock=clock)
     context = contextvars.copy_context()
@@ -293,7 +293,7 @@ async def test_the_first_message_does_not_wait_for_what_the_last_one_waits_for(h
     looks.job.state, looks.complete = SUCCESS, False
     async with reading(hub) as reader:
         assert (reader.events, reader.sequences, reader.ended) == (["SNAPSHOT", "TERMINAL"], [1, 2], True)
-    assert looks.patience == [FIRST_PATIENCE, LAST_PATIENCE]
+    assert looks.timeouts == [SNAPSHOT_TIMEOUT, TERMINAL_TIMEOUT]
 
 
 async def test_the_end_of_a_watched_job_is_told_once_complete_or_not(hub: WatchHub, clock: FakeClock, looks: Looks) -> None:
@@ -302,7 +302,7 @@ async def test_the_end_of_a_watched_job_is_told_once_complete_or_not(hub: WatchH
         looks.job.state, looks.complete = SUCCESS, False
         await clock.advance(1)
         assert (reader.events, reader.sequences, reader.ended) == (["SNAPSHOT", "TERMINAL"], [1, 2], True)
-    assert looks.patience == [FIRST_PATIENCE, LAST_PATIENCE]
+    assert looks.timeouts == [SNAPSHOT_TIMEOUT, TERMINAL_TIMEOUT]
 
 
 async def test_a_patient_look_that_fails_is_made_again_after_a_while(hub: WatchHub, clock: FakeClock, looks: Looks) -> None:

@@ -97,16 +97,16 @@ async def test_without_the_tracking_a_job_still_tells_its_state(house: House) ->
 
 
 async def test_a_tracking_that_hangs_holds_nobody_up(house: House) -> None:
-    """A look waits a moment for the runs, then tells the job without them; of each job one search at most is under way."""
+    """A poll waits a moment for the runs, then returns the job without them; of each job one search at most is under way."""
     job_id = (await house.jobs.submit(TRAINING)).job_id
     house.pipelines.runs[job_id] = a_run(jobs_pb2.JOB_STATE_SUCCESS, end_time=END)
     house.tracking.answers.clear()
-    looks = [await house.jobs.look(job_id, 0.01) for _ in range(5)]
+    looks = [await house.jobs.poll(job_id, 0.01) for _ in range(5)]
     assert [(look.complete, list(look.job.run_ids)) for look in looks] == [(False, [])] * 5
     assert len(house.tracking.searches) == 1
     house.tracking.runs = [Run(run_id="late")]
     house.tracking.answers.set()
-    look = await house.jobs.look(job_id, 60.0)
+    look = await house.jobs.poll(job_id, 60.0)
     assert (look.complete, list(look.job.run_ids)) == (True, ["late"])
 
 
@@ -118,7 +118,7 @@ async def test_runs_that_were_seen_are_told_while_the_tracking_hangs(house: Hous
     await house.jobs.get(job_id)
     house.tracking.answers.clear()
     for jobs in (house.jobs, House(house.database, house.clock, house.pipelines, house.tracking).jobs):
-        look = await jobs.look(job_id, 0.01)
+        look = await jobs.poll(job_id, 0.01)
         assert (list(look.job.run_ids), look.job.best_run_id, dict(look.job.metrics)) == (["only"], "only", {"rmse": 1.0})
         assert (look.complete, look.job.message) == (False, "Every task ended well.")
 
@@ -141,7 +141,7 @@ async def test_a_job_that_has_ended_is_told_without_the_pipelines(house: House, 
     seen = await house.jobs.get(job_id)
     house.pipelines.hangs = hangs
     house.pipelines.down = None if hangs else backend_unavailable("Airflow")
-    assert (await house.jobs.look(job_id, 0.01)).job == seen
+    assert (await house.jobs.poll(job_id, 0.01)).job == seen
 
 
 async def test_a_job_that_runs_again_is_told_as_running(house: House) -> None:

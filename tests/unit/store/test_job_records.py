@@ -58,6 +58,20 @@ async def test_a_refreshed_state_is_remembered_and_a_removed_job_is_not(records:
     assert await records.get("mlp-1") is None
 
 
+async def test_an_outcome_is_kept_until_the_job_runs_again(records: JobRecords) -> None:
+    """Lists come without it, for it takes much room."""
+    await records.add(row(1))
+    await records.keep_outcome("mlp-1", b"the whole job")
+    kept = await records.get("mlp-1")
+    assert kept is not None
+    assert kept.outcome == b"the whole job"
+    assert [job.outcome for job in (await records.list(Page()))[0]] == [None]
+    await records.refresh("mlp-1", state=jobs_pb2.JOB_STATE_RUNNING, message="again", end_time=None)
+    kept = await records.get("mlp-1")
+    assert kept is not None
+    assert kept.outcome is None
+
+
 async def test_pages_do_not_lose_jobs_of_the_same_moment(records: JobRecords) -> None:
     """Jobs submitted at the same moment are told apart by their ids, so pages neither skip nor repeat one."""
     for number in range(5):

@@ -17,7 +17,7 @@ from ml_platform.v1.jobs_pb2 import Job, WatchEvent
 from ml_platform.v1.training_pb2 import WatchTrainingJobResponse
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.jobs.clock import Clock
-from ml_platform_server.jobs.jobs import ENDED, Look
+from ml_platform_server.jobs.jobs import ENDED, PollResult
 from ml_platform_server.settings import JobSettings
 
 if TYPE_CHECKING:
@@ -25,11 +25,13 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-FIRST_PATIENCE = 1.0
+SNAPSHOT_TIMEOUT = 1.0
 """Seconds that the first message of a watch waits for a job's runs, and for what follows from its end."""
 
-LAST_PATIENCE = 10.0
+TERMINAL_TIMEOUT = 10.0
 """The same for the last message."""
+
+Poll = Callable[[str, float], Awaitable[PollResult]]
 
 LONGEST_PAUSE = 30.0
 """Seconds between two looks at a job, however often the looks before failed."""
@@ -39,13 +41,13 @@ class WatchHub:
     """Streams of the states of jobs.
 
     Args:
-        read: looks at a job, waiting so many seconds for what is an addition; what it raises on the first look is what the
-            watcher gets.
+        read: polls a job, and waits so many seconds for what is an addition; what it raises at first is what the watcher
+            gets.
         settings: the intervals.
         clock: what waits.
     """
 
-    def __init__(self, *, read: Callable[[str, float], Awaitable[Look]], settings: JobSettings, clock: Clock) -> None:
+    def __init__(self, *, read: Poll, settings: JobSettings, clock: Clock) -> None:
         self._read = read
         self._settings = settings
         self._clock = clock
@@ -122,7 +124,7 @@ class WatchHub:
 
 
 @dataclass(frozen=True, slots=True)
-class _News:
+class _Observation:
     """A state of a job, and when it was seen. The last one is the end, with all that belongs to it."""
 
     job: Job
@@ -136,10 +138,10 @@ class _Watcher:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._changed = asyncio.Event()
-        self._news: _News | None = None
+        self._news: _Observation | None = None
         self._error: PlatformError | None = None
 
-    def put(self, news: _News) -> None:
+    def put(self, news: _Observation) -> None:
         self._news = news
         self._changed.set()
 
@@ -147,7 +149,7 @@ class _Watcher:
         self._error = error
         self._changed.set()
 
-    async def next(self, patience: float) -> _News | None:
+    async def next(self, patience: float) -> _Observation | None:
         """The newest state that was not told yet, or None when none comes in time."""
         await self._clock.wait(self._changed, patience)
         news, self._news = self._news, None
@@ -161,16 +163,18 @@ class _Watcher:
 class _Poller:
     """Looks at one job again and again, until it ends or nobody watches."""
 
-    def __init__(self, job_id: str, *, read: Callable[[str, float], Awaitable[Look]], interval: float, clock: Clock) -> None:
+    def __init__(
+        self, job_id: str, *, read: Callable[[str, float], Awaitable[PollResult]], interval: float, clock: Clock
+    ) -> None:
         self._job_id = job_id
         self._read = read
         self._interval = interval
         self._clock = clock
         self._watchers: set[_Watcher] = set()
-        self._newest: _News | None = None
+        self._newest: _Observation | None = None
         self._never = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._to_complete = False
+        self._incomplete = False
         self.ended = False
 
     @property
@@ -211,29 +215,29 @@ class _Poller:
         while not self.ended:
             try:
                 # The first message comes at once, with what is known; the last one has to be complete.
-                patient = self._newest is not None
-                self._publish(await self._read(self._job_id, LAST_PATIENCE if patient else FIRST_PATIENCE), patient=patient)
+                final = self._newest is not None
+                self._publish(await self._read(self._job_id, TERMINAL_TIMEOUT if final else SNAPSHOT_TIMEOUT), final=final)
                 failures = 0
             except Exception as error:  # noqa: BLE001  # whatever goes wrong in one look, the next may go well
                 failures += 1
                 self._look_failed(error, failures)
-            if not self.ended and not self._to_complete:
+            if not self.ended and not self._incomplete:
                 await self._clock.wait(self._never, min(LONGEST_PAUSE, self._interval * 2 ** min(failures, 10)))
 
-    def _publish(self, look: Look, *, patient: bool) -> None:
-        over = look.job.state in ENDED
-        # What came too late for an impatient look gets another one, and no further one.
-        self.ended = over and (look.complete or patient)
-        self._to_complete = over and not self.ended
+    def _publish(self, result: PollResult, *, final: bool) -> None:
+        over = result.job.state in ENDED
+        # What came too late for the first poll gets another one with a longer timeout, and no further one.
+        self.ended = over and (result.complete or final)
+        self._incomplete = over and not self.ended
         # Compared as bytes, because a metric that is not a number does not equal itself.
-        if self._newest and not self.ended and _bytes(self._newest.job) == _bytes(look.job):
+        if self._newest and not self.ended and _bytes(self._newest.job) == _bytes(result.job):
             return
-        self._newest = _News(look.job, self._clock.now(), last=self.ended)
+        self._newest = _Observation(result.job, self._clock.now(), last=self.ended)
         for watcher in self._watchers:
             watcher.put(self._newest)
 
     def _look_failed(self, error: Exception, failures: int) -> None:
-        self._to_complete = False
+        self._incomplete = False
         known = isinstance(error, PlatformError)
         log.warning("job_look_failed", job_id=self._job_id, failures=failures, error=str(error), exc_info=not known)
         if self._newest is None:

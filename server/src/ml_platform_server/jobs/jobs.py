@@ -38,8 +38,8 @@ REFRESHED_IN_LIST = 20
 REFRESH_PATIENCE = 2.0
 """Seconds that a list waits for those looks."""
 
-PATIENCE = 1.0
-"""Seconds that a look waits for what is only an addition: the runs of a job, and the present state of one that has ended."""
+POLL_TIMEOUT = 1.0
+"""Seconds that a poll waits for what is only an addition: the runs of a job, and the present state of one that has ended."""
 
 FollowUp = Callable[[Job, float], Awaitable[bool]]
 
@@ -57,8 +57,8 @@ class NewJob:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """A job as one look found it; `complete` unless its runs, or what follows from its end, came too late for this look."""
+class PollResult:
+    """A job as one poll found it; `complete` unless its runs, or what follows from its end, came too late for this poll."""
 
     job: Job
     complete: bool = True
@@ -77,7 +77,7 @@ class Jobs:
     def on_end(self, kind: JobKind.ValueType, follow_up: FollowUp) -> None:
         """Have somebody notified when a job of a kind is seen to have ended.
 
-        It is called with the job and the seconds that the look may wait, and returns whether what follows from the end is done.
+        It is called with the job and the seconds to wait, and returns whether what follows from the end is done.
         It may be called more than once for one job.
         """
         self._on_end[kind] = follow_up
@@ -148,27 +148,27 @@ class Jobs:
             PlatformError: JOB_NOT_FOUND; BACKEND_UNAVAILABLE when Airflow does not answer and the job has not ended. Without
                 MLflow the runs are left out.
         """
-        return (await self.look(job_id)).job
+        return (await self.poll(job_id)).job
 
-    async def look(self, job_id: str, patience: float = PATIENCE) -> Look:
+    async def poll(self, job_id: str, wait: float = POLL_TIMEOUT) -> PollResult:
         """A job as it stands now, as `get` has it, and whether that is all of it.
 
         Args:
             job_id: the job.
-            patience: how many seconds to wait, once it has ended, for its runs and for what follows from its end.
+            wait: how many seconds to wait, once it has ended, for its runs and for what follows from its end.
         """
         row = await self.recorded(job_id)
-        job = await self.seen(row, patience)
+        job = await self.refresh(row, wait)
         ended = job.state in ENDED
         complete = True
         if job.kind == jobs_pb2.JOB_KIND_TRAINING and not job.run_ids:
-            wait = patience if ended else min(patience, PATIENCE)
-            complete = await self._runs.add(job, ended=ended, patience=wait, kept=outcome_of(row))
+            for_runs = wait if ended else min(wait, POLL_TIMEOUT)
+            complete = await self._runs.add(job, ended=ended, wait=for_runs, outcome=outcome_of(row))
         if ended and complete:
             await self._keep_outcome(row, job)
         if ended and (follow_up := self._on_end.get(job.kind)):
-            complete = await self._followed_up(follow_up, job, patience) and complete
-        return Look(job, complete)
+            complete = await self._followed_up(follow_up, job, wait) and complete
+        return PollResult(job, complete)
 
     async def end(self, row: JobRow, why: str) -> None:
         """End a job as failed in the pipeline engine; harmless if it has ended.
@@ -205,7 +205,7 @@ class Jobs:
         rows, token = await self._records.list(page, experiment_name=experiment_name, kind=kind)
         jobs = {row.job_id: message_of(row) for row in rows}
         unfinished = [row for row in rows if row.state not in ENDED][:REFRESHED_IN_LIST]
-        looks = [asyncio.create_task(self.seen(row)) for row in unfinished]
+        looks = [asyncio.create_task(self.refresh(row)) for row in unfinished]
         if looks:
             done, late = await asyncio.wait(looks, timeout=REFRESH_PATIENCE)
             for look in late:
@@ -215,19 +215,19 @@ class Jobs:
                 jobs[job.job_id] = job
         return page.shortened(list(jobs.values()), token, rows, lambda row: (row.create_time, row.job_id))
 
-    async def seen(self, row: JobRow, patience: float = PATIENCE) -> Job:
+    async def refresh(self, row: JobRow, wait: float = POLL_TIMEOUT) -> Job:
         """A job as the pipeline engine has it now, remembered; a job that has ended as it was kept, if the engine is late.
 
         Raises:
             PlatformError: BACKEND_UNAVAILABLE when Airflow does not answer and the job has not ended.
         """
         try:
-            async with asyncio.timeout(patience if row.state in ENDED else None):
+            async with asyncio.timeout(wait if row.state in ENDED else None):
                 run = await self._pipelines.state(row.pipeline, row.job_id)
         except (PlatformError, TimeoutError) as error:
             if row.state not in ENDED:
                 raise
-            log.warning("ended_job_told_from_the_store", job_id=row.job_id, error=str(error))
+            log.warning("ended_job_read_from_store", job_id=row.job_id, error=str(error))
             return outcome_of(row)
         job = message_of(row)
         if run is None:
@@ -261,9 +261,9 @@ class Jobs:
         if outcome != row.outcome and row.message == job.message:
             await self._records.keep_outcome(row.job_id, outcome)
 
-    async def _followed_up(self, follow_up: FollowUp, job: Job, patience: float) -> bool:
+    async def _followed_up(self, follow_up: FollowUp, job: Job, wait: float) -> bool:
         try:
-            return await follow_up(job, patience)
+            return await follow_up(job, wait)
         except Exception:
             # The job's state is true whatever becomes of what follows from it; that is tried again later.
             log.exception("job_follow_up_failed", job_id=job.job_id)

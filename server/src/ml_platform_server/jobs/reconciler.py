@@ -29,8 +29,8 @@ FOLLOW_UP_PATIENCE = 5.0
 ANSWERS = "Answers predictions."
 REMEDY = "Log the model with input_example=, so that it is asked with a row of its own."
 
-ROUND_PATIENCE = 30.0
-"""Seconds that a round waits for its looks. One that hangs goes on, and the next round joins it."""
+ROUND_TIMEOUT = 30.0
+"""Seconds that a round waits for its polls. One that hangs goes on, and the next round joins it."""
 
 _VERSION_IS_GONE = frozenset({errors_pb2.ERROR_REASON_MODEL_NOT_FOUND, errors_pb2.ERROR_REASON_MODEL_VERSION_NOT_FOUND})
 
@@ -67,8 +67,8 @@ class Reconciler:
         self._on_activated = on_activated
         self._stopped = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._looks: dict[str, asyncio.Task[None]] = {}
-        jobs.on_end(jobs_pb2.JOB_KIND_DEPLOYMENT, self.noticed)
+        self._polls: dict[str, asyncio.Task[None]] = {}
+        jobs.on_end(jobs_pb2.JOB_KIND_DEPLOYMENT, self.prompt)
 
     async def open(self) -> None:
         """Begin the rounds."""
@@ -78,62 +78,62 @@ class Reconciler:
         """End the rounds."""
         self._stopped.set()
         if self._task:
-            tasks = [self._task, *self._looks.values()]
+            tasks = [self._task, *self._polls.values()]
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
 
     async def reconcile(self) -> None:
-        """One round: look at the job of every deployment in progress, and mirror what is not mirrored."""
-        looks = [self._look_at(row) for row in await self._records.in_progress()]
-        if looks:
-            await asyncio.wait(looks, timeout=ROUND_PATIENCE)
+        """One round: poll the job of every deployment in progress, and mirror what is not mirrored."""
+        polls = [self._poll(row) for row in await self._records.in_progress()]
+        if polls:
+            await asyncio.wait(polls, timeout=ROUND_TIMEOUT)
         await self.mirror()
 
-    async def noticed(self, job: Job, patience: float) -> bool:
-        """Look at a deployment now, because a reader has seen its job end; return whether the end counts by now.
+    async def prompt(self, job: Job, wait: float) -> bool:
+        """Poll a deployment now, because a reader has seen its job end; return whether the end counts by now.
 
-        The reader waits so many seconds, so that who is told of the end finds the traffic moved. Nothing of what follows from the
-        end is the reader's doing: the look is the reconciler's own, and without rounds there is none.
+        The reader waits so many seconds, so that traffic has moved when the end is returned. Nothing that follows from the end
+        is the reader's doing: the poll is the reconciler's own, and without rounds there is none.
         """
         if self._task is None:
             return True
-        until = asyncio.get_running_loop().time() + patience
-        for _ in range(2):  # The look that is under way may have begun before the end.
+        until = asyncio.get_running_loop().time() + wait
+        for _ in range(2):  # The poll that is under way may have begun before the end.
             row = await self._records.of_job(job.job_id)
             if row is None or row.state != deployments_pb2.DEPLOYMENT_STATE_IN_PROGRESS:
                 return True
             left = until - asyncio.get_running_loop().time()
-            await asyncio.wait([self._look_at(row)], timeout=max(0.0, left))
+            await asyncio.wait([self._poll(row)], timeout=max(0.0, left))
         row = await self._records.of_job(job.job_id)
         return row is None or row.state != deployments_pb2.DEPLOYMENT_STATE_IN_PROGRESS
 
-    def _look_at(self, row: DeploymentRow) -> asyncio.Task[None]:
-        """The look at a deployment that is under way, or a new one. No caller's deadline cuts it short."""
-        if row.deployment_id not in self._looks:
-            look = asyncio.create_task(self._look(row), name=f"look at {row.deployment_id}", context=contextvars.Context())
-            self._looks[row.deployment_id] = look
-            look.add_done_callback(lambda _: self._looks.pop(row.deployment_id))
-        return self._looks[row.deployment_id]
+    def _poll(self, row: DeploymentRow) -> asyncio.Task[None]:
+        """The poll of a deployment that is under way, or a new one. No caller's deadline cuts it short."""
+        if row.deployment_id not in self._polls:
+            poll = asyncio.create_task(self._reconcile_one(row), name=f"poll {row.deployment_id}", context=contextvars.Context())
+            self._polls[row.deployment_id] = poll
+            poll.add_done_callback(lambda _: self._polls.pop(row.deployment_id))
+        return self._polls[row.deployment_id]
 
-    async def _look(self, row: DeploymentRow) -> None:
+    async def _reconcile_one(self, row: DeploymentRow) -> None:
         try:
-            job = await self._seen(row)
+            job = await self._refresh(row)
             if job is not None and job.state in ENDED:
                 await self.settle(job)
             elif self._clock.now() - row.create_time >= timedelta(seconds=self._settings.deployment_timeout):
-                await self._give_up(row, job.message if job else "Airflow does not answer.")
+                await self._time_out(row, job.message if job else "Airflow does not answer.")
         except Exception:
-            log.exception("deployment_look_failed", deployment_id=row.deployment_id)
+            log.exception("deployment_poll_failed", deployment_id=row.deployment_id)
 
-    async def _seen(self, row: DeploymentRow) -> Job | None:
+    async def _refresh(self, row: DeploymentRow) -> Job | None:
         try:
-            return await self._jobs.seen(await self._jobs.recorded(row.job_id))
+            return await self._jobs.refresh(await self._jobs.recorded(row.job_id))
         except PlatformError as error:
-            log.warning("deployment_look_failed", deployment_id=row.deployment_id, error=error.message)
+            log.warning("deployment_poll_failed", deployment_id=row.deployment_id, error=error.message)
             return None
 
-    async def _give_up(self, row: DeploymentRow, last: str) -> None:
+    async def _time_out(self, row: DeploymentRow, last: str) -> None:
         """Fail a deployment whose checks take too long, so that its model and environment are free again, and end its job."""
         limit = timedelta(seconds=self._settings.deployment_timeout)
         why = f"the checks of this deployment did not end within {limit} (jobs.deployment_timeout)"

@@ -1,4 +1,4 @@
-"""The tracking runs of a job, looked up beside the job's state: the state never waits long for them."""
+"""The tracking runs of a job, searched beside the job's state, which never waits long for them."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ class RunsOfJobs:
     def __init__(self, *, tracking: Tracking) -> None:
         self._tracking = tracking
         self._known: OrderedDict[str, FoundRuns] = OrderedDict()
-        self._lookups: dict[tuple[str, bool], tuple[asyncio.Task[FoundRuns | None], float]] = {}
+        self._searches: dict[tuple[str, bool], tuple[asyncio.Task[FoundRuns | None], float]] = {}
 
-    async def add(self, job: Job, *, ended: bool, patience: float, kept: Job) -> bool:
+    async def add(self, job: Job, *, ended: bool, wait: float, outcome: Job) -> bool:
         """Add the runs of a training job; return whether they are known as they are now.
 
         Args:
             job: the job, without runs.
-            ended: whether it has ended: then the runs in other experiments are looked for too.
-            patience: how many seconds to wait for the tracking system.
-            kept: the job as it was kept at its end, if it was.
+            ended: whether it has ended: then other experiments are searched too.
+            wait: how many seconds to wait for the tracking system.
+            outcome: the job as the store has it since its end, if it has.
         """
-        lookup, begun = self._lookup(job, ended)
-        left = begun + patience - asyncio.get_running_loop().time()
-        await asyncio.wait([lookup], timeout=max(0.0, left))
-        found = lookup.result() if lookup.done() else None
-        known = found or self._known.get(job.job_id) or _runs_of(kept)
+        search, begun = self._search(job, ended)
+        left = begun + wait - asyncio.get_running_loop().time()
+        await asyncio.wait([search], timeout=max(0.0, left))
+        found = search.result() if search.done() else None
+        known = found or self._known.get(job.job_id) or _runs_of(outcome)
         if known is None:
             job.message = f"{job.message} {LEFT_OUT}"
         else:
@@ -65,15 +65,15 @@ class RunsOfJobs:
             job.metrics.update(known.metrics)
         return found is not None
 
-    def _lookup(self, job: Job, ended: bool) -> tuple[asyncio.Task[FoundRuns | None], float]:
-        """The look-up that is under way or a new one, and when it began: while MLflow hangs, a job has one at most."""
+    def _search(self, job: Job, ended: bool) -> tuple[asyncio.Task[FoundRuns | None], float]:
+        """The search that is under way or a new one, and when it began: while MLflow hangs, a job has one at most."""
         key = (job.job_id, ended)
-        if key not in self._lookups:
+        if key not in self._searches:
             # A context of its own: it may outlive the call that began it, and with it that call's deadline.
             coming = asyncio.create_task(self._find(job.job_id, job.experiment_name, ended), context=contextvars.Context())
-            self._lookups[key] = coming, asyncio.get_running_loop().time()
-            coming.add_done_callback(lambda _: self._lookups.pop(key))
-        return self._lookups[key]
+            self._searches[key] = coming, asyncio.get_running_loop().time()
+            coming.add_done_callback(lambda _: self._searches.pop(key))
+        return self._searches[key]
 
     async def _find(self, job_id: str, experiment_name: str, ended: bool) -> FoundRuns | None:
         try:
@@ -98,5 +98,5 @@ class RunsOfJobs:
         return found
 
 
-def _runs_of(kept: Job) -> FoundRuns | None:
-    return FoundRuns(tuple(kept.run_ids), kept.best_run_id, dict(kept.metrics)) if kept.run_ids else None
+def _runs_of(outcome: Job) -> FoundRuns | None:
+    return FoundRuns(tuple(outcome.run_ids), outcome.best_run_id, dict(outcome.metrics)) if outcome.run_ids else None

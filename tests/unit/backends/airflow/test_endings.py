@@ -120,12 +120,12 @@ async def test_who_or_what_ended_a_run_is_told(
     """The platform, a time limit, a person, or nobody whom Airflow names."""
     answers.by_request[requests.read_details] = SimpleNamespace(dag_run_timeout=limit)
     answers.by_request[requests.read_changes_by_hand] = [SimpleNamespace(owner=owner) for owner in by_hand]
-    assert await found.who("train", run) == expected
+    assert await found.ended_by("train", run) == expected
 
 
 async def test_who_ended_a_run_is_worth_no_failure(answers: Answers, found: Endings) -> None:
     """Airflow's refusal costs the reason alone, and the next look asks again."""
     answers.by_request[requests.read_changes_by_hand] = backend_unavailable("Airflow")
-    assert await found.who("train", a_run()) == ""
+    assert await found.ended_by("train", a_run()) == ""
     answers.by_request[requests.read_changes_by_hand] = [SimpleNamespace(owner="ada")]
-    assert await found.who("train", a_run()) == "ada did it by hand in Airflow"
+    assert await found.ended_by("train", a_run()) == "ada did it by hand in Airflow"

@@ -1,4 +1,4 @@
-"""Why a run ended, or never will, where none of its tasks says it: its pipeline is gone, a time limit, or somebody's hand."""
+"""Why a run ended, or never will, where no task's failure shows it: its pipeline is gone, a time limit, or a person."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ log = structlog.get_logger(__name__)
 NOT_FOUND = 404
 
 CHECK_EVERY = 5.0
-"""Seconds between two looks at whether the pipeline of a running job is still there."""
+"""Seconds between two checks that the pipeline of a running job is still there."""
 
 GONE_AFTER = 20.0
 """Seconds for which a pipeline has to be missing: a file that is being replaced is missing for a moment."""
 
 LONG_GONE = timedelta(minutes=10)
-"""A pipeline that Airflow has not read for so long, and calls stale, is gone at the first look."""
+"""A stale pipeline that Airflow has not parsed for so long is gone at the first check."""
 
 ENDINGS_KEPT = 1000
 
@@ -40,7 +40,7 @@ _DURATION = TypeAdapter(timedelta)
 
 
 class Endings:
-    """Finds out what Airflow does not say of a run."""
+    """Finds out what Airflow's API does not return with a run."""
 
     def __init__(self, *, backend: AirflowBackend) -> None:
         self._backend = backend
@@ -64,12 +64,12 @@ class Endings:
         self._checked[pipeline] = now, gone
         return gone
 
-    async def who(self, pipeline: str, run: DAGRunResponse) -> str:
-        """Who or what ended a run as failed; empty if Airflow does not say."""
+    async def ended_by(self, pipeline: str, run: DAGRunResponse) -> str:
+        """Who or what ended a run as failed; empty if Airflow has no record of it."""
         key = (pipeline, run.dag_run_id)
         if key not in self._known:
             try:
-                self._known[key] = await self._find_out(pipeline, run)
+                self._known[key] = await self._determine(pipeline, run)
             except PlatformError as error:
                 # The reason is worth having, not worth failing for.
                 log.warning("ending_unknown", pipeline=pipeline, run_id=run.dag_run_id, error=error.message)
@@ -78,7 +78,7 @@ class Endings:
                 self._known.popitem(last=False)
         return self._known[key]
 
-    async def _find_out(self, pipeline: str, run: DAGRunResponse) -> str:
+    async def _determine(self, pipeline: str, run: DAGRunResponse) -> str:
         if run.note and run.note.startswith(NOTE):
             return run.note.removeprefix(NOTE)
         limit = await self._time_limit(pipeline)

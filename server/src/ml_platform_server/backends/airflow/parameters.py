@@ -1,4 +1,4 @@
-"""A pipeline's parameters as its DAG declares them: what a value may be, and which names look like misspelt ones."""
+"""A pipeline's parameters as its DAG declares them: what a value may be, and which names are probably misspelt."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def undeclared(names: Collection[str], declared: Collection[str]) -> list[str]:
     """The names that a pipeline does not declare although it declares others; it is given them, and may read them or not.
 
     Raises:
-        PlatformError: INVALID_FIELDS for those that look like a misspelt declared name that is missing.
+        PlatformError: INVALID_FIELDS for those that are probably a misspelt declared name that is missing.
     """
     if not declared:
         return []

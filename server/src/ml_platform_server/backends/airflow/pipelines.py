@@ -38,7 +38,7 @@ class PipelineRun:
 
     Attributes:
         failure: the failed task's own last word; empty if it left none.
-        ended_by: who or what ended the run, in a sentence, where no task's failure says it.
+        ended_by: who or what ended the run, in a sentence, where no task's failure shows it.
         gone: why the run never ends by itself, in a sentence; it then counts as failed.
     """
 
@@ -64,7 +64,7 @@ class Pipelines:
         """The names of parameters that a pipeline does not declare although it declares others.
 
         Raises:
-            PlatformError: INVALID_FIELDS for names that look like misspelt ones.
+            PlatformError: INVALID_FIELDS for names that are probably misspelt.
         """
         return parameters.undeclared(names, await self._declared(pipeline)) if names else []
 
@@ -112,17 +112,19 @@ class Pipelines:
         messages = tuple(tasks.task_message(instance) for instance in tasks.in_start_order(instances))
         state = tasks.job_state(run.state.value, messages)
         start = tasks.first_start(messages)
-        told = PipelineRun(state=state, tasks=messages, start_time=start.replace(tzinfo=UTC) if start else None, end_time=None)
+        described = PipelineRun(
+            state=state, tasks=messages, start_time=start.replace(tzinfo=UTC) if start else None, end_time=None
+        )
         if state == jobs_pb2.JOB_STATE_SUCCESS:
-            return replace(told, end_time=run.end_date)
+            return replace(described, end_time=run.end_date)
         if state == jobs_pb2.JOB_STATE_FAILED:
             failed = tasks.first_failed(messages)
             failure = await self._reason(pipeline, run_id, failed) if failed else ""
-            ended_by = "" if failure else await self._endings.who(pipeline, run)
-            return replace(told, end_time=run.end_date, failed_task=failed, failure=failure, ended_by=ended_by)
+            ended_by = "" if failure else await self._endings.ended_by(pipeline, run)
+            return replace(described, end_time=run.end_date, failed_task=failed, failure=failure, ended_by=ended_by)
         if gone := await self._endings.pipeline_gone(pipeline):
-            return replace(told, state=jobs_pb2.JOB_STATE_FAILED, gone=gone)
-        return told
+            return replace(described, state=jobs_pb2.JOB_STATE_FAILED, gone=gone)
+        return described
 
     async def _runnable(self, pipeline: str) -> DAGResponse:
         try:

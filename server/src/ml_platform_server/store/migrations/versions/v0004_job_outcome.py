@@ -1,4 +1,4 @@
-"""How a job ended, in full, so that it can be told while the pipeline engine is away."""
+"""How a job ended, in full, so that it can be returned while the pipeline engine is away."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
-    """Add the column. Jobs that ended before have none until somebody looks at them again."""
+    """Add the column. Jobs that ended before have none until they are polled again."""
     op.add_column("jobs", sa.Column("outcome", sa.LargeBinary))
 
 
