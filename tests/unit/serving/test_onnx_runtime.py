@@ -208,6 +208,25 @@ async def test_graph_that_fails_on_a_row_is_told_without_its_words(tmp_path: Pat
     assert (caught.value.reason_name, caught.value.message) == ("MODEL_FAILED", message)
 
 
+@pytest.mark.parametrize("rows", [1, 20])
+async def test_an_integer_beyond_the_graphs_tensor_is_a_bad_input(tmp_path: Path, pool: BlockingPool, rows: int) -> None:
+    """A signature of 64 bits over a graph of 32 takes what fits; what does not is INPUT_INVALID naming the column."""
+    names = ("count", "other")
+    nodes = [helper.make_node("Add", list(names), ["sum"])]
+    inputs = [_info(name, TensorProto.INT32, [None, 1]) for name in names]
+    model = _graph(nodes, inputs, [_info("sum", TensorProto.INT32, [None, 1])])
+    runtime = await _load(tmp_path, pool, model, column("count", "long"), column("other", "long"))
+    assert [answer.prediction for answer in await runtime.predict([[2**31 - 1, 0]] * rows)] == [2**31 - 1] * rows
+
+    for predict in (
+        lambda: runtime.predict([[1, 2**31]] * rows),
+        lambda: runtime.predict_columns([np.ones(rows, np.int64), np.full(rows, 2**31)], rows),
+    ):
+        with pytest.raises(PlatformError) as caught:
+            await predict()
+        assert (caught.value.reason_name, [each.field for each in caught.value.violations]) == ("INPUT_INVALID", ["inputs.other"])
+
+
 @pytest.mark.parametrize("damage", ["no folder", "no graph", "no flavour", "outside"])
 async def test_files_that_are_not_there_are_told(tmp_path: Path, pool: BlockingPool, damage: str) -> None:
     """A model folder without its graph is MODEL_ARTIFACT_MISSING, and a path that leads out of it is not followed."""

@@ -68,6 +68,10 @@ class Feeder(Protocol):
         """Whether the graph can be given a null for a column: only floating-point tensors can, as NaN."""
         ...
 
+    def dtype(self, column: int) -> np.dtype[Any]:
+        """The type of a column's tensor."""
+        ...
+
 
 def feeder(inputs: Sequence[GraphInput], columns: Sequence[Column]) -> Feeder:
     """Find out how to feed a graph.
@@ -137,6 +141,10 @@ class Stacked:
         """See Feeder."""
         return self._tensor.nullable
 
+    def dtype(self, column: int) -> np.dtype[Any]:  # noqa: ARG002  # the same
+        """See Feeder."""
+        return np.dtype(self._tensor.dtype)
+
 
 class _PerColumn:
     def __init__(self, places: Sequence[tuple[GraphInput, int]], columns: Sequence[Column]) -> None:
@@ -174,6 +182,9 @@ class _PerColumn:
 
     def nullable(self, column: int) -> bool:
         return all(tensor.nullable for tensor, at in self._tensors if at == column)
+
+    def dtype(self, column: int) -> np.dtype[Any]:
+        return next((np.dtype(tensor.dtype) for tensor, at in self._tensors if at == column), np.dtype(np.object_))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,12 @@ import yaml
 
 from ml_platform.v1 import errors_pb2
 from ml_platform_server.backends.blocking import BlockingPool
-from ml_platform_server.errors import PlatformError
+from ml_platform_server.errors import PlatformError, Violation
 from ml_platform_server.serving.answers import Said, answers
 from ml_platform_server.serving.column_answers import ColumnAnswers, Outputs, joined
 from ml_platform_server.serving.column_values import Values
 from ml_platform_server.serving.columns import Column
+from ml_platform_server.serving.rows import unsuitable
 from ml_platform_server.serving.runtimes.answer_block import AnswerBlock, Shapes, Template
 from ml_platform_server.serving.runtimes.feeds import FEW, Feeder, MisfitError, Rows, Stacked, feeder
 from ml_platform_server.serving.runtimes.few_answers import FewAnswers
@@ -45,6 +46,7 @@ class OnnxRuntime:
         self._wanted = [output.name for output in session.get_outputs()]
         self.platform = "onnx"
         self._feeder: Feeder = feeder(inputs, columns)
+        self._columns = columns
         self.matrix = inputs[0].name if isinstance(self._feeder, Stacked) else ""
         self._outputs = OutputReader(session.get_outputs())
         self.outputs = [described(output) for output in session.get_outputs()]
@@ -103,6 +105,8 @@ class OnnxRuntime:
         try:
             found = self._execute(self._wanted, self._feeder.column_feeds(columns, rows), None)
             answers = self._outputs.read_columns(found, rows)
+        except OverflowError as error:
+            raise self._overflowing(columns) from error
         except Exception as error:  # ONNX Runtime's errors and NumPy's have no common class
             raise failed(f"The model failed on these inputs: {type(error).__name__} in ONNX Runtime.") from error
         self._times.took(rows, time.thread_time() - started)
@@ -112,10 +116,22 @@ class OnnxRuntime:
         started = time.thread_time()
         try:
             found = [self._run([row]) for row in rows] if self._one_at_a_time else [self._run(rows)]
+        except OverflowError as error:
+            raise self._overflowing([*zip(*rows, strict=True)]) from error
         except Exception as error:  # ONNX Runtime's errors and NumPy's have no common class
             raise failed(f"The model failed on these inputs: {type(error).__name__} in ONNX Runtime.") from error
         self._times.took(len(rows), time.thread_time() - started)
         return found[0] if len(found) == 1 else [answer for batch in found for answer in batch]
+
+    def _overflowing(self, columns: Sequence[Sequence[object] | Values]) -> PlatformError:
+        """The error for integers that the signature takes and the graph's narrower tensors do not."""
+        violations = []
+        for at, (column, values) in enumerate(zip(self._columns, columns, strict=True)):
+            dtype = self._feeder.dtype(at)
+            if dtype.kind in "iu" and not _within(values, np.iinfo(dtype)):
+                told = f"expected a whole number of {dtype.itemsize * 8} bits, as the model's graph takes it"
+                violations.append(Violation(f"inputs.{column.name}", told))
+        return unsuitable(violations)
 
     def _run(self, rows: Rows) -> list[Said]:
         found = self._execute(self._wanted, self._feeder.feeds(rows), None)
@@ -125,6 +141,10 @@ class OnnxRuntime:
         elif (block := AnswerBlock.of(self._outputs.read_columns(found, len(rows)))) is not None:
             return [*block.answers(self._templates[block.shapes])]
         return [*answers(*self._outputs.read(found, len(rows)))]
+
+
+def _within(values: Sequence[object] | Values, limits: np.iinfo[Any]) -> bool:
+    return all(limits.min <= value <= limits.max for value in np.asarray(values, np.object_).ravel())
 
 
 class _Templates(dict[Shapes, Template]):
