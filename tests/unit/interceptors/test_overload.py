@@ -85,16 +85,35 @@ async def test_control_calls_do_not_keep_out_predictions(running):
     assert full == {"GetTrainingJob", "ListTrainingJobs", "SubmitTrainingJob"}
 
 
-async def test_fewer_predictions_are_let_in_while_calls_queue_up(running, loop):
-    """When the event loop has not run out of work for long, calls wait behind it; then fewer are let in, until it has."""
-    limits = Overload(running=running, settings=SETTINGS)
+async def test_fewer_predictions_are_let_in_while_calls_queue_up(running, loop, monkeypatch):
+    """When the event loop has not run out of work for long, calls wait behind it; then fewer are let in, look by look."""
+    monkeypatch.setattr(overload, "_FEWEST", 1)
+    limits = Overload(running=running, settings=SETTINGS.model_copy(update={"max_predictions_in_flight": 8}))
     full = limits.full(METHODS["Predict"])
-    running.begin("Predict", 1)
+    running.begin("Predict", 2)
     limits.open()
     assert not full()
     loop.now = 0.6
     limits._look()
     assert full()
     loop.idle()
+    limits._look()
+    assert full()
+    limits._look()
     assert not full()
+    limits.close()
+
+
+async def test_some_predictions_are_let_in_however_busy_it_is(running, loop):
+    """A process that never runs out of work answers some predictions all the same."""
+    limits = Overload(running=running, settings=SETTINGS.model_copy(update={"max_predictions_in_flight": 2048}))
+    full = limits.full(METHODS["Predict"])
+    limits.open()
+    for now in range(1, 30):
+        loop.now = float(now)
+        limits._look()
+    running.begin("Predict", overload._FEWEST - 1)
+    assert not full()
+    running.begin("Predict", 1)
+    assert full()
     limits.close()

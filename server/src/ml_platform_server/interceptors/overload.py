@@ -13,6 +13,8 @@ from ml_platform_server.interceptors.shutdown import Shutdown
 from ml_platform_server.method import OPEN, Handler, Method, Response
 from ml_platform_server.settings import ServerSettings
 
+# Predictions that are let in at once however busy the process is.
+_FEWEST = 16
 # Between two looks whether the event loop still runs out of work now and then.
 _LOOK_SECONDS = 0.1
 
@@ -22,8 +24,8 @@ class Overload:
 
     gRPC hands over one call a turn of the event loop, and shows neither how many wait behind it nor since when. But when the loop
     runs out of work, nothing waits. So the time since then bounds the age of every call that is handed over. Once it is long,
-    calls queue up faster than they are answered, and fewer predictions are let in at once: the rest is refused early rather than
-    answered when its caller has left.
+    calls queue up faster than they are answered. Then fewer predictions are let in at once, and fewer again for as long as that
+    lasts: a refusal costs less than a prediction, so the queue drains, and nobody is answered when he has left.
 
     Args:
         running: the calls that run.
@@ -34,7 +36,7 @@ class Overload:
         self._running = running
         self._settings = settings
         self._idle_at = time.monotonic()
-        self._busy = False
+        self._most_predictions = settings.max_predictions_in_flight
         self._asked = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -56,8 +58,7 @@ class Overload:
         if not method.data_plane:
             most = self._settings.max_control_in_flight
             return lambda: len(running) >= most
-        most, busy = self._settings.max_predictions_in_flight, self._settings.max_predictions_when_busy
-        return lambda: len(running) >= (busy if self._busy else most)
+        return lambda: len(running) >= self._most_predictions
 
     def wrap(self, method: Method, proceed: Handler) -> Handler:
         """See Interceptor. Calls that need not wait for admission are asked about before, by `full`."""
@@ -77,7 +78,11 @@ class Overload:
         return handle
 
     def _look(self) -> None:
-        self._busy = time.monotonic() - self._idle_at > self._settings.max_queue_seconds
+        most = self._settings.max_predictions_in_flight
+        if time.monotonic() - self._idle_at > self._settings.max_queue_seconds:
+            self._most_predictions = max(_FEWEST, min(self._most_predictions, self._settings.max_predictions_when_busy) // 2)
+        else:
+            self._most_predictions = min(most, 2 * self._most_predictions)
         if not self._asked:
             self._asked = True
             when_idle(self._idle)
@@ -86,4 +91,3 @@ class Overload:
     def _idle(self) -> None:
         self._asked = False
         self._idle_at = time.monotonic()
-        self._busy = False
