@@ -49,11 +49,11 @@ def test_the_key_commands_find_the_store(stack: Stack, tmp_path: Path) -> None:
 
 def test_nothing_listens_for_other_machines(stack: Stack) -> None:
     """Every port of every process is on the loopback interface."""
+    ours = {process.pid for process in processes.marked(stack.folder)}
     addresses = {
         connection.laddr.ip.removeprefix("::ffff:")  # IPv4 in the words of IPv6.
-        for process in processes.marked(stack.folder)
-        for connection in process.net_connections(kind="tcp")
-        if connection.status == psutil.CONN_LISTEN
+        for connection in psutil.net_connections(kind="tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.pid in ours
     }
     assert addresses == {"127.0.0.1"}
 
