@@ -35,12 +35,13 @@ def blame(state: StateFolder, name: str, trouble: str) -> StackError:
 
 
 def choose(state: StateFolder, service: str) -> list[Path]:
-    """Give the logs of one service, or of all.
+    """Give the logs of one service with all its parts, or of all.
 
     Raises:
         StackError: if there is none.
     """
-    found = sorted(state.logs.glob(f"{service or '*'}.log"))
+    patterns = (f"{service}.log", f"{service}-*.log") if service else ("*.log",)
+    found = sorted(log for pattern in patterns for log in state.logs.glob(pattern))
     if not found:
         present = ", ".join(sorted(log.stem for log in state.logs.glob("*.log"))) or "none yet"
         raise StackError(f"There is no log of {service or 'anything'} in {state.logs}. Logs there: {present}.")

@@ -95,7 +95,10 @@ def test_a_failure_shows_the_end_of_the_log(tmp_path: Path) -> None:
 def test_the_log_of_an_unknown_service_is_refused_with_those_that_exist(tmp_path: Path) -> None:
     """A misspelt name is answered with the right ones."""
     state = StateFolder(tmp_path)
-    state.log("mlflow").touch()
+    for name in ("mlflow", "airflow", "airflow-scheduler"):
+        state.log(name).touch()
     with pytest.raises(StackError, match="mlflow"):
         logs.choose(state, "mflow")
-    assert logs.choose(state, "") == [state.log("mlflow")]
+    assert logs.choose(state, "") == [state.log(name) for name in ("airflow-scheduler", "airflow", "mlflow")]
+    assert logs.choose(state, "airflow") == [state.log(name) for name in ("airflow-scheduler", "airflow")]
+    assert logs.choose(state, "airflow-scheduler") == [state.log("airflow-scheduler")]
