@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from ml_platform.v1 import features_pb2 as pb
-from ml_platform_server.backends.feast.client import FeastBackend
+from ml_platform_server.backends.feast import misses
+from ml_platform_server.backends.feast.client import MISS_INTERVAL, FeastBackend
+from ml_platform_server.backends.feast.online import OnlineFeatures
 from ml_platform_server.backends.feast.views import FeatureViews
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.settings import FeastSettings
@@ -254,6 +256,40 @@ class TestListing:
             await views.get("late_view")
         feast_project.apply("store.apply([FeatureView(name='late_view', schema=[Field(name='x', dtype=Int64)])])")
         assert (await views.get("late_view")).name == "late_view"
+
+    @pytest.mark.parametrize("names", [["nobody_s"] * 20, [f"nobody_s_{at}" for at in range(20)]], ids=["one", "many"])
+    @pytest.mark.parametrize("together", [True, False])
+    async def test_names_that_are_missing_seldom_cost_a_refresh(
+        self, views: FeatureViews, online: OnlineFeatures, feast_backend: FeastBackend, names: list[str], together: bool
+    ) -> None:
+        """However often they are asked for, and by how many at once; what is registered then is found at once."""
+        await views.list()
+        refreshes = []
+
+        async def refreshed() -> None:
+            refreshes.append(time.monotonic())
+
+        async def get(name: str) -> None:
+            with refused("FEATURE_VIEW_NOT_FOUND"):
+                await views.get(name)
+            with refused("FEATURE_VIEW_NOT_FOUND"):
+                await online.plan(features=[f"{name}:x"])
+
+        feast_backend.follow(refreshed)
+        begun = time.monotonic()
+        if together:
+            await asyncio.gather(*map(get, names))
+        else:
+            for name in names[:4] if len(set(names)) > 1 else names:
+                await get(name)
+        assert len(refreshes) <= 2 + (time.monotonic() - begun) / MISS_INTERVAL
+        if len(set(names)) == 1:
+            assert len(refreshes) <= 2 + (time.monotonic() - begun) / misses.SECONDS
+        view = user_view()
+        with refused("FEATURE_VIEW_NOT_FOUND"):
+            await views.get(view.name)
+        await views.register(view)
+        assert (await views.get(view.name)).name == view.name
 
     async def test_what_another_process_registers_is_listed_within_the_ttl(self, feast_project: FeastProject) -> None:
         """Nobody has to ask for it by name."""

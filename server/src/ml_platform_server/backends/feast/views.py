@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ml_platform.v1 import errors_pb2, features_pb2
-from ml_platform_server.backends.feast.client import FeastBackend
+from ml_platform_server.backends.feast.client import MISS_INTERVAL, FeastBackend
 from ml_platform_server.backends.paging import fitting, page_length, position_of, token_after
 from ml_platform_server.call import remaining, set_deadline
 from ml_platform_server.errors import PlatformError, deadline_exceeded
@@ -60,7 +60,9 @@ class FeatureViews:
             PlatformError: FEATURE_VIEW_EXISTS, ENTITY_EXISTS, FEATURE_SOURCE_REFUSED, INVALID_FIELDS.
         """
         # Two at once would both find the name free.
-        return await self._alone(REGISTRY, lambda: self._backend.call(_register, view, self._backend.source_roots))
+        registered = await self._alone(REGISTRY, lambda: self._backend.call(_register, view, self._backend.source_roots))
+        self._backend.misses.clear()
+        return registered
 
     async def get(self, name: str) -> features_pb2.FeatureView:
         """One view.
@@ -113,14 +115,22 @@ class FeatureViews:
 
 
 async def looked_up(backend: FeastBackend, look: Callable[[], Awaitable[R]]) -> R:
-    """Look something up in the registry, and in a fresh one before it counts as missing: another process may have made it."""
+    """Look something up in the registry, and in a fresh one before it counts as missing: another process may have made it.
+
+    What was missing in a fresh one a moment ago is missing still, so that nobody keeps the processor busy by asking for it.
+    """
     try:
         return await look()
     except PlatformError as error:
-        if error.reason not in PERHAPS_NEW:
+        if error.reason not in PERHAPS_NEW or backend.misses.has(error.resource):
             raise
-    await backend.refresh()
-    return await look()
+    await backend.refresh(apart=MISS_INTERVAL)
+    try:
+        return await look()
+    except PlatformError as error:
+        if error.reason in PERHAPS_NEW:
+            backend.misses.add(error.resource)
+        raise
 
 
 # Each of these runs in the pool, where importing Feast may take its seconds.
