@@ -153,6 +153,7 @@ class FakeFeatures:
     key_type: features_pb2.ValueType.ValueType = features_pb2.VALUE_TYPE_STRING
     stale: bool = False
     down: bool = False
+    attempts: int = 0
     reads: list[tuple[list[str], list[dict[str, object]]]] = field(default_factory=list)
 
     async def plan(self, *, features: Sequence[str] = (), feature_service: str = "") -> OnlinePlan:
@@ -174,6 +175,7 @@ class FakeFeatures:
         return PlannedFeature(view, name, features_pb2.VALUE_TYPE_DOUBLE, tuple(self.keys[view]))
 
     async def read(self, plan: OnlinePlan, rows: Sequence[Mapping[str, object]]) -> list[list[Cell]]:
+        self.attempts += 1
         self._check()
         self.reads.append(([f"{feature.view}:{feature.name}" for feature in plan.features], [dict(row) for row in rows]))
         return [[self._cell(feature, row) for feature in plan.features] for row in rows]

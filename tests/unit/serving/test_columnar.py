@@ -293,6 +293,22 @@ async def test_a_feature_store_that_is_down_means_the_same_to_both(house: House,
     assert (before, after) == ((0, 2) if down else (2, 0))
 
 
+async def test_a_read_that_failed_is_not_repeated_row_by_row(house: House) -> None:
+    """While the store is down, its error goes to the rows; a key that fits none is told all the same."""
+    deploy(house, echo_graph({"number": FLOAT, "total": FLOAT}), [column("number"), column("total")], ["users:total"])
+    numbers, keys = InputColumn(name="number", values=doubles([1.0, 2.0, 3.0])), ["u1", "u2", None]
+    packed = [numbers, InputColumn(name="user_id", values=texts(keys))]
+    await ask(house, columns=packed)
+    house.features.down = True
+    rows = [struct({"number": at + 1.0, "user_id": key}) for at, key in enumerate(keys)]
+    by_rows = await ask(house, rows=rows)
+    house.features.attempts = 0
+    by_columns = await ask(house, columns=packed)
+    assert house.features.attempts == 1
+    assert compare(by_rows, by_columns) == 0
+    assert len(by_columns.errors) == 3
+
+
 async def test_a_classifier_gives_its_probabilities_as_vectors_and_as_one_number(house: House) -> None:
     """The label, the matrix of probabilities and the probability of the positive class come as columns of numbers."""
     deploy(house, classifier_graph(), [column("a"), column("b")])

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from google.protobuf import struct_pb2
 
-from ml_platform.v1 import deployments_pb2, features_pb2
+from ml_platform.v1 import deployments_pb2, errors_pb2, features_pb2
 from ml_platform.v1.features_pb2 import FeatureStatus
 from ml_platform_server.backends.feast.online import CellColumn
 from ml_platform_server.errors import PlatformError
@@ -28,6 +28,15 @@ from ml_platform_server.serving.columns import Column
 from ml_platform_server.serving.policies import Policy
 from ml_platform_server.serving.rows import Row
 from ml_platform_server.values import to_value
+
+_PERHAPS_OF_SOME_ROWS = frozenset({
+    errors_pb2.ERROR_REASON_ENTITY_MISMATCH,
+    errors_pb2.ERROR_REASON_FEATURE_VALUE_INVALID,
+    errors_pb2.ERROR_REASON_FEATURE_VIEW_NOT_FOUND,
+    errors_pb2.ERROR_REASON_FEATURE_NOT_FOUND,
+    errors_pb2.ERROR_REASON_FEATURE_SERVICE_NOT_FOUND,
+})  # fmt: skip
+"""Errors of a read by columns after which a read by rows may succeed: for some rows, or with what the registry has now."""
 
 Read = Callable[[Binding, Mapping[str, Sequence[object]], int], Awaitable[list[CellColumn]]]
 Enrich = Callable[[Sequence[Row]], Awaitable[Sequence[PlatformError | None]]]
@@ -72,12 +81,13 @@ class ColumnFeatures:
         keys = [key for key in binding.plan.join_keys if key.name in sent] if binding else []
         entities = Entities(keys, [sent[key.name] for key in keys], rows)
         read: dict[int, Values] = {}
+        failed: dict[int, PlatformError] = {}
         unusual: Sequence[int] = range(entities.count)
         if binding and len(keys) == len(binding.plan.join_keys) and self._readable(missing, binding):
-            unusual, read = await self._features(binding, entities, missing)
-        if not unusual:
+            unusual, read, failed = await self._features(binding, entities, missing)
+        if not unusual and not failed:
             return Completed({column: entities.spread(read[column]) for column in missing})
-        return await self._singly(entities, missing, unusual, read, list(sent))
+        return await self._singly(entities, missing, unusual, read, failed=failed, names=list(sent))
 
     def _readable(self, missing: Sequence[int], binding: Binding) -> bool:
         """Whether a read of the feature store can complete a row at all."""
@@ -86,17 +96,24 @@ class ColumnFeatures:
 
     async def _features(
         self, binding: Binding, entities: Entities, missing: Sequence[int]
-    ) -> tuple[Sequence[int], dict[int, Values]]:
-        """Read the features of the usual entities. Gives the positions of the others, and each column, one value an entity."""
+    ) -> tuple[Sequence[int], dict[int, Values], dict[int, PlatformError]]:
+        """Read the features of the usual entities.
+
+        Returns:
+            The positions of the others; each column, one value an entity; and the errors of the entities that have one.
+        """
         unusual = entities.unusual()
         if len(unusual) == entities.count:
-            return range(entities.count), {}
+            return range(entities.count), {}, {}
         usual = [at for at in range(entities.count) if at not in unusual] if unusual else range(entities.count)
         trace, started = current.get(), time.perf_counter()
         try:
             cells = await self._read(binding, entities.keyed(usual), len(usual))
-        except PlatformError:
-            return range(entities.count), {}
+        except PlatformError as error:
+            if error.reason in _PERHAPS_OF_SOME_ROWS:
+                return range(entities.count), {}, {}
+            # The store does not answer. To ask it again for the same entities would cost as much once more, and change nothing.
+            return sorted(unusual), {}, dict.fromkeys(usual, error)
         ended = time.perf_counter()
         self._metrics.feature_read.record(ended - started)
         if trace is not None:
@@ -110,7 +127,7 @@ class ColumnFeatures:
             values, doubtful = self._column(column, cells[place])
             unusual.update(usual[at] for at in doubtful)
             found[column] = values if len(usual) == entities.count else _placed(values, usual, entities.count)
-        return sorted(unusual), found
+        return sorted(unusual), found, {}
 
     def _column(self, column: int, cells: CellColumn) -> tuple[Values, set[int]]:
         """One column of what was read, and the positions of the cells for which that is not all there is to it."""
@@ -141,12 +158,14 @@ class ColumnFeatures:
         missing: Sequence[int],
         unusual: Sequence[int],
         read: Mapping[int, Values],
+        *,
+        failed: Mapping[int, PlatformError],
         names: Sequence[str],
     ) -> Completed:
-        """Complete the entities with anything unusual as if each were a row."""
+        """Complete the entities with anything unusual as if each were a row. Others have failed already."""
         whole = {column: _listed(read.get(column), entities.count) for column in missing}
         rows = [self._row(entity, missing, names) for entity in entities.named(unusual)]
-        errors: dict[int, PlatformError] = {}
+        errors = dict(failed)
         degraded: dict[int, Sequence[str]] = {}
         for at, row, error in zip(unusual, rows, await self._enrich(rows), strict=True):
             if error is not None:
