@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from feast.protos.feast.types.Value_pb2 import DoubleList, Value
 
-from ml_platform_server.backends.feast.decoding import READERS, by_feast
+from ml_platform_server.backends.feast.decoding import INT64, TAGS, reader
 from ml_platform_server.backends.feast.decoding_columns import decoded
 from ml_platform_server.backends.feast.types import from_feast
 
@@ -34,7 +34,8 @@ ODD = [
 
 def singly(raw: bytes) -> object | None:
     """A value as the readers of single ones read it."""
-    return READERS.get(raw[0], by_feast)(raw, lambda raw: from_feast(Value.FromString(raw)))
+    field = Value.FromString(raw).WhichOneof("val") or ""
+    return reader(field, lambda raw: from_feast(Value.FromString(raw), field)).read(raw)
 
 
 def raws(values: list[Value], count: int, chance: random.Random) -> list[bytes]:
@@ -48,14 +49,17 @@ def test_what_is_read_at_once_is_what_is_read_singly(seed: int) -> None:
     chance = random.Random(seed)
     count = chance.choice([1, 2, 40])
     features: list[list[bytes]] = []
+    tags: list[int] = []
     odd = []
     for _ in range(chance.randint(1, 8)):
-        values = raws(KINDS[chance.choice(list(KINDS))], count, chance)
+        kind = chance.choice(list(KINDS))
+        tags.append(TAGS[f"{kind}_val"])
+        values = raws(KINDS[kind], count, chance)
         if chance.random() < 0.3:
             values[chance.randrange(count)] = chance.choice(ODD).SerializeToString()
             odd.append(len(features))
         features.append(values)
-    for at, (feature, found) in enumerate(zip(features, decoded(features), strict=True)):
+    for at, (feature, found) in enumerate(zip(features, decoded(tags, features), strict=True)):
         assert (found is None) == (at in odd)
         if found is not None:
             expected = [singly(raw) for raw in feature]
@@ -82,9 +86,10 @@ def test_bytes_that_are_not_as_expected_are_left_to_the_single_readers(raw: byte
     good = {0x20: b"\x20\x05", 0x18: b"\x18\x05", 0x29: b"\x29" + struct.pack("<d", 1.0), 0x38: b"\x38\x01"}.get(
         raw[0], b"\x20\x05"
     )
-    assert decoded([[raw]]) == [None]
-    assert decoded([[good, raw]]) == [None]
-    mixed = decoded([[raw, good], [good, good]])
+    tag = good[0]
+    assert decoded([tag], [[raw]]) == [None]
+    assert decoded([tag], [[good, raw]]) == [None]
+    mixed = decoded([tag, tag], [[raw, good], [good, good]])
     assert mixed[0] is None
     assert mixed[1] is not None
     assert mixed[1].tolist() == [singly(good)] * 2
@@ -92,15 +97,26 @@ def test_bytes_that_are_not_as_expected_are_left_to_the_single_readers(raw: byte
 
 def test_a_number_written_longer_than_need_be_is_the_same_number() -> None:
     """As protobuf has it."""
-    (found,) = decoded([[b"\x20\x85\x80\x00", b"\x20\x05"]])
+    (found,) = decoded([INT64], [[b"\x20\x85\x80\x00", b"\x20\x05"]])
     assert found is not None
     assert found.tolist() == [5, 5] == [Value.FromString(b"\x20\x85\x80\x00").int64_val, 5]
 
 
 def test_text_that_ends_in_zeros_does_not_pass_for_a_number() -> None:
     """Zeros behind a value are part of it."""
-    assert decoded([[b"\x20\x05\x00", b"\x20\x05"]]) == [None]
-    assert decoded([[b"\x20\x05", b"\x20\x00"]])[0] is not None
-    (found,) = decoded([[b"\x20\x00", b"\x20\x00"]])
+    assert decoded([INT64], [[b"\x20\x05\x00", b"\x20\x05"]]) == [None]
+    assert decoded([INT64], [[b"\x20\x05", b"\x20\x00"]])[0] is not None
+    (found,) = decoded([INT64], [[b"\x20\x00", b"\x20\x00"]])
     assert found is not None
     assert found.dtype == np.int64
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_values_of_another_type_are_never_read_at_once(kind: str) -> None:
+    """However alike their bytes are, and whether all of them are, or one among others."""
+    for other, values in KINDS.items():
+        if other != kind:
+            raw, good = values[0].SerializeToString(), KINDS[kind][0].SerializeToString()
+            assert decoded([TAGS[f"{kind}_val"]], [[raw, raw]]) == [None]
+            assert decoded([TAGS[f"{kind}_val"]] * 2, [[good, raw], [raw, good]]) == [None, None]
+    assert decoded([0], [[KINDS[kind][0].SerializeToString()]]) == [None]

@@ -14,6 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from ml_platform.v1 import features_pb2
 from ml_platform_server.backends.feast import direct, direct_columns
+from ml_platform_server.backends.feast.decoding import Reader, reader
 from ml_platform_server.backends.feast.direct_columns import AT_ONCE
 from ml_platform_server.backends.feast.layout import ENCODERS, HashRead, KeyTemplate, Layout, ViewFields
 from ml_platform_server.backends.feast.plans import JoinKey, by_column, listed
@@ -23,6 +24,7 @@ from ml_platform_server.errors import PlatformError
 
 TEXT, WHOLE = features_pb2.VALUE_TYPE_STRING, features_pb2.VALUE_TYPE_INT64
 NOW = int(time.time())
+FIELDS = ["double_val", "int64_val", "float_val", "bool_val", "string_val", "", "double_val", "unix_timestamp_val"]
 VALUES = [
     [Value(double_val=0.5), Value(double_val=-1e300)],
     [Value(int64_val=3), Value(int64_val=-3), Value(int64_val=2**60)],
@@ -31,6 +33,12 @@ VALUES = [
     [Value(string_val="größe"), Value(string_val=""), Value(string_val="x" * 300)],
     [Value(string_list_val=StringList(val=["a"])), Value(unix_timestamp_val=1_700_000_000)],
     [Value(double_val=float("nan")), Value(double_val=1.0)],
+    [
+        Value(unix_timestamp_val=0),
+        Value(unix_timestamp_val=-1),
+        Value(unix_timestamp_val=-(2**63)),
+        Value(unix_timestamp_val=2**62),
+    ],
 ]
 STAMPS = [Timestamp(seconds=NOW), Timestamp(seconds=NOW - 1000, nanos=123_456_789), Timestamp(seconds=-5), Timestamp(), None]
 KEYS: dict[str, list[Any]] = {
@@ -78,9 +86,9 @@ class Store:
         return chance.choice(VALUES[int(field[-1:])]).SerializeToString()
 
 
-def by_feast(raw: bytes) -> object | None:
-    """As Feast reads a value."""
-    return from_feast(Value.FromString(raw))
+def as_kind(kind: int) -> Reader:
+    """What reads the values of a feature of this kind."""
+    return reader(FIELDS[kind], lambda raw: from_feast(Value.FromString(raw), FIELDS[kind]))
 
 
 def hash_read(keys: Sequence[str], fields: Sequence[int], max_age: float | None, *more: int) -> HashRead:
@@ -88,11 +96,11 @@ def hash_read(keys: Sequence[str], fields: Sequence[int], max_age: float | None,
     kinds = {"user": TEXT, "place": WHOLE}
     template = KeyTemplate(b"\x03head", tuple((key, ENCODERS[kinds[key]], f"{key}/tail".encode()) for key in keys))
     named = [*(b"f%d" % kind for kind in fields), b"_ts:one"]
-    views = [ViewFields(0, len(fields), max_age)]
+    views = [ViewFields(0, len(fields), max_age, tuple(map(as_kind, fields)))]
     if more:
-        views.append(ViewFields(len(named), len(named) + len(more), None))
+        views.append(ViewFields(len(named), len(named) + len(more), None, tuple(map(as_kind, more))))
         named += [*(b"g%d" % kind for kind in more), b"_ts:two"]
-    return HashRead(template, named, views, by_feast)
+    return HashRead(template, named, views)
 
 
 def layout(*reads: HashRead, order: Sequence[int]) -> Layout:
@@ -102,7 +110,7 @@ def layout(*reads: HashRead, order: Sequence[int]) -> Layout:
 
 LAYOUTS: dict[str, tuple[Sequence[str], Layout]] = {
     "one view": (["user"], layout(hash_read(["user"], [0, 1, 0, 2, 3], 60.0), order=range(5))),
-    "text": (["user"], layout(hash_read(["user"], [4, 0, 5, 6], 60.0), order=[3, 2, 1, 0])),
+    "text": (["user"], layout(hash_read(["user"], [4, 0, 5, 6, 7], 60.0), order=[4, 3, 2, 1, 0])),
     "two views": (["user"], layout(hash_read(["user"], [1, 1], 60.0, 0, 4), order=[2, 0, 1, 3])),
     "whole keys": (["place"], layout(hash_read(["place"], [0, 1], None), order=range(2))),
     "both keys": (["user", "place"], layout(hash_read(["user", "place"], [0, 1], 60.0), order=range(2))),

@@ -38,6 +38,11 @@ TIMESTAMP, BYTES = pb.VALUE_TYPE_TIMESTAMP, pb.VALUE_TYPE_BYTES
         ("2024-05-06T09:08:09+02:00", TIMESTAMP, MOMENT),
         (MOMENT.timestamp(), TIMESTAMP, MOMENT),
         (MOMENT.replace(tzinfo=None), TIMESTAMP, MOMENT),
+        ("1969-12-31T23:59:59Z", TIMESTAMP, datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC)),
+        (-1, TIMESTAMP, datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC)),
+        (0.0, TIMESTAMP, datetime(1970, 1, 1, tzinfo=UTC)),
+        ("0001-01-01T00:00:00Z", TIMESTAMP, datetime(1, 1, 1, tzinfo=UTC)),
+        ("9999-12-31T23:59:59Z", TIMESTAMP, datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)),
         ("AAE=", BYTES, b"\x00\x01"),
         (["a"], pb.VALUE_TYPE_STRING_LIST, ["a"]),
         ([1.0, "2"], pb.VALUE_TYPE_INT64_LIST, [1, 2]),
@@ -75,6 +80,13 @@ def test_what_fits_is_turned_into_its_type(value: object, value_type: pb.ValueTy
         ("yesterday", TIMESTAMP),
         (True, TIMESTAMP),
         (1e30, TIMESTAMP),
+        (math.nan, TIMESTAMP),
+        (253_402_300_800, TIMESTAMP),
+        ("9999-12-31T23:59:59-01:00", TIMESTAMP),
+        ("0001-01-01T00:00:00+01:00", TIMESTAMP),
+        ("2024-05-01T12:00:00.75Z", TIMESTAMP),
+        (-0.5, TIMESTAMP),
+        (MOMENT.replace(microsecond=1), TIMESTAMP),
         ("not base64!", BYTES),
         ("a", pb.VALUE_TYPE_STRING_LIST),
         ([1.5], pb.VALUE_TYPE_INT64_LIST),
@@ -84,7 +96,7 @@ def test_what_fits_is_turned_into_its_type(value: object, value_type: pb.ValueTy
 )
 def test_what_does_not_fit_is_refused_in_words(value: object, value_type: pb.ValueType.ValueType) -> None:
     """The words complete the sentence 'the value of x ...'."""
-    with pytest.raises(ValueError, match=r"^(is|does) "):
+    with pytest.raises(ValueError, match=r"^(is|does|has) "):
         coerce(value, value_type)
 
 

@@ -22,14 +22,18 @@ _LEAST, _MOST = 2, 11
 """Bytes of a whole number, first one included."""
 
 
-def decoded(features: Sequence[Raw]) -> list[Array | None]:
+def decoded(tags: Sequence[int], features: Sequence[Raw]) -> list[Array | None]:
     """The values of each feature, in the types in which single values are read; None for a feature that has to be read singly.
 
     Features of one kind are read together: NumPy's price for a step is that of a hundred values.
+
+    Args:
+        tags: the first byte of each feature's values, as its Reader has it.
+        features: their bytes.
     """
     kinds: dict[int, list[int]] = {}
-    for at, raws in enumerate(features):
-        kinds.setdefault(raws[0][0], []).append(at)
+    for at, tag in enumerate(tags):
+        kinds.setdefault(tag, []).append(at)
     found: list[Array | None] = [None] * len(features)
     for kind, places in kinds.items():
         at_once = _AT_ONCE.get(kind)
@@ -39,7 +43,7 @@ def decoded(features: Sequence[Raw]) -> list[Array | None]:
                 found[at] = values
         elif len(places) > 1:  # One that is unusual keeps the others from being read together.
             for at in places:
-                found[at] = decoded([features[at]])[0]
+                found[at] = decoded([kind], [features[at]])[0]
     return found
 
 

@@ -13,9 +13,9 @@ from feast.protos.feast.types.Value_pb2 import Value
 
 from ml_platform.v1 import features_pb2
 from ml_platform.v1.features_pb2 import ValueType
-from ml_platform_server.backends.feast.decoding import Read
+from ml_platform_server.backends.feast.decoding import Reader, reader
 from ml_platform_server.backends.feast.layout import ENCODERS, HashRead, KeyTemplate, Layout, ViewFields
-from ml_platform_server.backends.feast.plans import OnlinePlan
+from ml_platform_server.backends.feast.plans import OnlinePlan, PlannedFeature
 from ml_platform_server.backends.feast.resp import Address
 from ml_platform_server.backends.feast.types import from_feast, to_feast
 from ml_platform_server.errors import PlatformError
@@ -63,14 +63,15 @@ def _layout(store: FeatureStore, plan: OnlinePlan) -> Layout:
     used = {name for pairs in by_keys for _, name in pairs}
     if not {key.name for key in plan.join_keys} <= used:
         raise Unsupported("some join keys are for nothing")
-    made = [_hash_read(store, plan, pairs, grouped, _as_feast) for pairs, grouped in by_keys.items()]
+    made = [_hash_read(store, plan, pairs, grouped) for pairs, grouped in by_keys.items()]
     places = {ref: at for at, ref in enumerate(ref for _, refs in made for ref in refs)}
     order = tuple(places[feature.view, feature.name] for feature in plan.features)
     return Layout(address, tuple(read for read, _ in made), order)
 
 
-def _as_feast(raw: bytes) -> object | None:
-    return from_feast(Value.FromString(raw))
+def _reader(feature: PlannedFeature) -> Reader:
+    field = feature.stored_as
+    return reader(field, lambda raw: from_feast(Value.FromString(raw), field))
 
 
 def _suppliers(view: FeatureView, names: dict[str, str], plan: OnlinePlan) -> tuple[tuple[str, str], ...]:
@@ -84,7 +85,7 @@ def _suppliers(view: FeatureView, names: dict[str, str], plan: OnlinePlan) -> tu
 
 
 def _hash_read(
-    store: FeatureStore, plan: OnlinePlan, pairs: Sequence[tuple[str, str]], views: Sequence[FeatureView], feast_s: Read
+    store: FeatureStore, plan: OnlinePlan, pairs: Sequence[tuple[str, str]], views: Sequence[FeatureView]
 ) -> tuple[HashRead, list[tuple[str, str]]]:
     """The read of all views with the same keys, and the features in the order in which it gives them."""
     from feast.infra.online_stores import helpers, redis  # noqa: PLC0415  # where Feast has no Redis, this is never reached
@@ -94,13 +95,13 @@ def _hash_read(
     refs: list[tuple[str, str]] = []
     for view in sorted(views, key=lambda view: _first(plan, _asked_as(view))):
         asked, stored = _asked_as(view), redis._versioned_fv_name(view, store.config)
-        wanted = dict.fromkeys(feature.name for feature in plan.features if feature.view == asked)
+        wanted = {feature.name: _reader(feature) for feature in plan.features if feature.view == asked}
         start = len(fields)
         fields += [helpers._mmh3(f"{stored}:{name}") for name in wanted]
-        spans.append(ViewFields(start, len(fields), plan.max_ages.get(asked)))
+        spans.append(ViewFields(start, len(fields), plan.max_ages.get(asked), tuple(wanted.values())))
         fields.append(f"_ts:{stored}".encode())
         refs += [(asked, name) for name in wanted]
-    return HashRead(_template(store, plan, pairs), fields, spans, feast_s), refs
+    return HashRead(_template(store, plan, pairs), fields, spans), refs
 
 
 def _asked_as(view: FeatureView) -> str:

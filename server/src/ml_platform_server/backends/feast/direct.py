@@ -29,6 +29,11 @@ class Direct:
 
     Args:
         plan: what is to be read.
+
+    Attributes:
+        plan: the same features, with the types, keys and ages that the registry has now.
+        layout: how to read them straight from the store; None if Feast has to.
+        generation: the state of the registry that both were derived from.
     """
 
     __slots__ = ("__weakref__", "generation", "layout", "plan")
@@ -37,7 +42,6 @@ class Direct:
         self.plan = plan
         self.layout: Layout | None = None
         self.generation = -1
-        """The state of the registry that the layout was derived from."""
 
 
 def read(layout: Layout, join_keys: Sequence[JoinKey], rows: Sequence[Row], ask: Ask) -> Coroutine[None, None, list[list[Cell]]]:

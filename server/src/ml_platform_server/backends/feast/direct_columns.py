@@ -7,13 +7,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-from ml_platform.v1 import features_pb2
 from ml_platform.v1.features_pb2 import FeatureStatus
 from ml_platform_server.backends.feast.column_commands import ColumnCommands
-from ml_platform_server.backends.feast.decoding import READERS, by_feast, moment
+from ml_platform_server.backends.feast.decoding import OTHER_TYPE, Read, moment
 from ml_platform_server.backends.feast.decoding_columns import decoded
 from ml_platform_server.backends.feast.direct import Ask
-from ml_platform_server.backends.feast.layout import OUTSIDE_MAX_AGE, PRESENT, HashRead, Layout
+from ml_platform_server.backends.feast.layout import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT, HashRead, Layout
 from ml_platform_server.backends.feast.plans import Cell, CellColumn, JoinKey, by_column, joined, listed
 
 if TYPE_CHECKING:
@@ -83,13 +82,14 @@ def _whole(read: HashRead, answers: Sequence[Answer], now: float) -> list[CellCo
     """The columns, from answers that lack nothing."""
     fields = cast("list[tuple[bytes, ...]]", list(zip(*answers, strict=True)))
     columns: list[CellColumn] = []
-    features = [fields[at] for start, end, _ in read.views for at in range(start, end)]
-    values = iter(zip(features, decoded(features), strict=True))
-    for start, end, max_age in read.views:
-        present, missing = _statuses(fields[end], max_age, now)
-        for _ in range(start, end):
+    features = [fields[at] for view in read.views for at in range(view.start, view.end)]
+    tags = [reader.tag for view in read.views for reader in view.readers]
+    values = iter(zip(features, decoded(tags, features), strict=True))
+    for view in read.views:
+        present, missing = _statuses(fields[view.end], view.max_age, now)
+        for reader in view.readers:
             raws, found = next(values)
-            columns.append(CellColumn(found, present) if found is not None else _singly(read, raws, present, missing))
+            columns.append(CellColumn(found, present) if found is not None else _singly(reader.read, raws, present, missing))
     return columns
 
 
@@ -97,23 +97,20 @@ def _statuses(
     stamps: Sequence[bytes], max_age: float | None, now: float
 ) -> tuple[list[FeatureStatus.ValueType], list[FeatureStatus.ValueType]]:
     """How the entities' values are that are there, and how those that are not; both as `HashRead.cells` has it."""
-    oldest = now - max_age if max_age else 0.0
     times = {stamp: moment(stamp) for stamp in set(stamps)}
-    old = {stamp: OUTSIDE_MAX_AGE if at is not None and at < oldest else PRESENT for stamp, at in times.items()}
-    none = {
-        stamp: features_pb2.FEATURE_STATUS_NOT_FOUND if at is None else features_pb2.FEATURE_STATUS_NULL_VALUE
-        for stamp, at in times.items()
-    }
+    old = {stamp: OUTSIDE_MAX_AGE if max_age and at < now - max_age else PRESENT for stamp, at in times.items()}
+    none = {stamp: NULL_VALUE if at else NOT_FOUND for stamp, at in times.items()}
     return [old[stamp] for stamp in stamps], [none[stamp] for stamp in stamps]
 
 
 def _singly(
-    read: HashRead, raws: Sequence[bytes], present: Sequence[FeatureStatus.ValueType], missing: Sequence[FeatureStatus.ValueType]
+    read: Read, raws: Sequence[bytes], present: Sequence[FeatureStatus.ValueType], missing: Sequence[FeatureStatus.ValueType]
 ) -> CellColumn:
-    reader, feast_s = READERS.get, read.feast_s
-    values = [reader(raw[0], by_feast)(raw, feast_s) for raw in raws]
-    if None not in values:
+    values = [read(raw) for raw in raws]
+    if None not in values and OTHER_TYPE not in values:
         return CellColumn(values, present)
-    return CellColumn(
-        values, [one if value is not None else other for value, one, other in zip(values, present, missing, strict=True)]
-    )
+    statuses = [
+        NOT_FOUND if value is OTHER_TYPE else one if value is not None else other
+        for value, one, other in zip(values, present, missing, strict=True)
+    ]
+    return CellColumn([None if value is OTHER_TYPE else value for value in values], statuses)

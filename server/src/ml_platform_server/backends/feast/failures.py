@@ -27,9 +27,14 @@ def says_missing(error: Exception) -> bool:
     return type(error).__name__ in MISSING
 
 
+def _says_outdated(error: Exception) -> bool:
+    """Whether a feature service, or an on-demand view, was made from features that its view does not have any more."""
+    return isinstance(error, ValueError) and "cannot be applied" in str(error)
+
+
 def translate(error: Exception) -> PlatformError:
     """The platform's error for one of Feast's that no one foresaw."""
-    if says_missing(error):
+    if says_missing(error) or _says_outdated(error):
         log.debug("feast_object_missing", error=str(error))
         return plan_outdated()
     log.warning("feast_failed", error_type=type(error).__name__, error=str(error))
@@ -123,4 +128,13 @@ def value_invalid(where: str, name: str, value_type: str, problem: str) -> Platf
         f"{where}: the value of {name!r} {problem}.",
         remedy=f"Give {name!r} a value of the type {value_type}.",
         violations=[Violation(f"{where}.{name}", problem)],
+    )
+
+
+def stored_unreadable(ref: str, problem: str) -> PlatformError:
+    """The error for a stored value that cannot be given to anybody."""
+    return PlatformError(
+        errors_pb2.ERROR_REASON_FEATURE_VALUE_INVALID,
+        f"The stored value of {ref} {problem}.",
+        remedy="Write another value for this entity, or ask for the other features.",
     )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from ml_platform.v1 import features_pb2
 from ml_platform.v1.features_pb2 import ValueType
-from ml_platform_server.backends.feast.decoding import DOUBLE, DOUBLE_BYTES, READERS, Read, by_feast, double, moment
-from ml_platform_server.backends.feast.plans import Cell
+from ml_platform_server.backends.feast.decoding import DOUBLE, DOUBLE_BYTES, OTHER_TYPE, Read, Reader, double, moment
+from ml_platform_server.backends.feast.plans import NEVER_WRITTEN, Cell
 from ml_platform_server.backends.feast.resp import Address
 from ml_platform_server.values import EXACT
 
@@ -18,10 +19,14 @@ Answer = Sequence[bytes | None]
 
 PRESENT = features_pb2.FEATURE_STATUS_PRESENT
 OUTSIDE_MAX_AGE = features_pb2.FEATURE_STATUS_OUTSIDE_MAX_AGE
+NULL_VALUE = features_pb2.FEATURE_STATUS_NULL_VALUE
+NOT_FOUND = features_pb2.FEATURE_STATUS_NOT_FOUND
 _length = struct.Struct("<I").pack
 _int32 = struct.Struct("<i").pack
 _int64 = struct.Struct("<q").pack
 _new = tuple.__new__
+Run = tuple[int, int, bool, Read]
+"""Some neighbouring features: where they begin and end, whether they are doubles, and what reads one of their values."""
 
 
 class Unfit(Exception):  # noqa: N818  # not a failure
@@ -85,23 +90,35 @@ class KeyTemplate:
 
 @dataclass(frozen=True, slots=True)
 class ViewFields:
-    """Where a view's features stand among the fields that are read, from `start` to before `end`; at `end` is its event time."""
+    """Where a view's features stand among the fields that are read, from `start` to before `end`; at `end` is its event time.
+
+    `readers` read the values of these features.
+    """
 
     start: int
     end: int
     max_age: float | None
+    readers: tuple[Reader, ...]
+
+    def runs(self) -> tuple[Run, ...]:
+        """The features, neighbours of one type together."""
+        at, found = self.start, []
+        for (tag, _), same in groupby(self.readers, lambda reader: (reader.tag, reader.field)):
+            start, (read, *_others) = at, [reader.read for reader in same]
+            at += 1 + len(_others)
+            found.append((start, at, tag == DOUBLE, read))
+        return tuple(found)
 
 
 class HashRead:
     """One read of one hash: all the views that are kept under the same key."""
 
-    def __init__(self, template: KeyTemplate, fields: Sequence[bytes], views: Sequence[ViewFields], feast_s: Read) -> None:
+    def __init__(self, template: KeyTemplate, fields: Sequence[bytes], views: Sequence[ViewFields]) -> None:
         self.key = template.maker()
         self.template = template
         self.fields = tuple(fields)
-        self.feast_s = feast_s
-        self.views = self._views = tuple((view.start, view.end, view.max_age) for view in views)
-        self._feast_s = feast_s
+        self.views = tuple(views)
+        self._views = tuple((view.end, view.max_age, view.runs()) for view in views)
         # A command but for the key: what comes before the key's length, and what comes behind the key.
         self._before = b"*%d\r\n$5\r\nHMGET\r\n$" % (len(fields) + 2)
         self._behind = b"\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(field), field) for field in fields)
@@ -117,24 +134,26 @@ class HashRead:
     def cells(self, answer: Answer, now: float) -> list[Cell]:
         """The cells of the features of all the views, from the answer to such a command."""
         cells: list[Cell] = []
-        reader, feast_s = READERS.get, self._feast_s
-        for start, end, max_age in self._views:
+        for end, max_age, runs in self._views:
             event_time = moment(answer[end])
-            stale = event_time is not None and event_time < (now - max_age if max_age else 0.0)
-            status = OUTSIDE_MAX_AGE if stale else PRESENT
-            for raw in answer[start:end]:
-                if raw and raw[0] == DOUBLE and len(raw) == DOUBLE_BYTES:  # Most are, and a call for each would double its cost.
-                    number = double(raw)[0]
-                    value = number if number == number else None  # noqa: PLR0124  # what is not a number is missing
-                else:
-                    value = reader(raw[0], by_feast)(raw, feast_s) if raw else None
-                cells.append(_new(Cell, (value, status, event_time)) if value is not None else _missing(event_time))
+            status = OUTSIDE_MAX_AGE if max_age and event_time < now - max_age else PRESENT
+            for start, stop, doubles, read in runs:
+                for raw in answer[start:stop]:
+                    # Most are doubles, and a call for each would double their cost.
+                    if doubles and raw and raw[0] == DOUBLE and len(raw) == DOUBLE_BYTES:
+                        number = double(raw)[0]
+                        value = number if number == number else None  # noqa: PLR0124  # what is not a number is missing
+                    else:
+                        value = read(raw) if raw else None
+                        if value is OTHER_TYPE:
+                            cells.append(NEVER_WRITTEN)
+                            continue
+                    cells.append(_new(Cell, (value, status, event_time)) if value is not None else _missing(event_time))
         return cells
 
 
-def _missing(event_time: float | None) -> Cell:
-    status = features_pb2.FEATURE_STATUS_NOT_FOUND if event_time is None else features_pb2.FEATURE_STATUS_NULL_VALUE
-    return Cell(None, status, event_time)
+def _missing(event_time: float) -> Cell:
+    return Cell(None, NULL_VALUE, event_time) if event_time else NEVER_WRITTEN
 
 
 @dataclass(frozen=True, slots=True)

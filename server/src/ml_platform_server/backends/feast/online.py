@@ -13,7 +13,7 @@ from ml_platform_server.backends.feast import direct, direct_columns, failures, 
 from ml_platform_server.backends.feast.client import FeastBackend
 from ml_platform_server.backends.feast.direct import Ask, Direct
 from ml_platform_server.backends.feast.layout import Layout
-from ml_platform_server.backends.feast.plans import Cell, CellColumn, JoinKey, OnlinePlan, PlannedFeature, by_column
+from ml_platform_server.backends.feast.plans import Cell, CellColumn, JoinKey, OnlinePlan, PlannedFeature, Unreadable, by_column
 from ml_platform_server.backends.feast.views import looked_up
 from ml_platform_server.call import remaining
 from ml_platform_server.errors import PlatformError, deadline_exceeded, invalid
@@ -73,10 +73,13 @@ class OnlineFeatures:
         Raises:
             PlatformError: ENTITY_MISMATCH, FEATURE_VALUE_INVALID; FEATURE_NOT_FOUND if the features have changed since.
         """
-        layout = plan.direct.layout if plan.direct is not None else None
+        kept = plan.direct
+        if kept is None:
+            return self._read_by_feast(plan, rows)
+        layout, current = kept.layout, kept.plan
         if layout is not None:
-            return self._past_feast(layout, lambda ask: direct.read(layout, plan.join_keys, rows, ask))
-        return self._read_by_feast(plan, rows)
+            return self._past_feast(layout, lambda ask: direct.read(layout, current.join_keys, rows, ask))
+        return self._read_by_feast(current, rows)
 
     async def _read_by_feast(self, plan: OnlinePlan, rows: Sequence[Row]) -> list[list[Cell]]:
         fitted = [keys.key_values(plan.join_keys, row, f"rows[{index}]") for index, row in enumerate(rows)]
@@ -91,9 +94,11 @@ class OnlineFeatures:
         Raises:
             PlatformError: as `read` does.
         """
-        layout = plan.direct.layout if plan.direct is not None else None
-        if layout is not None:
-            return await self._past_feast(layout, lambda ask: direct_columns.read(layout, plan.join_keys, entities, count, ask))
+        kept = plan.direct
+        layout = kept.layout if kept is not None else None
+        if kept is not None and layout is not None:
+            keyed = kept.plan.join_keys
+            return await self._past_feast(layout, lambda ask: direct_columns.read(layout, keyed, entities, count, ask))
         rows = [dict(zip(entities, row, strict=True)) for row in zip(*entities.values(), strict=True)] or [{}] * count
         return by_column(await self.read(plan, rows), len(plan.features))
 
@@ -133,12 +138,12 @@ class OnlineFeatures:
     async def _derive(self, kept: Direct) -> None:
         generation = self._backend.generation
         try:
-            layout = await self._backend.call(_derive, kept.plan)
+            plan, layout = await self._backend.call(_derive, kept.plan)
         except PlatformError:
             kept.layout = None  # Feast reads, until the next refresh.
         else:
             if generation >= kept.generation:  # A later one may have been quicker.
-                kept.layout, kept.generation = layout, generation
+                kept.plan, kept.layout, kept.generation = plan, layout, generation
 
 
 def _row(plan: OnlinePlan, entity: features_pb2.EntityKey, where: str) -> dict[str, object]:
@@ -160,7 +165,13 @@ def _vector(plan: OnlinePlan, row: Row, cells: Sequence[Cell]) -> features_pb2.F
 
 
 def feature_value(feature: PlannedFeature, cell: Cell) -> features_pb2.FeatureValue:
-    """A value that was read, as the contract has it."""
+    """A value that was read, as the contract has it.
+
+    Raises:
+        PlatformError: FEATURE_VALUE_INVALID for a stored value that nothing in the contract stands for.
+    """
+    if isinstance(cell.value, Unreadable):
+        raise failures.stored_unreadable(f"{feature.view}:{feature.name}", cell.value.problem)
     message = features_pb2.FeatureValue(
         feature_view=feature.view, name=feature.name, value=to_value(cell.value), status=cell.status
     )
@@ -178,10 +189,15 @@ def _plan(store: FeatureStore, features: Sequence[str], feature_service: str) ->
     return planning.plan_service(store, feature_service) if feature_service else planning.plan_features(store, features)
 
 
-def _derive(store: FeatureStore, plan: OnlinePlan) -> Layout | None:
-    from ml_platform_server.backends.feast import deriving  # noqa: PLC0415  # see above
+def _derive(store: FeatureStore, plan: OnlinePlan) -> tuple[OnlinePlan, Layout | None]:
+    """The plan as the registry has it now, and its layout."""
+    from ml_platform_server.backends.feast import deriving, planning  # noqa: PLC0415  # see above
 
-    return deriving.derive(store, plan)
+    try:
+        current = planning.anew(store, plan)
+    except Exception:  # noqa: BLE001  # Feast's own read says what is wrong.
+        return plan, None
+    return current, deriving.derive(store, current)
 
 
 def _answer(

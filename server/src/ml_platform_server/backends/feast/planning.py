@@ -13,7 +13,9 @@ from feast.feature_view_projection import FeatureViewProjection
 from ml_platform.v1.features_pb2 import ValueType
 from ml_platform_server.backends.feast import failures
 from ml_platform_server.backends.feast.plans import JoinKey, OnlinePlan, PlannedFeature
-from ml_platform_server.backends.feast.types import value_type_named
+from ml_platform_server.backends.feast.types import stored_as, value_type_named
+
+View = FeatureView | OnDemandFeatureView
 
 
 def plan_features(store: FeatureStore, features: Sequence[str]) -> OnlinePlan:
@@ -65,11 +67,20 @@ def _asked_as(projection: FeatureViewProjection) -> str:
 
 
 def _planned(view: str, field: Field) -> PlannedFeature:
-    return PlannedFeature(view, field.name, _value_type(field))
+    return PlannedFeature(view, field.name, _value_type(field), stored_as=stored_as(field.dtype))
 
 
 def _value_type(field: Field) -> ValueType.ValueType:
     return value_type_named(field.dtype.to_value_type().name)
+
+
+def anew(store: FeatureStore, plan: OnlinePlan) -> OnlinePlan:
+    """The same plan with the types, keys and ages that the registry has now; the features stay in their order.
+
+    Raises:
+        Exception: whatever Feast raises when something that the plan names is gone.
+    """
+    return replace(_plan(store, plan.features, plan.source), source=plan.source)
 
 
 def _plan(store: FeatureStore, planned: Iterable[PlannedFeature], source: FeatureService | list[str]) -> OnlinePlan:
@@ -79,7 +90,7 @@ def _plan(store: FeatureStore, planned: Iterable[PlannedFeature], source: Featur
         store.registry, store.project, source, allow_cache=True, hide_dummy_entity=False
     )
     entities = {entity.name: entity for entity in store.registry.list_entities(store.project, allow_cache=True)}
-    keyed: list[FeatureView | OnDemandFeatureView] = [*views, *_stored(on_demand)]
+    keyed: list[View] = [*views, *_stored(on_demand)]
     keys = [key for view in keyed for key in _keys(view, entities)]
     by_view = {_asked_as(view.projection): [key.name for key in _keys(view, entities)] for view in keyed}
     by_view = {_asked_as(view.projection): _computed_by(view, by_view) for view in on_demand} | by_view
@@ -88,8 +99,49 @@ def _plan(store: FeatureStore, planned: Iterable[PlannedFeature], source: Featur
     # Feast takes whichever key comes last for a view's own, so the names that a feature service gave to keys come last.
     renamed = {name for view in views for name in view.projection.join_key_map.values()}
     in_order = sorted([*keys, *inputs], key=lambda key: key.name in renamed)
-    features = tuple(replace(feature, join_keys=tuple(by_view.get(feature.view, ()))) for feature in planned)
-    return OnlinePlan(features, tuple({key.name: key for key in in_order}.values()), source, ages)
+    found: list[View] = [*views, *on_demand]
+    known = {_asked_as(view.projection): view for view in found}
+    features = tuple(_resolved(feature, known, by_view) for feature in planned)
+    return OnlinePlan(
+        features,
+        tuple({key.name: key for key in in_order}.values()),
+        source,
+        ages,
+        _plan_of_inputs(store, {each: None for feature in features for each in feature.inputs or ()}),
+    )
+
+
+def _resolved(feature: PlannedFeature, known: Mapping[str, View], by_view: Mapping[str, Sequence[str]]) -> PlannedFeature:
+    """The feature with its keys, of the type that its view gives it now; a feature service may have kept an earlier one."""
+    view = known.get(feature.view)
+    fields = {field.name: field for field in view.features} if view is not None else {}
+    field = fields.get(feature.name)
+    found = _planned(feature.view, field) if field is not None else feature
+    keys = tuple(by_view.get(feature.view, ()))
+    if not isinstance(view, OnDemandFeatureView) or view.write_to_online_store:
+        return replace(found, join_keys=keys)
+    # What is computed has the type that it happens to have.
+    return replace(found, join_keys=keys, stored_as="", inputs=_inputs_of(view, known))
+
+
+def _inputs_of(view: OnDemandFeatureView, known: Mapping[str, View]) -> tuple[PlannedFeature, ...]:
+    """The stored features that a view is computed from; but for those that a feature service looks up by other keys.
+
+    Feast gives no way to read those beside it.
+    """
+    found = []
+    for projection in view.source_feature_view_projections.values():
+        source = known.get(_asked_as(projection))
+        if source is None or source.projection.join_key_map or _asked_as(projection) != projection.name:
+            continue
+        wanted = {field.name for field in projection.features}
+        found += [_planned(projection.name, field) for field in source.features if field.name in wanted]
+    return tuple(found)
+
+
+def _plan_of_inputs(store: FeatureStore, inputs: Iterable[PlannedFeature]) -> OnlinePlan | None:
+    refs = [f"{feature.view}:{feature.name}" for feature in inputs]
+    return _plan(store, inputs, refs) if refs else None
 
 
 def _computed_by(view: OnDemandFeatureView, by_view: Mapping[str, Sequence[str]]) -> list[str]:
@@ -104,7 +156,7 @@ def _stored(views: Iterable[OnDemandFeatureView]) -> list[OnDemandFeatureView]:
     return [view for view in views if view.write_to_online_store]
 
 
-def _keys(view: FeatureView | OnDemandFeatureView, entities: dict[str, Entity]) -> list[JoinKey]:
+def _keys(view: View, entities: dict[str, Entity]) -> list[JoinKey]:
     types = {column.name: _value_type(column) for column in view.entity_columns}
     found = [entities[name] for name in view.entities or () if name != DUMMY_ENTITY_NAME]
     return [

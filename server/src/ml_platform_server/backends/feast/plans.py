@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ml_platform.v1 import features_pb2
 from ml_platform.v1.features_pb2 import FeatureStatus, ValueType
 from ml_platform_server.backends.feast.keys import Column
 
@@ -23,15 +24,23 @@ JoinKey = Column
 
 @dataclass(frozen=True, slots=True)
 class PlannedFeature:
-    """One feature to read. The view is the name that the features are asked under: an alias, if a feature service gave it one.
+    """One feature to read.
 
-    `join_keys` names those of the plan's keys that this feature is looked up by.
+    Args:
+        view: the name that the features are asked under: an alias, if a feature service gave it one.
+        name: its own name.
+        value_type: its type, as the registry has it.
+        join_keys: those of the plan's keys that this feature is looked up by.
+        stored_as: the field of Feast's Value that holds its values; "" if any may, as for features that are computed.
+        inputs: the stored features that it is computed from; None if it is stored itself.
     """
 
     view: str
     name: str
     value_type: ValueType.ValueType
     join_keys: tuple[str, ...] = ()
+    stored_as: str = ""
+    inputs: tuple[PlannedFeature, ...] | None = None
 
     @property
     def column(self) -> str:
@@ -48,6 +57,7 @@ class OnlinePlan:
         join_keys: what each row must bring.
         source: what Feast is asked for: its feature service, or a list of references.
         max_ages: seconds after which the values of a view are stale, by the view's name; views without are fresh for ever.
+        inputs: the read of the stored features that others are computed from, if any are: a value is as old as they are.
         direct: the way past Feast, for a plan that is kept.
     """
 
@@ -55,7 +65,19 @@ class OnlinePlan:
     join_keys: tuple[JoinKey, ...]
     source: FeatureService | list[str] = field(repr=False)
     max_ages: Mapping[str, float] = field(repr=False, default_factory=dict)
+    inputs: OnlinePlan | None = field(repr=False, default=None)
     direct: Direct | None = field(repr=False, compare=False, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """In place of a stored value that has no counterpart in Python: no model and no reply can take it.
+
+    Args:
+        problem: completes "the stored value ...".
+    """
+
+    problem: str
 
 
 class Cell(NamedTuple):
@@ -64,6 +86,10 @@ class Cell(NamedTuple):
     value: object | None
     status: FeatureStatus.ValueType
     event_time: float | None
+
+
+NEVER_WRITTEN = Cell(None, features_pb2.FEATURE_STATUS_NOT_FOUND, None)
+"""What the store does not have for an entity, at least not of the feature's type."""
 
 
 class CellColumn(NamedTuple):

@@ -33,7 +33,7 @@ VALUES: Mapping[ValueType.ValueType, Sequence[object]] = {
     features_pb2.VALUE_TYPE_FLOAT: [0.1, 0.0, -1e30, None],
     features_pb2.VALUE_TYPE_DOUBLE: [0.1, 0.0, 1e300, float("inf"), None],
     features_pb2.VALUE_TYPE_BOOL: [True, False, None],
-    features_pb2.VALUE_TYPE_TIMESTAMP: [datetime(2024, 5, 6, tzinfo=UTC), None],
+    features_pb2.VALUE_TYPE_TIMESTAMP: [datetime(2024, 5, 6, tzinfo=UTC), datetime(1960, 1, 1, tzinfo=UTC), None],
     features_pb2.VALUE_TYPE_BYTES: [b"some", b"", None],
     features_pb2.VALUE_TYPE_STRING_LIST: [["a", ""], [], None],
     features_pb2.VALUE_TYPE_INT64_LIST: [[1, -2], [], None],
@@ -67,13 +67,14 @@ class _Memory(RedisOnlineStore):
         chance = crc32(key + field)
         if field.startswith(b"_ts:"):
             now = int(time.time())
-            stamps = [Timestamp(seconds=now, nanos=123_456_000), Timestamp(seconds=1_000, nanos=1_999), None]
-            stamp = stamps[chance % 3]
-            return stamp.SerializeToString() if stamp else None
+            seconds, nanos = ((now, 123_456_000), (1_000, 1_999), (-5, 0), (0, 0))[chance % 4]
+            return Timestamp(seconds=seconds, nanos=nanos).SerializeToString() if chance % 5 else None
         kind = self._types.get(field, features_pb2.VALUE_TYPE_STRING)
         kind = kind if kind in VALUES else features_pb2.VALUE_TYPE_STRING
         if chance % 7 == 0:
             return None
+        if chance % 11 == 0:  # Of an earlier definition.
+            kind = features_pb2.VALUE_TYPE_BOOL if kind != features_pb2.VALUE_TYPE_BOOL else features_pb2.VALUE_TYPE_DOUBLE
         return to_feast(VALUES[kind][chance % len(VALUES[kind])], kind).SerializeToString()
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
+from datetime import datetime
 
 from feast.protos.feast.types import Value_pb2
 from feast.type_map import feast_value_type_to_python_type
 from feast.types import Array, Bool, Bytes, FeastType, Float32, Float64, Int32, Int64, String, UnixTimestamp
+from feast.value_type import ValueType as FeastValueType
 
 from ml_platform.v1 import features_pb2
 from ml_platform.v1.features_pb2 import ValueType
+from ml_platform_server.backends.feast.decoding import OTHER_TYPE
+from ml_platform_server.backends.feast.plans import Unreadable
 
 FEAST_TYPES: dict[ValueType.ValueType, FeastType] = {
     features_pb2.VALUE_TYPE_STRING: String,
@@ -45,6 +48,10 @@ _LIST_FIELDS = {
     features_pb2.VALUE_TYPE_DOUBLE_LIST: "double_list_val",
 }
 _SCALARS = frozenset(_FIELDS.values())
+# Feast once kept UUIDs as text, and reads both; bytes of special kinds have no field of their own.
+_SEVERAL_FIELDS = frozenset(
+    kind for kind in FeastValueType if "UUID" in kind.name or kind.name in ("UNKNOWN", "NULL", "PDF_BYTES", "IMAGE_BYTES")
+)
 
 
 def value_type_named(name: str) -> ValueType.ValueType:
@@ -68,15 +75,31 @@ def to_feast(value: object, value_type: ValueType.ValueType) -> Value_pb2.Value:
     return stored
 
 
-def from_feast(value: Value_pb2.Value) -> object | None:
-    """The plain value of one that Feast stored; None if it is missing."""
-    field = value.WhichOneof("val")
-    if field is None:
+def stored_as(feast_type: FeastType) -> str:
+    """The field of Feast's Value that holds the values of a type; "" if there is not one field for all of them."""
+    kind = feast_type.to_value_type()
+    if kind in _SEVERAL_FIELDS:
+        return ""
+    found = Value_pb2.Value.DESCRIPTOR.fields_by_number.get(kind.value)  # Feast gives a type the number of its field.
+    return found.name if found is not None else ""
+
+
+def from_feast(value: Value_pb2.Value, field: str = "") -> object | None:
+    """The plain value of one that Feast stored; None if it is missing.
+
+    Where it must be in one field of Feast's Value, and is in another, it is OTHER_TYPE. A time that no datetime can hold is
+    Unreadable.
+    """
+    found = value.WhichOneof("val")
+    if found is None or found == "null_val":
         return None
-    if field in _SCALARS:
-        found: object = getattr(value, field)
-        return None if isinstance(found, float) and math.isnan(found) else found
-    if field == "unix_timestamp_val":
-        return datetime.fromtimestamp(value.unix_timestamp_val, UTC)
-    other: object | None = feast_value_type_to_python_type(value)
+    if field and found != field:
+        return OTHER_TYPE
+    if found in _SCALARS:
+        plain: object = getattr(value, found)
+        return None if isinstance(plain, float) and math.isnan(plain) else plain
+    try:
+        other: object | None = feast_value_type_to_python_type(value)
+    except (ValueError, OverflowError, OSError):
+        return Unreadable("is outside of the years 1 to 9999" if "timestamp" in found else "cannot be read")
     return other

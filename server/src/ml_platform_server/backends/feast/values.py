@@ -93,16 +93,24 @@ def _bool(value: object) -> bool:
 
 
 def _moment(value: object) -> datetime:
+    moment = _point_in_time(value)
+    if moment.microsecond:
+        raise ValueError("has a fraction of a second, and Feast keeps whole seconds; round it")
+    return moment
+
+
+def _point_in_time(value: object) -> datetime:
     try:
         if isinstance(value, datetime):
-            return value if value.tzinfo else value.replace(tzinfo=UTC)
+            # In UTC a time at the ends of the calendar may lie outside of it, and then nobody could read it.
+            return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
         if isinstance(value, str):
-            return _moment(datetime.fromisoformat(value))
+            return _point_in_time(datetime.fromisoformat(value))
         if isinstance(value, int | float) and not isinstance(value, bool):
             return datetime.fromtimestamp(value, UTC)
     except (ValueError, OverflowError, OSError):
         pass
-    raise ValueError("is not a point in time, as RFC 3339 text or as seconds since 1970")
+    raise ValueError("is not a point in time of the years 1 to 9999, as RFC 3339 text or as seconds since 1970")
 
 
 def _bytes(value: object) -> bytes:
