@@ -115,3 +115,35 @@ def test_what_the_model_refuses_the_graph_refuses(platform: MLPlatform, both: di
         with pytest.raises(MLPlatformError) as caught:
             platform.predict(each.name, {"amount": 3.0, "hour": 4, "city": "Atlantis"}, environment="staging")
         assert caught.value.reason == "MODEL_FAILED"
+
+
+def test_a_version_that_fails_on_a_made_up_row_says_so(platform: MLPlatform, stack: Stack) -> None:
+    """Its checks make up a category that it never saw. It is active and in doubt, and a failure says where it was."""
+    import mlflow
+
+    mlflow.set_tracking_uri(stack.urls["mlflow"])
+    mlflow.set_experiment(f"doubt {uuid.uuid4().hex[:8]}")
+    model, name = _fitted()["minutes"], f"doubt-{uuid.uuid4().hex[:8]}"
+    with mlflow.start_run() as run:
+        mlflow.sklearn.log_model(
+            model,
+            name="model",
+            signature=mlflow.models.infer_signature(TABLE, model.predict(TABLE)),
+            serialization_format="cloudpickle",
+            pip_requirements=["scikit-learn"],
+        )
+    platform.register_model(run_id=run.info.run_id, name=name)
+    started = platform.deploy_model(model_name=name, version=1, environment="staging")
+
+    deployment = platform.wait_for_deployment(started.deployment_id, timeout=240)
+
+    assert deployment.state == "active"
+    assert "fails on a made-up row" in deployment.message
+    assert "fails on a made-up row" in platform.get_model_version(name, 1).doubt
+    known, unknown = {"amount": 20.0, "hour": 3, "city": "Rome"}, {"amount": 20.0, "hour": 3, "city": "Atlantis"}
+    assert platform.predict(name, known, environment="staging").prediction == pytest.approx(
+        model.predict(TABLE.assign(**known))[0]
+    )
+    with pytest.raises(MLPlatformError, match=r"The model failed on these inputs: ValueError at .*_encoders\.py:\d+") as caught:
+        platform.predict(name, unknown, environment="staging")
+    assert caught.value.reason == "MODEL_FAILED"
