@@ -135,7 +135,7 @@ def test_a_version_that_fails_on_a_made_up_row_says_so(platform: MLPlatform, sta
     platform.register_model(run_id=run.info.run_id, name=name)
     started = platform.deploy_model(model_name=name, version=1, environment="staging")
 
-    deployment = platform.wait_for_deployment(started.deployment_id, timeout=240)
+    deployment = platform.wait_for_deployment(started.deployment_id, timeout=480)
 
     assert deployment.state == "active"
     assert "fails on a made-up row" in deployment.message
