@@ -12,11 +12,13 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import bentoml
 from bentoml.validators import ContentType
 from model_runner.failures import Failure
+from model_runner.lanes import Lanes
 from model_runner.models import LoadedModels
 
 _log = logging.getLogger("bentoml.service.model_runner")
@@ -30,6 +32,8 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
 MODELS = int(os.environ.get("ML_PLATFORM_RUNNER_MODELS", "16"))
 THREADS = int(os.environ.get("ML_PLATFORM_RUNNER_THREADS", "8"))
+# Of these, so many may work for one model: the others must not wait for one that hangs.
+THREADS_PER_MODEL = int(os.environ.get("ML_PLATFORM_RUNNER_THREADS_PER_MODEL", str(max(1, THREADS * 3 // 4))))
 WORKERS = int(os.environ.get("ML_PLATFORM_RUNNER_WORKERS", "1"))
 TIMEOUT = int(os.environ.get("ML_PLATFORM_RUNNER_TIMEOUT", "60"))
 
@@ -37,7 +41,6 @@ TIMEOUT = int(os.environ.get("ML_PLATFORM_RUNNER_TIMEOUT", "60"))
 @bentoml.service(
     name="ml_platform_model_runner",
     workers=WORKERS,
-    threads=THREADS,
     traffic={"timeout": TIMEOUT},
     logging={"access": {"enabled": False}},
     metrics={"enabled": True},
@@ -49,15 +52,17 @@ class ModelRunner:
         import mlflow.pyfunc  # noqa: F401, PLC0415  # takes seconds: here, before the service says that it is ready
 
         self._models = LoadedModels(limit=MODELS)
+        self._lanes = Lanes(threads=THREADS, most=THREADS_PER_MODEL)
 
     @bentoml.api  # type: ignore[untyped-decorator]
-    def predict_batch(
+    async def predict_batch(
         self,
         model_name: str,
         version: int,
         columns: dict[str, list[Any]],
         ctx: bentoml.Context,
         params: dict[str, Any] | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109  # sent by the caller
     ) -> Answer:
         """Predict N rows.
 
@@ -67,6 +72,7 @@ class ModelRunner:
             columns: N values per input of the model's signature, as JSON can say them: times as text, bytes as base64.
             params: params of the model's signature, by name.
             ctx: given by BentoML; not sent.
+            timeout: how long the caller waits, in seconds. Rows that have not begun by then are dropped.
 
         Returns:
             `outputs`: N values per output, called "prediction" if the model names none, and "probability" for classifiers that
@@ -74,19 +80,29 @@ class ModelRunner:
             MODEL_FAILED `cause`, the class of the model's error and its line, and `stage`, "load" or "predict"; with
             INPUT_INVALID `column`.
         """
-        try:
+
+        def predicted() -> str:
             return json.dumps(self._models.get(model_name, version).predict(columns, params))
-        except Failure as failure:
-            return _told(failure, ctx)
+
+        return await self._done((model_name, version), predicted, ctx, timeout)
 
     @bentoml.api  # type: ignore[untyped-decorator]
-    def load(self, model_name: str, version: int, ctx: bentoml.Context) -> Answer:
+    async def load(self, model_name: str, version: int, ctx: bentoml.Context) -> Answer:
         """Load a version ahead of its first row, again if its number stands for another version than the one held."""
-        try:
+
+        def loaded() -> str:
             self._models.renew(model_name, version)
+            return json.dumps({"loaded": True})
+
+        return await self._done((model_name, version), loaded, ctx)
+
+    async def _done(
+        self, model: tuple[str, int], work: Callable[[], str], ctx: bentoml.Context, seconds: float | None = None
+    ) -> str:
+        try:
+            return str(await self._lanes.run(model, work, seconds))
         except Failure as failure:
             return _told(failure, ctx)
-        return json.dumps({"loaded": True})
 
 
 def _told(failure: Failure, ctx: bentoml.Context) -> str:

@@ -67,6 +67,20 @@ class InputInvalid(Failure):
         return {"column": self._column}
 
 
+class Expired(Failure):
+    """The caller's deadline passed before the work began."""
+
+    reason = "DEADLINE_EXCEEDED"
+    status = 504
+
+
+class ArtifactUnreadable(Failure):
+    """The files of the version may be there, and cannot be fetched."""
+
+    reason = "MODEL_ARTIFACT_UNREADABLE"
+    status = 503
+
+
 class RegistryUnavailable(Failure):
     """MLflow does not answer."""
 

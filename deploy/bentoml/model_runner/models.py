@@ -6,11 +6,12 @@ import logging
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future
+from http import HTTPStatus
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from model_runner.failures import ArtifactMissing, InputInvalid, ModelFailed, RegistryUnavailable
+from model_runner.failures import ArtifactMissing, ArtifactUnreadable, InputInvalid, ModelFailed, RegistryUnavailable
 from model_runner.inputs import Columns, groups, misfit, model_input
 from model_runner.outputs import named_outputs, plain
 
@@ -138,13 +139,27 @@ def _load(name: str, version: int) -> LoadedModel:
         uri = mlflow.MlflowClient().get_model_version_download_uri(name, str(version))
         path = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder.name))
     except (MlflowException, OSError) as error:
-        raise ArtifactMissing(f"The files of version {version} of {name!r} cannot be fetched.") from error
+        if _says_missing(error):
+            raise ArtifactMissing(f"The files of version {version} of {name!r} are gone.") from error
+        raise ArtifactUnreadable(f"The files of version {version} of {name!r} cannot be fetched.") from error
     if not (path / "MLmodel").is_file():
         raise ArtifactMissing(f"The files of version {version} of {name!r} are gone.")
     try:
         return LoadedModel(mlflow.pyfunc.load_model(str(path)), created=created, folder=folder)
     except Exception as error:  # unpickling runs somebody else's code, which may raise anything
         raise ModelFailed(f"Version {version} of {name!r} cannot be loaded.", error, loading=True) from error
+
+
+def _says_missing(error: BaseException | None) -> bool:
+    """Whether a file that does not exist is at the root, rather than a full disk or a store that is down."""
+    while error is not None:
+        response = getattr(error, "response", None)
+        if isinstance(error, FileNotFoundError) or getattr(error, "error_code", "") in GONE:
+            return True
+        if getattr(response, "status_code", None) == HTTPStatus.NOT_FOUND:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _created(name: str, version: int) -> int:

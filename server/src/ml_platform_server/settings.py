@@ -144,6 +144,7 @@ class BentomlSettings(BaseModel):
     url: str = "http://127.0.0.1:3000"
     timeout: Seconds = 10.0
     connections: int = Field(default=64, gt=0)
+    requests_per_version: int = Field(default=4, gt=0, description="Of one model version at once, from this process.")
 
 
 class JobSettings(BaseModel):

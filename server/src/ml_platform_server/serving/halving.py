@@ -45,7 +45,7 @@ async def by_halves(
             return [(whole, await run(whole))]
         except PlatformError as failed:
             error = failed
-    if not _about_rows(error):
+    if not about_rows(error):
         return [(whole, error)]
     found: list[tuple[slice, T | PlatformError]] = [] if rows > 1 else [(whole, error)]
     untried, runs = deque(_halves(whole)), 1
@@ -61,17 +61,17 @@ async def by_halves(
         try:
             found.append((part, await run(part)))
         except PlatformError as failed:
-            if _about_rows(failed) and part.stop - part.start > 1:
+            if about_rows(failed) and part.stop - part.start > 1:
                 untried.extend(_halves(part))
                 continue
             found.append((part, failed))
-            stop = None if _about_rows(failed) else failed
+            stop = None if about_rows(failed) else failed
     failed_rows = sum(part.stop - part.start for part, result in found if isinstance(result, PlatformError))
     log_failure(model, error, rows=rows, failed_rows=failed_rows, runs=runs)
     return sorted(found, key=lambda each: each[0].start)
 
 
-def _about_rows(error: PlatformError) -> bool:
+def about_rows(error: PlatformError) -> bool:
     """Whether other rows may have an answer. A model that cannot be loaded has none for any."""
     if error.reason == errors_pb2.ERROR_REASON_MODEL_FAILED:
         return error.metadata.get("stage") != "load"

@@ -67,7 +67,7 @@ class _Answering:
         try:
             return await self._columns(columns, rows)
         except PlatformError as error:
-            if error.reason == errors_pb2.ERROR_REASON_MODEL_FAILED:
+            if halving.about_rows(error):
                 halving.log_failure(self._about, error, rows=rows)
             raise
 

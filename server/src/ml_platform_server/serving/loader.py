@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from weakref import WeakValueDictionary
 
 import structlog
@@ -14,8 +12,8 @@ import structlog
 from ml_platform.v1 import deployments_pb2, errors_pb2, models_pb2
 from ml_platform_server.backends.bentoml.client import BentomlBackend
 from ml_platform_server.backends.blocking import BlockingPool
-from ml_platform_server.call import remaining, set_deadline
-from ml_platform_server.errors import PlatformError, deadline_exceeded
+from ml_platform_server.call import remaining, set_deadline, within
+from ml_platform_server.errors import PlatformError
 from ml_platform_server.observability.recorders import PredictionMetrics
 from ml_platform_server.serving.batcher import Batching
 from ml_platform_server.serving.bindings import FeatureReader
@@ -48,18 +46,6 @@ _GRAPH_FAULTS = (
 # When such a graph is tried again: after this time, then after twice as long, and so on.
 GRAPH_RETRY_SECONDS = 30.0
 LONGEST_GRAPH_RETRY = 3600.0
-
-
-@asynccontextmanager
-async def within(seconds: float, what: str) -> AsyncIterator[None]:
-    """Limit what is done in the block. Raises DEADLINE_EXCEEDED for `what` when the time is up."""
-    try:
-        async with asyncio.timeout(seconds) as limit:
-            yield
-    except TimeoutError:
-        if limit.expired():
-            raise deadline_exceeded(what) from None
-        raise
 
 
 class ModelLoader:

@@ -12,7 +12,8 @@ import httpx
 import structlog
 
 from ml_platform_server.backends.bentoml.failures import failure_of, overloaded, senseless
-from ml_platform_server.call import remaining
+from ml_platform_server.backends.bentoml.places import Places
+from ml_platform_server.call import remaining, set_deadline
 from ml_platform_server.errors import backend_unavailable, deadline_exceeded
 from ml_platform_server.settings import BentomlSettings
 
@@ -37,6 +38,7 @@ class BentomlBackend:
     def __init__(self, *, settings: BentomlSettings) -> None:
         self._timeout = settings.timeout
         limits = httpx.Limits(max_connections=settings.connections, max_keepalive_connections=settings.connections)
+        self._places = Places(most=settings.requests_per_version)
         self._http = httpx.AsyncClient(base_url=settings.url, limits=limits, trust_env=False)
 
     async def open(self) -> None:
@@ -44,6 +46,7 @@ class BentomlBackend:
 
     async def close(self) -> None:
         """Close the connections."""
+        await self._places.close()
         await self._http.aclose()
 
     async def __aenter__(self) -> Self:
@@ -89,11 +92,18 @@ class BentomlBackend:
                 DEADLINE_EXCEEDED, BACKEND_FAILED.
         """
         asked = {"model_name": model_name, "version": version, "columns": columns, "params": params}
-        body = await self._post("/predict_batch", asked)
+        body = await self._places.run((model_name, version), lambda: self._predict(asked))
         outputs, classes = body.get("outputs"), body.get("classes")
         if not isinstance(outputs, dict) or not outputs or not all(isinstance(values, list) for values in outputs.values()):
             raise senseless()
         return Predicted(outputs, classes if isinstance(classes, list) else None)
+
+    async def _predict(self, asked: Mapping[str, object]) -> dict[str, Any]:
+        # The service drops what has not begun by the deadline. What has begun is waited for, as long as a request may take: the
+        # caller is not kept by that, and the place of the request is free when the run is over.
+        seconds = min(remaining(self._timeout), self._timeout)
+        set_deadline(None)
+        return await self._post("/predict_batch", {**asked, "timeout": seconds})
 
     async def _post(self, path: str, body: Mapping[str, object]) -> dict[str, Any]:
         response = await self._send("POST", path, body)

@@ -14,13 +14,25 @@ from ml_platform_server.errors import PlatformError, Violation, backend_unavaila
 _log = structlog.get_logger(__name__)
 
 
+_ABOUT_ROWS = ("MODEL_FAILED", "INPUT_INVALID")
+
+
+class RefusedError(Exception):
+    """What BentoML said, for the log."""
+
+
 def failure_of(response: httpx.Response) -> PlatformError:
     """The error for an answer that is no success."""
     body = _body(response)
     reason = body.get("reason", "")
+    if reason in _ABOUT_ROWS and body.get("stage") != "load":
+        # One row of a batch may be to blame. Whoever looks for it logs what came of that, in one line.
+        failure = _BY_REASON[reason](body)
+        failure.__cause__ = RefusedError(body)
+        return failure
     _log.warning("bentoml_refused", status=response.status_code, **body)
-    if (failure := _BY_REASON.get(reason)) is not None:
-        return failure(body)
+    if (error := _BY_REASON.get(reason)) is not None:
+        return error(body)
     return (_BY_STATUS.get(response.status_code) or senseless)()
 
 
@@ -44,6 +56,14 @@ def _artifact_missing(_: Mapping[str, str]) -> PlatformError:
         errors_pb2.ERROR_REASON_MODEL_ARTIFACT_MISSING,
         "The files of the model version are gone from the artifact store.",
         remedy="Restore the files, or train, register and deploy the model again.",
+    )
+
+
+def _artifact_unreadable(_: Mapping[str, str]) -> PlatformError:
+    return PlatformError(
+        errors_pb2.ERROR_REASON_MODEL_ARTIFACT_UNREADABLE,
+        "BentoML cannot read the files of the model version.",
+        remedy="Try again later. If it goes on, tell whoever runs the platform: BentoML's log has the cause.",
     )
 
 
@@ -86,7 +106,9 @@ def _body(response: httpx.Response) -> dict[str, str]:
 
 _BY_REASON: Mapping[str, Callable[[Mapping[str, str]], PlatformError]] = {
     "MODEL_ARTIFACT_MISSING": _artifact_missing,
+    "MODEL_ARTIFACT_UNREADABLE": _artifact_unreadable,
     "MODEL_FAILED": _model_failed,
+    "DEADLINE_EXCEEDED": lambda _: deadline_exceeded("The prediction in BentoML"),
     "INPUT_INVALID": _input_invalid,
     "REGISTRY_UNAVAILABLE": lambda _: backend_unavailable("MLflow"),
 }
