@@ -174,17 +174,20 @@ async def test_stages_of_a_call_are_its_children(traced):
 
 
 async def test_a_call_to_a_backend_is_a_stage(traced):
-    """What runs in a backend's pool of threads is told below the call that waits for it."""
+    """What runs in a backend's pool of threads is told below the call that waits for it, by the name of what is done there."""
     pool = BlockingPool("MLflow", threads=1)
 
+    async def get_version(number):
+        return await pool.run(lambda: number)
+
     async def answer(request):
-        await pool.run(time.sleep, 0.01)
+        await get_version(1)
         return request
 
     traced.service._do = answer
     await traced.call()
     pool.close()
-    assert [span.name for span in await traced.spans(2)] == ["MLflow sleep", f"{NAME}/Unary"]
+    assert [span.name for span in await traced.spans(2)] == ["MLflow get version", f"{NAME}/Unary"]
 
 
 async def test_calls_that_are_answered_together_are_linked(traced):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import contextvars
 import io
 import json
 import logging
+import os
 import time
 from datetime import UTC, datetime, timedelta
 from select import PIPE_BUF
@@ -14,7 +17,12 @@ import pytest
 import structlog
 
 from ml_platform_server import logs
+from ml_platform_server.backends.blocking import BlockingPool
 from ml_platform_server.call import set_request_id
+from ml_platform_server.logs import LineWriter
+from ml_platform_server.observability.recorders import PredictionMetrics
+from ml_platform_server.serving.batcher import Batcher, Batching
+from ml_platform_server.serving.rows import Row
 from ml_platform_server.settings import LogSettings
 
 
@@ -106,3 +114,105 @@ def test_lines_that_have_most_in_common_are_written_like_others(stream):
     assert usual.pop("timestamp")
     assert quick == usual
     assert before - timedelta(microseconds=1) <= told <= after
+
+
+async def test_a_backends_thread_logs_the_id_of_the_call(stream):
+    """Vendors are asked in threads, and what they say belongs to a call."""
+    writer = logs.configure(LogSettings(), stream)
+    pool = BlockingPool("vendor", threads=1)
+
+    def ask():
+        structlog.get_logger().warning("vendor_failed")
+        logging.getLogger("vendor").warning("failed")
+
+    async def call(request_id):
+        set_request_id(request_id)
+        await pool.run(ask)
+
+    for request_id in ("r-1", "r-2"):
+        await asyncio.create_task(call(request_id))
+    await pool.run(ask)
+    pool.close()
+    writer.flush()
+    assert [line.get("request_id") for line in lines(stream)] == ["r-1", "r-1", "r-2", "r-2", None, None]
+
+
+async def test_a_batch_logs_the_ids_of_its_calls(stream):
+    """A failure that several calls share can be found by the id of each; a lone call's line has its id and no other."""
+    writer = logs.configure(LogSettings(), stream)
+
+    async def answer(rows):
+        structlog.get_logger().warning("vendor_failed", rows=len(rows))
+        return [None] * len(rows)
+
+    batcher = Batcher(answer, Batching(), PredictionMetrics().unrouted)
+
+    async def call(request_id):
+        set_request_id(request_id)
+        await batcher.submit(Row({}, [1.0], []), time.monotonic() + 60)
+
+    await asyncio.gather(*(asyncio.create_task(call(f"r-{at}")) for at in range(3)))
+    await asyncio.create_task(call("r-3"))
+    await asyncio.gather(*(asyncio.create_task(call(f"{at:0100}")) for at in range(200)))
+    writer.flush()
+    shared, lone, many = lines(stream)
+    assert shared["request_id"].split(",") == ["r-0", "r-1", "r-2"]
+    assert lone["request_id"] == "r-3"
+    assert many["request_id"].startswith(f"{0:0100},{1:0100},")
+    assert len(many["request_id"]) < PIPE_BUF
+
+
+@pytest.mark.parametrize("fault", ["the reader ended", "the stream is closed"])
+def test_lines_that_nobody_reads_are_lost_and_nothing_else(fault):
+    """The thread goes on, without haste, and says later how many lines nobody has seen."""
+    reading, writing = os.pipe()
+    stream = os.fdopen(writing, "w")
+    writer = LineWriter(stream)
+    if fault == "the reader ended":
+        os.close(reading)
+    else:
+        stream.close()
+    writer.msg("lost")
+    wait_until(lambda: writer._lost == 1)
+    used = time.process_time()
+    writer.msg("lost")
+    wait_until(lambda: writer._lost == 2)
+    assert writer._thread.is_alive()
+    assert time.process_time() - used < 1
+    writer._stream = seen = io.StringIO()
+    writer.msg('{"event":"seen"}')
+    wait_until(seen.getvalue)
+    assert [(line["event"], line.get("lines")) for line in lines(seen)] == [("log_lines_lost", 2), ("seen", None)]
+    if fault == "the reader ended":
+        with contextlib.suppress(BrokenPipeError):
+            stream.close()
+    else:
+        os.close(reading)
+
+
+def test_a_line_that_cannot_be_made_is_told(stream):
+    """And the lines after it are written."""
+    writer = LineWriter(stream)
+    writer.later(lambda now, values: values["no number"], ["a value"])
+    writer.msg('{"event":"next"}')
+    writer.flush()
+    assert [line["event"] for line in lines(stream)] == ["log_line_failed", "next"]
+
+
+def test_a_reader_that_stands_still_does_not_keep_a_process_from_ending():
+    """The thread waits for it; who ends the process does not."""
+    reading, writing = os.pipe()
+    writer = LineWriter(os.fdopen(writing, "w"))
+    for _ in range(100):
+        writer.msg("x" * PIPE_BUF)
+    wait_until(writer._writing.locked)
+    writer.flush(0.05)
+    os.close(reading)
+
+
+def wait_until(true):
+    """Wait for another thread."""
+    end = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.01)

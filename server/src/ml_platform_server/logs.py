@@ -25,6 +25,9 @@ _INTERVAL = 0.1
 _MOST_LINES = 100_000
 
 
+# How long the end of a process waits for lines that are just being written.
+_LAST_PATIENCE = 2.0
+
 # What writes a line, the time that it tells, and the values that it tells.
 _Unwritten = tuple[Callable[[float, Sequence[object]], str], float, Sequence[object]]
 
@@ -36,6 +39,7 @@ class LineWriter:
         self._stream = stream
         self._lines: deque[str | _Unwritten] = deque(maxlen=_MOST_LINES)
         self._writing = threading.Lock()
+        self._lost = 0
         self._thread = threading.Thread(target=self._write_forever, name="log", daemon=True)
         self._thread.start()
 
@@ -49,19 +53,55 @@ class LineWriter:
 
     log = debug = info = warn = warning = error = critical = fatal = exception = failure = msg
 
-    def flush(self) -> None:
-        """Write every line taken so far."""
-        with self._writing:
+    def flush(self, patience: float = -1) -> None:
+        """Write every line taken so far.
+
+        Args:
+            patience: how long to wait for the thread, in seconds; -1 for as long as it takes. It waits itself for a reader that
+                stands still.
+        """
+        if not self._writing.acquire(timeout=patience):
+            return
+        try:
             lines = [self._lines.popleft() for _ in range(len(self._lines))]
-            for portion in _portions(line if isinstance(line, str) else line[0](line[1], line[2]) for line in lines):
-                self._stream.write(portion)
-                self._stream.flush()
+            for portion in _portions(text for line in lines if (text := _text(line))):
+                self._write(portion)
+        finally:
+            self._writing.release()
+
+    def _write(self, portion: str) -> None:
+        """Write some lines. Those that nobody takes are lost: the reader may be gone, and calls are answered all the same."""
+        notice = _lines_lost(self._lost) if self._lost else ""
+        try:
+            self._stream.write(notice + portion)
+            self._stream.flush()
+        except (OSError, ValueError):  # a broken pipe, a full disk, a closed stream
+            self._lost += portion.count("\n")
+        else:
+            self._lost = 0
 
     def _write_forever(self) -> None:
         pause = threading.Event()
         while True:
             pause.wait(_INTERVAL)
             self.flush()
+
+
+def _text(line: str | _Unwritten) -> str:
+    """A line as text. One that cannot be made must not end the thread: it says so instead."""
+    if isinstance(line, str):
+        return line
+    make, moment, values = line
+    try:
+        return make(moment, values)
+    except Exception as error:  # noqa: BLE001  # whatever was given to be logged
+        return orjson.dumps({"event": "log_line_failed", "level": "error", "error": repr(error)[:500]}).decode()
+
+
+def _lines_lost(count: int) -> str:
+    moment = datetime.now(UTC)
+    event = {"event": "log_lines_lost", "level": "warning", "lines": count, "timestamp": moment}
+    return orjson.dumps(event, option=orjson.OPT_UTC_Z).decode() + "\n"
 
 
 def _portions(lines: Iterable[str]) -> Iterator[str]:
@@ -85,9 +125,9 @@ _plain_json: list[bool] = []
 
 @atexit.register
 def flush() -> None:
-    """Write every line taken so far, wherever it goes."""
+    """Write every line taken so far, wherever it goes. The end of a process is not kept by a reader that stands still."""
     for writer in _writers:
-        writer.flush()
+        writer.flush(_LAST_PATIENCE)
 
 
 def event_writer() -> Callable[[dict[str, object]], None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -51,7 +52,7 @@ class BlockingPool:
             raise deadline_exceeded(f"The call to {self._name}") from None
         finally:
             if trace is not None:
-                trace.stage(f"{self._name} {getattr(function, '__name__', 'call')}", start, time.perf_counter())
+                trace.stage(f"{self._name} {operation_of(function)}", start, time.perf_counter())
 
     def _release(self) -> None:
         self._free += 1
@@ -64,3 +65,15 @@ class BlockingPool:
 def too_many_wait(name: str) -> PlatformError:
     """The error for a backend that has fallen too far behind."""
     return overloaded(f"Too many calls wait for {name}.")
+
+
+def operation_of(function: Callable[..., object]) -> str:
+    """What a function does, in words, for the trace of a call: "get version", for a lambda in `get_version` too.
+
+    A function that only wraps another one says which in `__wrapped__`, as functools.wraps has it.
+    """
+    unwrapped: Callable[..., object] = inspect.unwrap(function)
+    inner = getattr(unwrapped, "__qualname__", "call")
+    while inner.endswith(".<lambda>"):
+        inner = inner.removesuffix(".<lambda>").removesuffix(".<locals>")
+    return inner.rpartition(".")[2].strip("_").replace("_", " ") or "call"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import structlog
@@ -93,6 +94,7 @@ class AirflowBackend:
     ) -> R:
         timeout = max(SHORTEST_TIMEOUT, min(self._settings.timeout, remaining(self._settings.timeout)))
 
+        @wraps(function)
         def guarded() -> R:
             client = self._loaded()
             client.configuration.access_token = token

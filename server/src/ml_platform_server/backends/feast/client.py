@@ -7,6 +7,7 @@ import contextvars
 import hashlib
 import time
 from collections.abc import Awaitable, Callable
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
@@ -106,7 +107,12 @@ class FeastBackend:
             PlatformError: what the function raises, or BACKEND_UNAVAILABLE, BACKEND_FAILED, OVERLOADED, DEADLINE_EXCEEDED.
         """
         store = self._store or await self._loaded()
-        return await self._pool.run(lambda: _translated(lambda: function(store, *args, **kwargs)))
+
+        @wraps(function)
+        def translated() -> R:
+            return _translated(lambda: function(store, *args, **kwargs))
+
+        return await self._pool.run(translated)
 
     async def refresh(self, *, apart: float = 0.0) -> None:
         """Read the registry anew, unless that was begun after this call.

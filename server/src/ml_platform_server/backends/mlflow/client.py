@@ -7,6 +7,7 @@ import math
 import os
 import threading
 from collections.abc import Callable
+from functools import wraps
 from typing import TYPE_CHECKING, TypeVar
 
 from ml_platform_server.backends.blocking import BlockingPool
@@ -87,21 +88,25 @@ class MlflowBackend:
                 DEADLINE_EXCEEDED.
         """
         meanings = failures.Meanings(missing=missing, exists=exists, invalid=invalid, otherwise=otherwise)
-        return await self._pool.run(self._translated, function, meanings)
+        return await self._pool.run(self._translated(function, meanings))
 
     async def download(self, function: Callable[[MlflowClient], R], *, missing: PlatformError, otherwise: PlatformError) -> R:
         """Run something that moves many files, which may take minutes. As `call`."""
         meanings = failures.Meanings(missing=missing, otherwise=otherwise)
-        return await self._downloads.run(self._translated, function, meanings)
+        return await self._downloads.run(self._translated(function, meanings))
 
-    def _translated(self, function: Callable[[MlflowClient], R], meanings: failures.Meanings) -> R:
-        client = self._loaded()
-        try:
-            return function(client)
-        except PlatformError:
-            raise
-        except Exception as error:
-            raise failures.translate(error, meanings) from error
+    def _translated(self, function: Callable[[MlflowClient], R], meanings: failures.Meanings) -> Callable[[], R]:
+        @wraps(function)
+        def translated() -> R:
+            client = self._loaded()
+            try:
+                return function(client)
+            except PlatformError:
+                raise
+            except Exception as error:
+                raise failures.translate(error, meanings) from error
+
+        return translated
 
     def _loaded(self) -> MlflowClient:
         with self._loading:

@@ -44,11 +44,11 @@ class Models:
         Raises:
             PlatformError: RUN_NOT_FOUND, RUN_WITHOUT_MODEL, MODEL_AMBIGUOUS, INVALID_FIELDS.
         """
-        run = await self._run(request.run_id)
+        run = await self._get_run(request.run_id)
         made = await self._made_before(request) or await self._make(request, run)
         return await self.get_version(request.model_name, int(made.version))
 
-    async def _run(self, run_id: str) -> Run:
+    async def _get_run(self, run_id: str) -> Run:
         missing = run_not_found(run_id)
         run = await self._backend.call(lambda client: client.get_run(run_id), missing=missing, invalid=missing)
         if run.info.lifecycle_stage != "active":
@@ -91,7 +91,7 @@ class Models:
         Raises:
             PlatformError: MODEL_NOT_FOUND.
         """
-        return versions.model_message(await self._model(model_name))
+        return versions.model_message(await self._get_model(model_name))
 
     async def count(self) -> int:
         """How many registered models there are."""
@@ -103,7 +103,7 @@ class Models:
         Raises:
             PlatformError: MODEL_NOT_FOUND, PAGE_TOKEN_INVALID.
         """
-        model = await self._model(model_name)
+        model = await self._get_model(model_name)
         return await self._backend.call(
             lambda client: searches.told(
                 lambda length, position: client.search_model_versions(
@@ -120,7 +120,7 @@ class Models:
         Raises:
             PlatformError: MODEL_NOT_FOUND, MODEL_VERSION_NOT_FOUND, MODEL_ARTIFACT_UNREADABLE.
         """
-        found = await self._version(model_name, version)
+        found = await self._get_version(model_name, version)
         message = versions.version_message(found, found.aliases)
         try:
             details = await self._details_of(found)
@@ -139,7 +139,7 @@ class Models:
         Raises:
             PlatformError: MODEL_NOT_FOUND, MODEL_VERSION_NOT_FOUND, MODEL_ARTIFACT_MISSING, MODEL_ARTIFACT_UNREADABLE.
         """
-        found = await self._version(model_name, version)
+        found = await self._get_version(model_name, version)
         if fresh:
             self._details.pop(_details_key(found), None)
         return await self._details_of(found)
@@ -194,11 +194,11 @@ class Models:
             lambda client: client.delete_registered_model_alias(model_name, alias), missing=versions.model_not_found(model_name)
         )
 
-    async def _model(self, name: str) -> RegisteredModel:
+    async def _get_model(self, name: str) -> RegisteredModel:
         missing = versions.model_not_found(name)
         return await self._backend.call(lambda client: client.get_registered_model(name), missing=missing, invalid=missing)
 
-    async def _version(self, name: str, version: int) -> ModelVersion:
+    async def _get_version(self, name: str, version: int) -> ModelVersion:
         missing = versions.version_not_found(name, version)
         try:
             return await self._backend.call(
@@ -206,7 +206,7 @@ class Models:
             )
         except PlatformError as error:
             if error is missing:
-                await self._model(name)  # Tells a model that does not exist from one without this version.
+                await self._get_model(name)  # Tells a model that does not exist from one without this version.
             raise
 
     async def _details_of(self, version: ModelVersion) -> ModelDetails:
