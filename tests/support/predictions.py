@@ -15,6 +15,7 @@ from ml_platform_server.services.open_inference import OpenInferenceService
 from ml_platform_server.services.predictions import PredictionService
 from ml_platform_server.serving.batches import Batches
 from ml_platform_server.serving.engine import PredictionEngine
+from ml_platform_server.serving.in_flight import InFlight
 from ml_platform_server.serving.streams import Predict, PredictionStreams
 from ml_platform_server.settings import BentomlSettings, ServingSettings
 from tests.support.frame import Frame, running_frame
@@ -32,6 +33,7 @@ class House:
     deadline: float = 30.0
     healthy: bool = True
     bentoml: str = "http://127.0.0.1:9"  # where nobody answers
+    all_in_flight: InFlight = field(default_factory=InFlight)
     registry: FakeRegistry = field(default_factory=FakeRegistry)
     deployments: FakeDeployments = field(default_factory=FakeDeployments)
     features: FakeFeatures = field(default_factory=FakeFeatures)
@@ -79,9 +81,14 @@ async def opened(house: House) -> AsyncIterator[House]:
 async def running(house: House) -> AsyncIterator[House]:
     """Serve the house's predictions until the block ends."""
     async with opened(house):
-        house.streams = PredictionStreams(predict=house.answer, in_flight=house.in_flight, deadline=house.deadline)
-        service = PredictionService(engine=house.engine, batches=Batches(find=house.engine.served), streams=house.streams)
-        inference = OpenInferenceService(models=house.engine, ready=lambda: house.healthy)
+        house.streams = PredictionStreams(
+            predict=house.answer, in_flight=house.in_flight, deadline=house.deadline, in_flight_of_all=house.all_in_flight
+        )
+        batches = Batches(find=house.engine.served, in_flight=house.all_in_flight)
+        service = PredictionService(engine=house.engine, batches=batches, streams=house.streams)
+        inference = OpenInferenceService(
+            models=house.engine, ready=lambda: house.healthy, in_flight=house.all_in_flight
+        )
         async with running_frame(house.folder, [(SERVICE, service), (open_inference.SERVICE, inference)]) as house.frame:
             house.stub = predictions_pb2_grpc.PredictionServiceStub(house.frame.channel)
             yield house

@@ -193,7 +193,7 @@ def test_lines_that_nobody_reads_are_lost_and_nothing_else(fault):
 def test_a_line_that_cannot_be_made_is_told(stream):
     """And the lines after it are written."""
     writer = LineWriter(stream)
-    writer.later(lambda now, values: values["no number"], ["a value"])
+    writer.later(lambda now, values: str(now + len(values) / 0), ["a value"])
     writer.msg('{"event":"next"}')
     writer.flush()
     assert [line["event"] for line in lines(stream)] == ["log_line_failed", "next"]

@@ -95,7 +95,9 @@ OFFERS = (
         name=PREDICTIONS,
         service=open_inference.SERVICE,
         servicer=lambda parts: OpenInferenceService(
-            models=parts.engine, ready=lambda: parts.prober.serving(open_inference.SERVICE.full_name)
+            models=parts.engine,
+            ready=lambda: parts.prober.serving(open_inference.SERVICE.full_name),
+            in_flight=parts.in_flight,
         ),
         needs=("feast",),
         asks=("mlflow", "bentoml"),

@@ -30,6 +30,7 @@ from ml_platform_server.observability.recorders import CallMetrics, PredictionMe
 from ml_platform_server.services.health import HealthServicer, Probed, Prober
 from ml_platform_server.serving.batches import Batches
 from ml_platform_server.serving.engine import PredictionEngine
+from ml_platform_server.serving.in_flight import InFlight
 from ml_platform_server.serving.policy_check import PolicyChecker
 from ml_platform_server.serving.streams import PredictionStreams
 from ml_platform_server.settings import Settings
@@ -250,7 +251,13 @@ class Parts:
     @cached_property
     def batches(self) -> Batches:
         """Predictions of many rows a call."""
-        return Batches(find=self.engine.served)
+        return Batches(find=self.engine.served, in_flight=self.in_flight)
+
+    @cached_property
+    def in_flight(self) -> InFlight:
+        """What is worked on of batches, tensors and streams."""
+        serving = self.settings.serving
+        return InFlight(most_rows=serving.rows_in_flight, most_bytes=serving.bytes_in_flight)
 
     @cached_property
     def streams(self) -> PredictionStreams:
@@ -258,6 +265,7 @@ class Parts:
         return PredictionStreams(
             predict=self.engine.predict_encoded,
             in_flight=self.settings.serving.stream_in_flight,
+            in_flight_of_all=self.in_flight,
             deadline=self.settings.server.default_deadline,
         )
 

@@ -172,6 +172,10 @@ class ServingSettings(BaseModel):
     bentoml_batches_at_once: int = Field(default=2, gt=0, description="The same for a version that BentoML executes.")
     slow_batches_at_once: int = Field(default=4, gt=0, description="The same while batches take long: a slow store, a big model.")
     longest_queue: int = Field(default=2048, gt=0, description="Calls that wait for a batch of one version; more are refused.")
+    rows_in_flight: int = Field(
+        default=200_000, gt=0, description="Rows of batches, tensors and streams that are worked on at once; more are refused."
+    )
+    bytes_in_flight: int = Field(default=64 * 1024**2, gt=0, description="The same in bytes, as they came over the wire.")
     stream_in_flight: int = Field(default=256, gt=0, description="Requests of one stream that may be without an answer.")
 
 

@@ -16,6 +16,7 @@ from ml_platform_server.open_inference import (
     ServerMetadataResponse,
     ServerReadyResponse,
 )
+from ml_platform_server.serving.in_flight import InFlight
 from ml_platform_server.serving.inference.infer import infer
 from ml_platform_server.serving.inference.models import ServedModels, described, meant
 
@@ -26,6 +27,7 @@ class OpenInferenceService:
     Args:
         models: the models that are served.
         ready: whether this service can serve, as grpc.health.v1 has it.
+        in_flight: what is worked on at once; without a limit by default.
     """
 
     # The protocol's own file cannot say them.
@@ -38,9 +40,10 @@ class OpenInferenceService:
         "ModelInfer": auth_pb2.SCOPE_PREDICTIONS_PREDICT,
     }
 
-    def __init__(self, *, models: ServedModels, ready: Callable[[], bool]) -> None:
+    def __init__(self, *, models: ServedModels, ready: Callable[[], bool], in_flight: InFlight | None = None) -> None:
         self._models = models
         self._ready = ready
+        self._in_flight = in_flight or InFlight()
 
     async def ServerLive(self, request: Message, call: Call) -> Message:  # noqa: ARG002  # as all methods
         """Live, since it answers."""
@@ -68,4 +71,8 @@ class OpenInferenceService:
 
     async def ModelInfer(self, request: Message, call: Call) -> Message:
         """Infer."""
-        return await infer(await meant(self._models, request.model_name, request.model_version), request, call.facts)
+        size = request.ByteSize()
+        # The shape is what the caller says, and is looked at later: no row takes less than a byte.
+        claimed = max((tensor.shape[0] for tensor in request.inputs[:1] if tensor.shape), default=1)
+        with self._in_flight.of(max(1, min(claimed, size)), size):
+            return await infer(await meant(self._models, request.model_name, request.model_version), request, call.facts)

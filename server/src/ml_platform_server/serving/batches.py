@@ -16,6 +16,7 @@ from ml_platform_server.serving import answer_wire
 from ml_platform_server.serving.answers import Said
 from ml_platform_server.serving.batch_replies import RowErrors, head
 from ml_platform_server.serving.columnar import predict_columns
+from ml_platform_server.serving.in_flight import InFlight
 from ml_platform_server.serving.replies import features_of, new_prediction_id
 from ml_platform_server.serving.router import ServedVersion
 from ml_platform_server.serving.rows import Row
@@ -35,10 +36,12 @@ class Batches:
 
     Args:
         find: gives the version that answers for a model in an environment.
+        in_flight: what is worked on at once; without a limit by default.
     """
 
-    def __init__(self, *, find: Find) -> None:
+    def __init__(self, *, find: Find, in_flight: InFlight | None = None) -> None:
         self._find = find
+        self._in_flight = in_flight or InFlight()
 
     async def predict(self, request: BatchPredictRequest, call: Call) -> bytes:
         """Answer a valid request, with a BatchPredictResponse on the wire.
@@ -47,13 +50,15 @@ class Batches:
             PlatformError: as the contract says for PredictionService.BatchPredict.
         """
         _check(request)
-        served = await self._find(request.model_name, request.environment)
-        if request.HasField("params"):
-            served = served.with_params(plain_fields(request.params))
-        call.facts.update(model=served.model.name, version=served.model.number)
-        if request.rows:
-            return await predict_rows(served, request, call)
-        return await predict_columns(served, request, call)
+        size = request.ByteSize()
+        with self._in_flight.of(len(request.rows) or _column_length(request, size), size):
+            served = await self._find(request.model_name, request.environment)
+            if request.HasField("params"):
+                served = served.with_params(plain_fields(request.params))
+            call.facts.update(model=served.model.name, version=served.model.number)
+            if request.rows:
+                return await predict_rows(served, request, call)
+            return await predict_columns(served, request, call)
 
 
 def _check(request: BatchPredictRequest) -> None:
@@ -61,6 +66,13 @@ def _check(request: BatchPredictRequest) -> None:
         raise invalid("rows", "either rows or columns must be sent, and not both")
     if request.columns and request.include_features:
         raise invalid("include_features", "is for rows only; columns are answered without them")
+
+
+def _column_length(request: BatchPredictRequest, size: int) -> int:
+    """How many rows the columns have, as far as that can be told without reading them."""
+    values = request.columns[0].values
+    kind = values.WhichOneof("kind")
+    return len(getattr(getattr(values, kind), "values", ())) if kind and kind != "vectors" else size // 8
 
 
 async def predict_rows(served: ServedVersion, request: BatchPredictRequest, call: Call) -> bytes:

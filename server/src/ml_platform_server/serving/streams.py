@@ -16,6 +16,7 @@ from ml_platform.v1.predictions_pb2 import PredictRequest, StreamPredictRequest
 from ml_platform_server import wire
 from ml_platform_server.call import Call, set_deadline
 from ml_platform_server.errors import PlatformError, deadline_exceeded, invalid, to_status, unforeseen
+from ml_platform_server.serving.in_flight import InFlight
 
 _log = structlog.get_logger(__name__)
 
@@ -38,10 +39,12 @@ class PredictionStreams:
         predict: answers one request.
         in_flight: how many requests of one stream may be without an answer, before no more are read.
         deadline: seconds that one request may take, if the stream itself does not end sooner.
+        in_flight_of_all: what is worked on at once for all streams together, and batches; without a limit by default.
     """
 
-    def __init__(self, *, predict: Predict, in_flight: int, deadline: float) -> None:
+    def __init__(self, *, predict: Predict, in_flight: int, deadline: float, in_flight_of_all: InFlight | None = None) -> None:
         self._predict = predict
+        self._in_flight_of_all = in_flight_of_all or InFlight()
         self._in_flight = in_flight
         self._deadline = deadline
         self._streams: set[_Stream] = set()
@@ -56,7 +59,13 @@ class PredictionStreams:
         """
         if self._closed:
             raise _shutting_down()
-        stream = _Stream(self._predict, call, in_flight=self._in_flight, deadline=self._deadline)
+        stream = _Stream(
+            self._predict,
+            call,
+            in_flight=self._in_flight,
+            deadline=self._deadline,
+            in_flight_of_all=self._in_flight_of_all,
+        )
         self._streams.add(stream)
         try:
             async with aclosing(stream.run(requests)) as answers:
@@ -76,8 +85,9 @@ class PredictionStreams:
 class _Stream:
     """One stream: a task that reads, a task for each request in flight, and the queue of the answers to be written."""
 
-    def __init__(self, predict: Predict, call: Call, *, in_flight: int, deadline: float) -> None:
+    def __init__(self, predict: Predict, call: Call, *, in_flight: int, deadline: float, in_flight_of_all: InFlight) -> None:
         self._predict = predict
+        self._in_flight_of_all = in_flight_of_all
         self._call = call
         self._deadline = deadline
         self._slots = asyncio.Semaphore(in_flight)
@@ -152,8 +162,9 @@ class _Stream:
             params=request.params if request.HasField("params") else None,
         )
         try:
-            async with asyncio.timeout(sooner - time.monotonic()) as limit:
-                return _answer(request.id, _PREDICTION, await self._predict(asked, {}))
+            with self._in_flight_of_all.of(1, request.ByteSize()):
+                async with asyncio.timeout(sooner - time.monotonic()) as limit:
+                    return _answer(request.id, _PREDICTION, await self._predict(asked, {}))
         except PlatformError as error:
             return self._failure(request.id, error)
         except TimeoutError:
