@@ -216,6 +216,7 @@ class Parts:
             check_policy=PolicyChecker(registry=self.models, reader=self.online).check,
             settings=self.settings.airflow,
             clock=self.clock,
+            runtime_in_use=self.engine.runtime_in_use if self._with_predictions else _served_elsewhere,
         )
 
     @cached_property
@@ -301,3 +302,7 @@ class Parts:
 
 async def _nothing() -> None:
     """Nobody here follows the deployments."""
+
+
+def _served_elsewhere(_deployment_id: str) -> None:
+    """Nothing is served here."""

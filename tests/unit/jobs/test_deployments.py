@@ -287,6 +287,20 @@ async def test_an_active_deployment_shows_the_doubt_of_its_checks(house: House, 
     assert "input_example=" in deployment.message
 
 
+async def test_the_runtime_is_the_one_in_use(house: House, call: Call) -> None:
+    """BentoML stands in for a graph that cannot be used, and the deployment says so, alone and in a list."""
+    house.registry.flavors = ("onnx", "python_function")
+    deployment = await deployed(house, call, 1)
+    in_use = {deployment.deployment_id: deployments_pb2.SERVING_RUNTIME_BENTOML}
+    house.deployments._runtime_in_use = in_use.get
+    found = await house.deployments.get(deployment.deployment_id)
+    assert (found.runtime, "ONNX graph cannot be used" in found.message) == (deployments_pb2.SERVING_RUNTIME_BENTOML, True)
+    listed, _ = await house.deployments.list(Page(10, ""))
+    assert listed == [found]
+    in_use.clear()
+    assert await house.deployments.get(deployment.deployment_id) == deployment
+
+
 async def test_traffic_does_not_wait_for_the_choice_of_a_runtime(house: House, call: Call) -> None:
     """While MLflow is away nobody knows whether the version was converted; it is active all the same, and loading it tells."""
     house.registry.flavors = ("sklearn",)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ml_platform.v1 import predictions_pb2
+from ml_platform.v1.deployments_pb2 import SERVING_RUNTIME_BENTOML as BENTOML
 from ml_platform.v1.deployments_pb2 import Environment
 from ml_platform_server.backends.bentoml.client import BentomlBackend
 from ml_platform_server.call import set_deadline
@@ -21,7 +22,17 @@ from ml_platform_server.serving.runtimes.onnx import OnnxRuntime
 from ml_platform_server.settings import BentomlSettings, ServingSettings
 from ml_platform_server.store.sessions import finished
 from ml_platform_server.store.tables import DeploymentRow
-from tests.support.serving import PRODUCTION, FakeDeployments, FakeFeatures, FakeRegistry, column, save_onnx, struct, sum_graph
+from tests.support.serving import (
+    ONNX,
+    PRODUCTION,
+    FakeDeployments,
+    FakeFeatures,
+    FakeRegistry,
+    column,
+    save_onnx,
+    struct,
+    sum_graph,
+)
 
 
 class SlowDeployments(FakeDeployments):
@@ -203,6 +214,7 @@ async def test_a_graph_is_used_again_after_a_passing_fault(
     await house.engine.refresh()
     served = await house.engine.served("converted", PRODUCTION)
     assert isinstance(served.model.runtime, BentomlRuntime)
+    assert house.engine.runtime_in_use(served.deployment_id) == BENTOML
 
     match fault:
         case "the store":
@@ -216,3 +228,5 @@ async def test_a_graph_is_used_again_after_a_passing_fault(
             await house.engine.refresh()
             await asyncio.sleep(0.01)
     assert (await house.engine.served("converted", PRODUCTION)).deployment_id == served.deployment_id
+    assert house.engine.runtime_in_use(served.deployment_id) == ONNX
+    assert house.engine.runtime_in_use("another") is None

@@ -209,7 +209,9 @@ class Deployment(_message.Message):
     job_id: _builtins.str
     """The job that checks it."""
     runtime: Global___ServingRuntime.ValueType
-    """What executes the version."""
+    """What executes the version. BentoML stands in for an ONNX graph that cannot be fetched or loaded at present: while it does so in the
+    process that answers, that is BENTOML, and `message` says why.
+    """
     previous_deployment_id: _builtins.str
     """The deployment that was active before this one; empty if none was."""
     @_builtins.property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import datetime
 
 import structlog
@@ -33,6 +33,9 @@ ENVIRONMENTS = {
 """The environments, as the pipeline and the registry's aliases call them."""
 
 
+STAND_IN = "BentoML executes it, as its ONNX graph cannot be used at present. The graph is tried again."
+
+
 class Deployments:
     """Starts deployments and tells of them. What their ends change is the reconciler's."""
 
@@ -45,7 +48,9 @@ class Deployments:
         check_policy: PolicyCheck,
         settings: AirflowSettings,
         clock: Clock,
+        runtime_in_use: Callable[[str], ServingRuntime.ValueType | None] = lambda _: None,
     ) -> None:
+        self._runtime_in_use = runtime_in_use
         self._records = records
         self._jobs = jobs
         self._registry = registry
@@ -97,7 +102,7 @@ class Deployments:
                 remedy="Check the id; ListDeployments tells them all.",
                 resource=("deployment", deployment_id),
             )
-        return message_of(row)
+        return self._told(row)
 
     async def list(
         self,
@@ -113,7 +118,17 @@ class Deployments:
             PlatformError: PAGE_TOKEN_INVALID.
         """
         rows, token = await self._records.list(page, model_name=model_name, environment=environment, state=state)
-        return page.shortened([message_of(row) for row in rows], token, rows, lambda row: (row.create_time, row.deployment_id))
+        return page.shortened([self._told(row) for row in rows], token, rows, lambda row: (row.create_time, row.deployment_id))
+
+    def _told(self, row: DeploymentRow) -> Deployment:
+        """A deployment, with the runtime that executes it in this process at present, if it is served here."""
+        deployment = message_of(row)
+        in_use = self._runtime_in_use(row.deployment_id)
+        if in_use is not None and in_use != deployment.runtime:
+            if deployment.runtime == deployments_pb2.SERVING_RUNTIME_ONNX:
+                deployment.message += f" {STAND_IN}"
+            deployment.runtime = in_use
+        return deployment
 
     async def _deployable(self, model_name: str, version: int) -> ModelDetails:
         details = await self._registry.details(model_name, version, fresh=True)

@@ -6,7 +6,7 @@ from collections.abc import MutableMapping
 from typing import Self
 
 from ml_platform.v1 import deployments_pb2, predictions_pb2
-from ml_platform.v1.deployments_pb2 import Environment
+from ml_platform.v1.deployments_pb2 import Environment, ServingRuntime
 from ml_platform_server.backends.bentoml.client import BentomlBackend
 from ml_platform_server.backends.blocking import BlockingPool
 from ml_platform_server.call import current_deadline
@@ -22,6 +22,8 @@ from ml_platform_server.settings import ServingSettings
 from ml_platform_server.values import plain_fields
 
 _ENVIRONMENTS = (deployments_pb2.ENVIRONMENT_PRODUCTION, deployments_pb2.ENVIRONMENT_STAGING)
+
+RUNTIMES = {"onnx": deployments_pb2.SERVING_RUNTIME_ONNX, "bentoml": deployments_pb2.SERVING_RUNTIME_BENTOML}
 
 
 class PredictionEngine:
@@ -85,6 +87,11 @@ class PredictionEngine:
     async def refresh(self) -> None:
         """Look at the deployments now rather than at the next interval, and wait for the versions that changed."""
         await self._router.refresh()
+
+    def runtime_in_use(self, deployment_id: str) -> ServingRuntime.ValueType | None:
+        """What executes the version of a deployment in this process; None if it is not served here."""
+        served = self._router.serving(deployment_id)
+        return RUNTIMES[served.model.runtime.platform] if served is not None else None
 
     async def served(self, model_name: str, environment: Environment.ValueType) -> ServedVersion:
         """The version that answers for a model in an environment.

@@ -110,6 +110,10 @@ class Router:
         """The version that answers, if it is loaded."""
         return self._served.get((model_name, environment))
 
+    def serving(self, deployment_id: str) -> ServedVersion | None:
+        """The version that answers for a deployment, if it does and is loaded."""
+        return next((served for served in self._served.values() if served.deployment_id == deployment_id), None)
+
     async def find(self, model_name: str, environment: Environment.ValueType) -> ServedVersion:
         """The version that answers, loaded first if need be.
 
