@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 import grpc
-
-from ml_platform_server.errors import deadline_exceeded
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
@@ -90,15 +86,3 @@ def remaining(default: float) -> float:
     """Seconds that the current call may still take, never below zero; `default` outside a call."""
     deadline = _deadline.get()
     return default if deadline is None else max(0.0, deadline - time.monotonic())
-
-
-@asynccontextmanager
-async def within(seconds: float, what: str) -> AsyncIterator[None]:
-    """Limit what is done in the block. Raises DEADLINE_EXCEEDED for `what` when the time is up; infinity is no limit."""
-    try:
-        async with asyncio.timeout(None if seconds == math.inf else seconds) as limit:
-            yield
-    except TimeoutError:
-        if limit.expired():
-            raise deadline_exceeded(what) from None
-        raise

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+import math
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import grpc
@@ -164,6 +167,18 @@ def deadline_exceeded(what: str) -> PlatformError:
         f"{what} was not done before the deadline.",
         remedy="Call again with a longer deadline. A mutating call may be repeated with the same request_id.",
     )
+
+
+@asynccontextmanager
+async def within(seconds: float, what: str) -> AsyncIterator[None]:
+    """Limit what is done in the block. Raises DEADLINE_EXCEEDED for `what` when the time is up; infinity is no limit."""
+    try:
+        async with asyncio.timeout(None if seconds == math.inf else seconds) as limit:
+            yield
+    except TimeoutError:
+        if limit.expired():
+            raise deadline_exceeded(what) from None
+        raise
 
 
 def overloaded(message: str) -> PlatformError:

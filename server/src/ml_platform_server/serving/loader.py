@@ -12,8 +12,8 @@ import structlog
 from ml_platform.v1 import deployments_pb2, errors_pb2, models_pb2
 from ml_platform_server.backends.bentoml.client import BentomlBackend
 from ml_platform_server.backends.blocking import BlockingPool
-from ml_platform_server.call import remaining, set_deadline, within
-from ml_platform_server.errors import PlatformError
+from ml_platform_server.call import remaining, set_deadline
+from ml_platform_server.errors import PlatformError, within
 from ml_platform_server.observability.recorders import PredictionMetrics
 from ml_platform_server.serving.batcher import Batching
 from ml_platform_server.serving.bindings import FeatureReader

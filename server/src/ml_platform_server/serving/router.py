@@ -12,8 +12,8 @@ import structlog
 
 from ml_platform.v1 import errors_pb2, predictions_pb2
 from ml_platform.v1.deployments_pb2 import Environment
-from ml_platform_server.call import remaining, within
-from ml_platform_server.errors import PlatformError
+from ml_platform_server.call import remaining
+from ml_platform_server.errors import PlatformError, within
 from ml_platform_server.serving.loaded import LoadedModel
 from ml_platform_server.serving.loader import LOAD_SECONDS, ModelLoader
 from ml_platform_server.serving.model_cache import Registry

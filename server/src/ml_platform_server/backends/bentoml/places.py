@@ -8,8 +8,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
-from ml_platform_server.call import remaining, within
-from ml_platform_server.errors import deadline_exceeded
+from ml_platform_server.call import remaining
+from ml_platform_server.errors import deadline_exceeded, within
 
 T = TypeVar("T")
 _WHAT = "The prediction in BentoML"
