@@ -162,6 +162,38 @@ async def test_graph_for_one_row_is_run_row_by_row(tmp_path: Path, pool: Blockin
     assert [answer.prediction for answer in answers] == [3.0, 7.0]
 
 
+@pytest.mark.parametrize("rows", [2, 40])
+async def test_graph_that_gives_its_answers_side_by_side_is_run_row_by_row(tmp_path: Path, pool: BlockingPool, rows: int) -> None:
+    """Its answers to N rows are (1, N): no row is at fault, and nothing is searched for one that is."""
+    nodes = [
+        helper.make_node("ReduceSum", ["x"], ["s"], keepdims=1, axes=[1]),
+        helper.make_node("Transpose", ["s"], ["t"], perm=[1, 0]),
+    ]
+    model = _graph(nodes, [_info("x", TensorProto.FLOAT, [None, 2])], [_info("t", TensorProto.FLOAT, [1, None])])
+    runtime = await _load(tmp_path, pool, model, column("a"), column("b"))
+    expected = [2.0 * at for at in range(rows)]
+
+    answers = await runtime.predict([[float(at), float(at)] for at in range(rows)])
+    found = await runtime.predict_columns([np.arange(rows, dtype=float)] * 2, rows)
+
+    assert [answer.prediction for answer in answers] == expected
+    assert np.asarray(found.outputs["t"]).tolist() == expected
+
+
+async def test_graph_that_gives_no_entry_per_row_fails(tmp_path: Path, pool: BlockingPool) -> None:
+    """Also row by row."""
+    node = helper.make_node("Concat", ["x", "x"], ["y"], axis=0)
+    model = _graph([node], [_info("x", TensorProto.FLOAT, [None, 2])], [_info("y", TensorProto.FLOAT, [None, 2])])
+    runtime = await _load(tmp_path, pool, model, column("a"), column("b"))
+    for rows in (1, 3, 3):
+        with pytest.raises(PlatformError) as caught:
+            await runtime.predict([[1.0, 2.0]] * rows)
+        assert caught.value.reason_name == "MODEL_FAILED"
+        with pytest.raises(PlatformError) as caught:
+            await runtime.predict_columns([np.ones(rows)] * 2, rows)
+        assert caught.value.reason_name == "MODEL_FAILED"
+
+
 async def test_tensor_goes_in_as_it_is(tmp_path: Path, pool: BlockingPool) -> None:
     """A model of one tensor gets one row of it a request and gives vectors as lists."""
     node = helper.make_node("ReduceSum", ["image"], ["s"], keepdims=0, axes=[1])

@@ -23,7 +23,7 @@ from ml_platform_server.serving.rows import unsuitable
 from ml_platform_server.serving.runtimes.answer_block import AnswerBlock, Shapes, Template
 from ml_platform_server.serving.runtimes.feeds import FEW, Feeder, MisfitError, Rows, Stacked, feeder
 from ml_platform_server.serving.runtimes.few_answers import FewAnswers
-from ml_platform_server.serving.runtimes.outputs import OutputReader, described
+from ml_platform_server.serving.runtimes.outputs import OutputReader, RowCountError, described
 from ml_platform_server.serving.runtimes.run_times import RunTimes
 
 if TYPE_CHECKING:
@@ -107,6 +107,9 @@ class OnnxRuntime:
             answers = self._outputs.read_columns(found, rows)
         except OverflowError as error:
             raise self._overflowing(columns) from error
+        except RowCountError as error:
+            self._take_one_at_a_time(error, rows)
+            return self._predict_columns(columns, rows)
         except Exception as error:  # ONNX Runtime's errors and NumPy's have no common class
             raise failed(f"The model failed on these inputs: {type(error).__name__} in ONNX Runtime.") from error
         self._times.took(rows, time.thread_time() - started)
@@ -118,6 +121,9 @@ class OnnxRuntime:
             found = [self._run([row]) for row in rows] if self._one_at_a_time else [self._run(rows)]
         except OverflowError as error:
             raise self._overflowing([*zip(*rows, strict=True)]) from error
+        except RowCountError as error:
+            self._take_one_at_a_time(error, 1 if self._one_at_a_time else len(rows))
+            return self._predict(rows)
         except Exception as error:  # ONNX Runtime's errors and NumPy's have no common class
             raise failed(f"The model failed on these inputs: {type(error).__name__} in ONNX Runtime.") from error
         self._times.took(len(rows), time.thread_time() - started)
@@ -132,6 +138,17 @@ class OnnxRuntime:
                 told = f"expected a whole number of {dtype.itemsize * 8} bits, as the model's graph takes it"
                 violations.append(Violation(f"inputs.{column.name}", told))
         return unsuitable(violations)
+
+    def _take_one_at_a_time(self, error: RowCountError, rows: int) -> None:
+        """Run the graph row by row from now on: it runs on many rows, and does not give one entry for each of them.
+
+        Raises:
+            PlatformError: MODEL_FAILED for a single row already.
+        """
+        if rows == 1:
+            raise failed("The model does not answer with one entry per row.") from error
+        _log.warning("graph_runs_row_by_row", error=str(error))
+        self._one_at_a_time = True
 
     def _run(self, rows: Rows) -> list[Said]:
         found = self._execute(self._wanted, self._feeder.feeds(rows), None)

@@ -31,6 +31,10 @@ def described(output: GraphOutput) -> tuple[str, str, list[int]]:
     return output.name, output.type, [-1] if tail == [1] else [-1, *tail]
 
 
+class RowCountError(ValueError):
+    """An output does not have one entry per row."""
+
+
 class OutputReader:
     """Reads the outputs of one graph. Which of them are class probabilities is found out once, from names and types."""
 
@@ -77,7 +81,7 @@ def _per_row(output: object, rows: int) -> list[object]:
         return _array_per_row(output, rows)
     if isinstance(output, list) and len(output) == rows:
         return [_entry(item) for item in output]
-    raise ValueError("an output that is not one value a row")
+    raise RowCountError("an output that is not one value a row")
 
 
 def _array_per_row(array: np.ndarray[Any, np.dtype[Any]], rows: int) -> list[object]:
@@ -88,7 +92,7 @@ def _squeezed(array: np.ndarray[Any, np.dtype[Any]], rows: int) -> np.ndarray[An
     if array.ndim == 0 and rows == 1:
         array = array.reshape(1)
     if array.ndim == 0 or array.shape[0] != rows:
-        raise ValueError(f"an output of shape {array.shape} for {rows} rows")
+        raise RowCountError(f"an output of shape {array.shape} for {rows} rows")
     return array.reshape(rows) if array.ndim == MATRIX and array.shape[1] == 1 else array
 
 
