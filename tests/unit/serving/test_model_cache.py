@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -267,3 +269,15 @@ async def test_an_entry_of_another_version_of_that_number_is_never_served(tmp_pa
     with pytest.raises(PlatformError) as caught:
         await _cache(tmp_path, registry).fetch("m", 1)
     assert caught.value.reason_name == "MODEL_ARTIFACT_MISSING"
+
+
+async def test_a_file_system_without_locks_serves_and_keeps_everything(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing can be removed safely there."""
+
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    found = await ModelCache(folder=shelf.folder, registry=shelf.registry).fetch("m", 1)
+    assert (found.files / "model.onnx").is_file()
+    assert await shelf.evicted_by(most_bytes=1, most_seconds=1) == ["1", "2", "3"]

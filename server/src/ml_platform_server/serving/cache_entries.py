@@ -41,11 +41,18 @@ class Hold:
         self.place = place
         descriptor = os.open(place, os.O_RDONLY)
         weakref.finalize(self, os.close, descriptor)
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise  # Somebody is removing the entry.
+        except OSError as error:
+            # Some network file systems have no locks. Nothing is ever removed from those.
+            _log.debug("model_cache_without_locks", error=repr(error))
         # The entry may have been removed or replaced before the lock was there.
         if not os.path.samestat(os.fstat(descriptor), place.stat()):
             raise FileNotFoundError(place)
-        os.utime(place / DESCRIPTION)
+        with contextlib.suppress(OSError):  # The folder may be read-only.
+            os.utime(place / DESCRIPTION)
 
 
 def held(place: Path) -> Hold:
