@@ -28,6 +28,14 @@ _PANDAS = {
 }
 
 
+def by_own_names(columns: Columns, schema: Any) -> dict[Any, list[Any]]:  # noqa: ANN401  # mlflow.types.Schema, or None
+    """The columns by the names that the signature has for them. Those may be numbers, which requests have as text."""
+    if schema is None or not schema.has_input_names():
+        return dict(columns)
+    own = {str(name): name for name in schema.input_names()}
+    return {own.get(name, name): values for name, values in columns.items()}
+
+
 def groups(columns: Columns, schema: Any) -> list[tuple[list[int], Columns]]:  # noqa: ANN401  # mlflow.types.Schema, or None
     """The rows, by position, grouped by which optional integers they lack, and each group's columns without these.
 

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from model_runner.failures import ArtifactMissing, ArtifactUnreadable, InputInvalid, ModelFailed, RegistryUnavailable
-from model_runner.inputs import Columns, groups, misfit, model_input
+from model_runner.inputs import Columns, by_own_names, groups, misfit, model_input
 from model_runner.outputs import named_outputs, plain
 
 _log = logging.getLogger("bentoml.service.model_runner")
@@ -39,7 +39,7 @@ class LoadedModel:
         Raises:
             Failure: InputInvalid, ModelFailed.
         """
-        parts = groups(columns, self._schema)
+        parts = groups(by_own_names(columns, self._schema), self._schema)
         if len(parts) == 1:
             return self._answer(parts[0][1], len(parts[0][0]), params)
         answers = [(rows, self._answer(part, len(rows), params)) for rows, part in parts]
