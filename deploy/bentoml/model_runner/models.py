@@ -6,7 +6,6 @@ import logging
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future
-from http import HTTPStatus
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -139,7 +138,7 @@ def _load(name: str, version: int) -> LoadedModel:
         uri = mlflow.MlflowClient().get_model_version_download_uri(name, str(version))
         path = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder.name))
     except (MlflowException, OSError) as error:
-        if _says_missing(error):
+        if _is_gone(name, version):
             raise ArtifactMissing(f"The files of version {version} of {name!r} are gone.") from error
         raise ArtifactUnreadable(f"The files of version {version} of {name!r} cannot be fetched.") from error
     if not (path / "MLmodel").is_file():
@@ -150,16 +149,22 @@ def _load(name: str, version: int) -> LoadedModel:
         raise ModelFailed(f"Version {version} of {name!r} cannot be loaded.", error, loading=True) from error
 
 
-def _says_missing(error: BaseException | None) -> bool:
-    """Whether a file that does not exist is at the root, rather than a full disk or a store that is down."""
-    while error is not None:
-        response = getattr(error, "response", None)
-        if isinstance(error, FileNotFoundError) or getattr(error, "error_code", "") in GONE:
-            return True
-        if getattr(response, "status_code", None) == HTTPStatus.NOT_FOUND:
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+def _is_gone(name: str, version: int) -> bool:
+    """Whether the folder of a version does not hold a model, rather than that the disk is full or the store is down.
+
+    MLflow says in a text alone why a file could not be fetched, so the folder is listed. False if nobody can tell.
+    """
+    import mlflow  # noqa: PLC0415  # takes seconds
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415  # the same
+
+    try:
+        uri = mlflow.MlflowClient().get_model_version_download_uri(name, str(version))
+        found = mlflow.artifacts.list_artifacts(artifact_uri=uri)
+    except MlflowException as error:
+        return error.error_code in GONE
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)
+    return "MLmodel" not in (Path(info.path).name for info in found)
 
 
 def _created(name: str, version: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from ml_platform.v1 import errors_pb2, models_pb2
@@ -30,8 +30,10 @@ class ModelDetails:
 
 def read_details(client: MlflowClient, name: str, version: int) -> ModelDetails:
     """Fetch and read a version's MLmodel file."""
+    location = _location(client, name, version)
     with tempfile.TemporaryDirectory(prefix="ml-platform-") as folder:
-        return _details(_fetch(client, f"{_location(client, name, version)}/{METADATA_FILE}", Path(folder)))
+        missing = artifact_missing(name, version)
+        return _details(_fetch(client, location, Path(folder), missing, file=f"/{METADATA_FILE}"))
 
 
 def fetch_folder(client: MlflowClient, name: str, version: int, target: Path) -> Path:
@@ -48,7 +50,7 @@ def fetch_graph(client: MlflowClient, uri: str, target: Path, missing: PlatformE
 
 def _folder(client: MlflowClient, uri: str, target: Path, missing: PlatformError) -> Path:
     target.mkdir(parents=True, exist_ok=True)
-    folder = _fetch(client, uri, target)
+    folder = _fetch(client, uri, target, missing)
     if not (folder / METADATA_FILE).is_file():  # MLflow takes a folder that is gone for one without files.
         raise missing
     return folder
@@ -79,11 +81,28 @@ def _location(client: MlflowClient, name: str, version: int) -> str:
     return location
 
 
-def _fetch(client: MlflowClient, uri: str, target: Path) -> Path:
+def _fetch(client: MlflowClient, uri: str, target: Path, missing: PlatformError, *, file: str = "") -> Path:
     from mlflow.artifacts import download_artifacts  # noqa: PLC0415  # slow to import, so only here, in a thread
 
     # MLflow hands out local artifacts where they lie, whatever the target; the caller deals with whichever path it gets.
-    return Path(download_artifacts(artifact_uri=uri, dst_path=str(target), tracking_uri=client.tracking_uri))
+    try:
+        return Path(download_artifacts(artifact_uri=uri + file, dst_path=str(target), tracking_uri=client.tracking_uri))
+    except Exception as error:
+        # MLflow says in a text alone why a file could not be fetched, so the folder is listed to see whether it is there.
+        if _is_gone(client, uri):
+            raise missing from error
+        raise
+
+
+def _is_gone(client: MlflowClient, location: str) -> bool:
+    """Whether a version's folder does not hold its MLmodel file. False if nobody can tell."""
+    from mlflow.artifacts import list_artifacts  # noqa: PLC0415  # slow to import, so only here, in a thread
+
+    try:
+        found = list_artifacts(artifact_uri=location, tracking_uri=client.tracking_uri)
+    except Exception:  # noqa: BLE001  # the error of the file itself is told
+        return False
+    return METADATA_FILE not in (PurePosixPath(info.path).name for info in found)
 
 
 def _details(path: Path) -> ModelDetails:
