@@ -55,7 +55,7 @@ class ModelRunner:
         self._lanes = Lanes(threads=THREADS, most=THREADS_PER_MODEL)
 
     @bentoml.api  # type: ignore[untyped-decorator]
-    async def predict_batch(
+    async def predict_batch(  # noqa: PLR0917  # BentoML passes them by name
         self,
         model_name: str,
         version: int,

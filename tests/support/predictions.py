@@ -86,9 +86,7 @@ async def running(house: House) -> AsyncIterator[House]:
         )
         batches = Batches(find=house.engine.served, in_flight=house.all_in_flight)
         service = PredictionService(engine=house.engine, batches=batches, streams=house.streams)
-        inference = OpenInferenceService(
-            models=house.engine, ready=lambda: house.healthy, in_flight=house.all_in_flight
-        )
+        inference = OpenInferenceService(models=house.engine, ready=lambda: house.healthy, in_flight=house.all_in_flight)
         async with running_frame(house.folder, [(SERVICE, service), (open_inference.SERVICE, inference)]) as house.frame:
             house.stub = predictions_pb2_grpc.PredictionServiceStub(house.frame.channel)
             yield house
