@@ -67,11 +67,11 @@ class Auth:
     def identify(self, authorization: str) -> Principal | None:
         """Who calls with this authorization, from memory alone; None if this process does not know."""
         hasher = self._blank.copy()
-        hasher.update(authorization.encode(errors="replace"))
+        hasher.update(authorization.encode("utf-8", "replace"))
         digest = hasher.digest()
         principal = self._known.get(digest)
         if principal is not None:
-            return None if expired(principal) else principal
+            return principal if principal.expire_time is None or not expired(principal) else None
         principal = self._keys.find(_key_in(authorization))
         if principal is not None:
             if len(self._known) >= _MOST_KNOWN:
@@ -84,9 +84,11 @@ class Auth:
         if method.scope == OPEN:
             return proceed
 
+        may_call = allowed(method)
+
         async def handle(request: object, call: Call) -> Response:
             call.principal = await self._verified(call)
-            if not allowed(method, call.principal):
+            if not may_call(call.principal):
                 raise _scope_missing(method)
             return await proceed(request, call)
 
@@ -150,9 +152,12 @@ class _Peers:
         return count + 1
 
 
-def allowed(method: Method, principal: Principal) -> bool:
-    """Whether a key allows a method."""
-    return method.scope == auth_pb2.SCOPE_AUTHENTICATED or method.scope in principal.scopes
+def allowed(method: Method) -> Callable[[Principal], bool]:
+    """What finds out whether a principal may call a method."""
+    scope = method.scope
+    if scope == auth_pb2.SCOPE_AUTHENTICATED:
+        return lambda _: True
+    return lambda principal: scope in principal.scopes
 
 
 def _key_in(authorization: str) -> str:

@@ -45,14 +45,14 @@ class Admission:
 
     Attributes:
         identify: who calls with an authorization, as far as that is known without waiting.
-        allowed: whether a principal may call a method.
+        allowed: for a method, what finds out whether a principal may call it.
         full: for a method, what finds out whether the server takes no more of its calls.
         admitted: puts the chain around a handler for calls that are let in at once.
         waiting: puts the chain around a handler for all others. It reads the request itself, or refuses the call.
     """
 
     identify: Callable[[str], Principal | None]
-    allowed: Callable[[Method, Principal], bool]
+    allowed: Callable[[Method], Callable[[Principal], bool]]
     full: Callable[[Method], Callable[[], bool]]
     admitted: Wrap
     waiting: Wrap
@@ -93,14 +93,14 @@ class _Dispatcher(grpc.GenericRpcHandler):
 
 def _found(method: Method, handle: Handler, admission: Admission) -> Found:
     """What makes the handler of one call of a method."""
-    identify, full = admission.identify, admission.full(method)
+    identify, allowed, full = admission.identify, admission.allowed(method), admission.full(method)
     admitted = _maker(method.full_name, admission.admitted(method, handle), (method.client_streaming, method.server_streaming))
     waiting = _maker(method.full_name, _writing(admission.waiting(method, handle)))
 
     def found(metadata: Metadata) -> grpc.RpcMethodHandler[Any, Any]:
         authorization, request_id = credentials_in(metadata)
         principal = identify(authorization)
-        if principal is None or full() or not admission.allowed(method, principal):
+        if principal is None or full() or not allowed(principal):
             return waiting(metadata, request_id, NOBODY)
         return admitted(metadata, request_id, principal)
 
