@@ -166,6 +166,19 @@ async def test_a_name_that_two_views_share_is_bound_to_none() -> None:
     assert _reason(error) == "INPUT_MISSING"
 
 
+@pytest.mark.parametrize("refs", [["a:x", "b:x"], ["b:x", "a:x"], ["a:x", "b:x", "a:y"]])
+async def test_a_shared_name_beside_a_full_one_is_bound_to_none(refs: list[str]) -> None:
+    """Whichever feature it may be: the one that the full name takes is no more likely than the other."""
+    store = FakeFeatures(views={"a": ("x", "y"), "b": ("x",)}, keys={"a": ("k",), "b": ("k",)})
+    store.stored = {("a", ("1",)): {"x": 1.0, "y": 2.0}, ("b", ("1",)): {"x": 3.0}}
+    path = Path(store, [column("a__x"), column("x")], refs=refs)
+
+    (row, _), (none, error) = await path.run({"k": "1", "x": 5.0}, {"k": "1"})
+
+    assert (row.values, none) == ([1.0, 5.0], None)
+    assert _reason(error) == "INPUT_MISSING"
+
+
 async def test_a_join_key_may_be_a_column_too() -> None:
     """A join key that the model takes as an input serves both."""
     path = Path(_store(), [column("user_id", "string"), TOTAL], refs=["users:total"])

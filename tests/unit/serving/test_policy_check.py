@@ -7,6 +7,7 @@ import pytest
 from ml_platform.v1 import deployments_pb2 as pb
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.serving.policy_check import PolicyChecker
+from tests.support.refusals import refused
 from tests.support.serving import FakeFeatures, FakeRegistry, column, struct
 
 DEFAULT = pb.MISSING_FEATURES_DEFAULT
@@ -85,13 +86,6 @@ async def test_the_policy_to_use_defaults_without_any_is_refused(registry: FakeR
     assert await check(registry, features) == [("defaults", "must not be empty with MISSING_FEATURES_DEFAULT")]
 
 
-async def test_no_policy_needs_no_look_at_the_model(registry: FakeRegistry, features: FakeFeatures) -> None:
-    """An absent policy is checked without asking anybody."""
-    registry.down = True
-
-    assert await check(registry, features, 0) == []
-
-
 async def test_going_on_without_what_the_model_needs_is_refused(registry: FakeRegistry, features: FakeFeatures) -> None:
     """A model that takes null for none of its features cannot go on without one; with one optional feature it can."""
     proceed = pb.MISSING_FEATURES_PROCEED
@@ -103,3 +97,31 @@ async def test_going_on_without_what_the_model_needs_is_refused(registry: FakeRe
     ]
     assert await check(registry, features, proceed, version=2) == []
     assert await check(registry, features, proceed, version=3) == []
+
+
+@pytest.mark.parametrize(
+    ("columns", "candidates"),
+    [
+        (["x"], "a:x,b:x"),
+        (["a__x", "x"], "a:x,b:x"),
+        (["x", "y"], "a:x,b:x"),
+        (["a__x", "b__x"], ""),
+        (["a__x", "b__x", "x"], ""),  # which is neither, so callers send it
+        (["a__x", "y"], ""),
+    ],
+)
+async def test_a_column_that_may_be_either_of_two_features_is_refused(
+    registry: FakeRegistry, columns: list[str], candidates: str
+) -> None:
+    """Both are named; columns that tell the view are fine."""
+    store = FakeFeatures(views={"a": ("x", "y"), "b": ("x",)}, keys={"a": ("k",), "b": ("k",)})
+    registry.add("m", 3, [column(name) for name in columns], feature_refs=["a:x", "a:y", "b:x"])
+    checked = PolicyChecker(registry=registry, reader=store).check("m", 3, pb.FeaturePolicy())
+    if not candidates:
+        await checked
+        return
+    with refused("FEATURE_AMBIGUOUS") as error:
+        await checked
+    assert error.value.metadata == {"column": "x", "features": candidates}
+    assert "a:x, b:x" in error.value.message
+    assert "a__x or b__x" in error.value.remedy

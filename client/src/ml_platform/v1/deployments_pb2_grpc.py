@@ -68,8 +68,8 @@ class DeploymentServiceServicer(object):
         server's time limit, the deployment fails and traffic stays where it was. Follow it with GetDeployment, or watch its `job_id` with TrainingService.WatchTrainingJob.
 
         Scope: deployments:write. Errors: NOT_FOUND (MODEL_NOT_FOUND, MODEL_VERSION_NOT_FOUND), FAILED_PRECONDITION (DEPLOYMENT_IN_PROGRESS,
-        MODEL_WITHOUT_SIGNATURE, MODEL_ARTIFACT_MISSING, MODEL_ARTIFACT_UNREADABLE), INVALID_ARGUMENT (FEATURE_POLICY_INVALID: a default that is of no column which
-        features supply, or not of its type, or that the policy does not use).
+        MODEL_WITHOUT_SIGNATURE, MODEL_ARTIFACT_MISSING, MODEL_ARTIFACT_UNREADABLE, FEATURE_AMBIGUOUS), INVALID_ARGUMENT
+        (FEATURE_POLICY_INVALID: a default that is of no column which features supply, or not of its type, or that the policy does not use).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

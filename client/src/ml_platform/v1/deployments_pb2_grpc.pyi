@@ -43,8 +43,8 @@ class DeploymentServiceStub:
     server's time limit, the deployment fails and traffic stays where it was. Follow it with GetDeployment, or watch its `job_id` with TrainingService.WatchTrainingJob.
 
     Scope: deployments:write. Errors: NOT_FOUND (MODEL_NOT_FOUND, MODEL_VERSION_NOT_FOUND), FAILED_PRECONDITION (DEPLOYMENT_IN_PROGRESS,
-    MODEL_WITHOUT_SIGNATURE, MODEL_ARTIFACT_MISSING, MODEL_ARTIFACT_UNREADABLE), INVALID_ARGUMENT (FEATURE_POLICY_INVALID: a default that is of no column which
-    features supply, or not of its type, or that the policy does not use).
+    MODEL_WITHOUT_SIGNATURE, MODEL_ARTIFACT_MISSING, MODEL_ARTIFACT_UNREADABLE, FEATURE_AMBIGUOUS), INVALID_ARGUMENT
+    (FEATURE_POLICY_INVALID: a default that is of no column which features supply, or not of its type, or that the policy does not use).
     """
     GetDeployment: _grpc.UnaryUnaryMultiCallable[_deployments_pb2.GetDeploymentRequest, _deployments_pb2.GetDeploymentResponse]
     """GetDeployment returns one deployment.
@@ -72,8 +72,8 @@ class DeploymentServiceAsyncStub(DeploymentServiceStub):
     server's time limit, the deployment fails and traffic stays where it was. Follow it with GetDeployment, or watch its `job_id` with TrainingService.WatchTrainingJob.
 
     Scope: deployments:write. Errors: NOT_FOUND (MODEL_NOT_FOUND, MODEL_VERSION_NOT_FOUND), FAILED_PRECONDITION (DEPLOYMENT_IN_PROGRESS,
-    MODEL_WITHOUT_SIGNATURE, MODEL_ARTIFACT_MISSING, MODEL_ARTIFACT_UNREADABLE), INVALID_ARGUMENT (FEATURE_POLICY_INVALID: a default that is of no column which
-    features supply, or not of its type, or that the policy does not use).
+    MODEL_WITHOUT_SIGNATURE, MODEL_ARTIFACT_MISSING, MODEL_ARTIFACT_UNREADABLE, FEATURE_AMBIGUOUS), INVALID_ARGUMENT
+    (FEATURE_POLICY_INVALID: a default that is of no column which features supply, or not of its type, or that the policy does not use).
     """
     GetDeployment: _aio.UnaryUnaryMultiCallable[_deployments_pb2.GetDeploymentRequest, _deployments_pb2.GetDeploymentResponse]  # type: ignore[assignment]
     """GetDeployment returns one deployment.
@@ -104,8 +104,8 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         server's time limit, the deployment fails and traffic stays where it was. Follow it with GetDeployment, or watch its `job_id` with TrainingService.WatchTrainingJob.
 
         Scope: deployments:write. Errors: NOT_FOUND (MODEL_NOT_FOUND, MODEL_VERSION_NOT_FOUND), FAILED_PRECONDITION (DEPLOYMENT_IN_PROGRESS,
-        MODEL_WITHOUT_SIGNATURE, MODEL_ARTIFACT_MISSING, MODEL_ARTIFACT_UNREADABLE), INVALID_ARGUMENT (FEATURE_POLICY_INVALID: a default that is of no column which
-        features supply, or not of its type, or that the policy does not use).
+        MODEL_WITHOUT_SIGNATURE, MODEL_ARTIFACT_MISSING, MODEL_ARTIFACT_UNREADABLE, FEATURE_AMBIGUOUS), INVALID_ARGUMENT
+        (FEATURE_POLICY_INVALID: a default that is of no column which features supply, or not of its type, or that the policy does not use).
         """
 
     @_abc_1.abstractmethod

@@ -115,6 +115,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """An entity of this name exists with another join key or type. Code ALREADY_EXISTS."""
     ERROR_REASON_FEATURE_VALUE_INVALID: _ErrorReason.ValueType  # 66
     """A value cannot be turned into the type that its feature or key declares. Code INVALID_ARGUMENT."""
+    ERROR_REASON_FEATURE_AMBIGUOUS: _ErrorReason.ValueType  # 67
+    """A column of the model is called like features of several views, so it is not known which of them it is. Code FAILED_PRECONDITION."""
     ERROR_REASON_FEATURE_SOURCE_REFUSED: _ErrorReason.ValueType  # 68
     """The source of a feature view lies where the platform reads no features from, whether it exists or not. Code INVALID_ARGUMENT."""
     ERROR_REASON_INPUT_MISSING: _ErrorReason.ValueType  # 70
@@ -232,6 +234,8 @@ ERROR_REASON_ENTITY_EXISTS: ErrorReason.ValueType  # 65
 """An entity of this name exists with another join key or type. Code ALREADY_EXISTS."""
 ERROR_REASON_FEATURE_VALUE_INVALID: ErrorReason.ValueType  # 66
 """A value cannot be turned into the type that its feature or key declares. Code INVALID_ARGUMENT."""
+ERROR_REASON_FEATURE_AMBIGUOUS: ErrorReason.ValueType  # 67
+"""A column of the model is called like features of several views, so it is not known which of them it is. Code FAILED_PRECONDITION."""
 ERROR_REASON_FEATURE_SOURCE_REFUSED: ErrorReason.ValueType  # 68
 """The source of a feature view lies where the platform reads no features from, whether it exists or not. Code INVALID_ARGUMENT."""
 ERROR_REASON_INPUT_MISSING: ErrorReason.ValueType  # 70

@@ -100,9 +100,9 @@ class _FeatureStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Feature
     FEATURE_STATUS_NULL_VALUE: _FeatureStatus.ValueType  # 2
     """The entity is known and the value is empty."""
     FEATURE_STATUS_NOT_FOUND: _FeatureStatus.ValueType  # 3
-    """The entity is not known to the store."""
+    """The entity is not known to the store, or what it has was written when the feature had another type."""
     FEATURE_STATUS_OUTSIDE_MAX_AGE: _FeatureStatus.ValueType  # 4
-    """The value is older than the view's ttl."""
+    """The value is older than the view's ttl; a value computed on demand, if that is so of anything it is computed from."""
     FEATURE_STATUS_FROM_REQUEST: _FeatureStatus.ValueType  # 5
     """The caller sent the value; the store was not asked."""
     FEATURE_STATUS_DEFAULT: _FeatureStatus.ValueType  # 6
@@ -118,9 +118,9 @@ FEATURE_STATUS_PRESENT: FeatureStatus.ValueType  # 1
 FEATURE_STATUS_NULL_VALUE: FeatureStatus.ValueType  # 2
 """The entity is known and the value is empty."""
 FEATURE_STATUS_NOT_FOUND: FeatureStatus.ValueType  # 3
-"""The entity is not known to the store."""
+"""The entity is not known to the store, or what it has was written when the feature had another type."""
 FEATURE_STATUS_OUTSIDE_MAX_AGE: FeatureStatus.ValueType  # 4
-"""The value is older than the view's ttl."""
+"""The value is older than the view's ttl; a value computed on demand, if that is so of anything it is computed from."""
 FEATURE_STATUS_FROM_REQUEST: FeatureStatus.ValueType  # 5
 """The caller sent the value; the store was not asked."""
 FEATURE_STATUS_DEFAULT: FeatureStatus.ValueType  # 6
@@ -740,7 +740,7 @@ class FeatureValue(_message.Message):
 
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp:
-        """When the value became true; absent if there is none."""
+        """When the value became true; absent if there is none. A value computed on demand is as old as the oldest of what it is computed from."""
 
     def __init__(
         self,

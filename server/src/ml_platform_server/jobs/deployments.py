@@ -63,8 +63,8 @@ class Deployments:
 
         Raises:
             PlatformError: MODEL_NOT_FOUND, MODEL_VERSION_NOT_FOUND, MODEL_WITHOUT_SIGNATURE, MODEL_ARTIFACT_MISSING,
-                FEATURE_POLICY_INVALID, DEPLOYMENT_IN_PROGRESS, and what starting a pipeline raises; then the deployment stays in
-                the history as failed.
+                FEATURE_AMBIGUOUS, FEATURE_POLICY_INVALID, DEPLOYMENT_IN_PROGRESS, and what starting a pipeline raises; then the
+                deployment stays in the history as failed.
         """
         principal, request_id = call.principal.name, request.request_id
         deployment_id = derived_id("dep", principal=principal, kind="deployment", request_id=request_id)

@@ -52,11 +52,12 @@ class Binding:
     """A plan for the feature store, tied to the columns of one model.
 
     A column is called like its feature, or "view__feature". A plain name that several views have is tied to none of them, rather
-    than to one by chance.
+    than to one by chance; deploying such a version is refused.
 
     Attributes:
         plan: what is read.
         features: per column position, the position of its feature in the plan.
+        ambiguous: the positions of columns that are called like features of several views, with the references of these.
         aliases: per column position, the other names under which a caller may send the column: "view:feature", and
             "view__feature" for "feature" or the other way round.
         slots: the same columns, made ready for the filling of rows.
@@ -69,6 +70,7 @@ class Binding:
         self.plan = plan
         self.features: dict[int, int] = {}
         self.aliases: dict[int, tuple[str, ...]] = {}
+        self.ambiguous: Mapping[int, tuple[str, ...]] = _ambiguous(columns, plan)
         self._tie(columns)
         self.slots = tuple(
             Slot(at, self.features[at], UNCONVERTED.get(columns[at].type), columns[at].convert) for at in sorted(self.features)
@@ -135,7 +137,11 @@ async def narrowed(whole: Binding, used: Sequence[int], columns: Sequence[Column
         if error.reason in (errors_pb2.ERROR_REASON_FEATURE_VIEW_NOT_FOUND, errors_pb2.ERROR_REASON_FEATURE_NOT_FOUND):
             return whole
         raise
-    return part if part.keyed_within(whole) and set(used) <= set(part.features) else whole
+    # Asked for alone, a feature may look like the only one of its name.
+    if not part.keyed_within(whole) or not set(used) <= set(part.features) <= set(whole.features):
+        return whole
+    part.ambiguous = whole.ambiguous
+    return part
 
 
 async def _plan(version: models_pb2.ModelVersion, reader: FeatureReader) -> OnlinePlan:
@@ -151,3 +157,16 @@ async def _plan(version: models_pb2.ModelVersion, reader: FeatureReader) -> Onli
 
 def _ref(feature: PlannedFeature) -> str:
     return f"{feature.view}:{feature.name}"
+
+
+def _ambiguous(columns: Sequence[Column], plan: OnlinePlan) -> dict[int, tuple[str, ...]]:
+    """The columns that may be one feature or another: several have the name, and not all are columns by their full names."""
+    named = {column.name for column in columns}
+    by_name: dict[str, list[PlannedFeature]] = {}
+    for feature in plan.features:
+        by_name.setdefault(feature.name, []).append(feature)
+    return {
+        at: tuple(map(_ref, candidates))
+        for at, column in enumerate(columns)
+        if len(candidates := by_name.get(column.name, [])) > 1 and not named.issuperset(each.column for each in candidates)
+    }
