@@ -175,6 +175,11 @@ CONVERTS = {
     ),
     "gaps in LightGBM": Case(piped(columns, lightgbm("LGBMClassifier")), GAPS, TIERS),
     "gaps in XGBoost": Case(piped(columns, xgboost("XGBRegressor")), GAPS, PRICE),
+    "trees that ask for gaps": Case(
+        sklearn("ensemble.RandomForestClassifier", n_estimators=8, random_state=0),
+        GAPS[["amount", "age"]],
+        GAPS["age"].isna().astype(int).to_numpy(),
+    ),
     "LightGBM": Case(lightgbm("LGBMClassifier"), NUMBERS, TIERS, "lightgbm"),
     "LightGBM's regression": Case(lightgbm("LGBMRegressor"), NUMBERS, PRICE, "lightgbm"),
     "XGBoost": Case(xgboost("XGBClassifier"), NUMBERS, THREE, "xgboost"),
@@ -213,27 +218,13 @@ REFUSED = {
     ),
     "classes as numbers": (
         Case(booster("xgboost", objective="multi:softmax", num_class=3), NUMBERS, THREE, "xgboost"),
-        DIFFERENT,
-        "rows differ",
+        NOT_CONVERTIBLE,
+        "XGBoost's objective multi:softmax has no converter.",
     ),
     "unknown text": (
         Case(piped(ordinal, sklearn("ensemble.RandomForestRegressor", n_estimators=8)), MIXED, PRICE),
         DIFFERENT,
         "for a value of city that it never saw, the model fails and the graph does otherwise",
-    ),
-    "trees that ask for gaps": (
-        Case(
-            sklearn("ensemble.RandomForestClassifier", n_estimators=8, random_state=0),
-            GAPS[["amount", "age"]],
-            GAPS["age"].isna().astype(int).to_numpy(),
-        ),
-        NOT_CONVERTIBLE,
-        "its trees ask whether values are missing",
-    ),
-    "labels side by side": (
-        Case(sklearn("discriminant_analysis.QuadraticDiscriminantAnalysis"), NUMBERS, TWO),
-        NOT_CONVERTIBLE,
-        "does not answer with one value, or one list of values, for each row",
     ),
     "missing text": (
         Case(

@@ -92,10 +92,11 @@ def test_what_a_template_cannot_say_is_left_to_be_written_row_by_row(values):
     [
         ([("label", np.arange(3)), ("probabilities", np.array([[0.25, 0.75], [1.0, 0.0], [0.5, 0.5]], np.float32))], 1),
         ([("label", np.arange(3)), ("probabilities", np.array([[0.2, 0.7, 0.1]] * 3))], 1),
+        ([("label", np.arange(3)), ("probabilities", np.array([[-1.19e-07, 1.0000001]] * 3, np.float32))], 1),
         ([("y", np.array([[1.5], [-2.5], [0.0]]))], None),
         ([("y", np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])), ("ü" * 100, np.array([2**53 - 1, -(2**53 - 1), 0]))], None),
     ],
-    ids=["two classes", "three classes", "a column", "a vector and whole numbers"],
+    ids=["two classes", "three classes", "beyond 0 and 1", "a column", "a vector and whole numbers"],
 )
 def test_a_few_rows_say_what_the_thorough_way_says(outputs, probabilities, rows):
     """Few rows have the answers, and the bytes, that they have when each is read and written field by field."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -148,7 +149,8 @@ async def test_inputs_called_like_columns_get_one_tensor_each(tmp_path: Path, po
 
     assert first.outputs == {"height": 4, "town": "Paris"}
     assert second.outputs == {"height": 6, "town": "Rome"}
-    assert not runtime.nullable(0)
+    optional = dataclasses.replace(columns_of(models_pb2.ModelSignature(inputs=[column("city", "string")]))[0], required=False)
+    assert runtime.restricted(optional, 0).required
 
 
 async def test_graph_for_one_row_is_run_row_by_row(tmp_path: Path, pool: BlockingPool) -> None:

@@ -67,7 +67,9 @@ class Acceleration(Record):
     """What became of the attempt to convert a version to ONNX, which its first deployment makes.
 
     `state` is "converted" (the platform itself runs its graph), "not_convertible", "different" (the graph answers otherwise, so
-    it is not used) or "native" (it is an ONNX model). `largest_difference` is None if nothing was compared.
+    it is not used), "native" (it is an ONNX model) or "undecided" (the attempt took too long or crashed; the next deployment
+    tries again). `largest_difference` is None if nothing was compared. Of `rows_compared`, `rows_in_range` lie within the ranges
+    of the input example's columns.
     """
 
     state: str
@@ -75,6 +77,7 @@ class Acceleration(Record):
     largest_difference: float | None
     rows_compared: int
     model_uri: str
+    rows_in_range: int = 0
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -163,6 +166,7 @@ def _acceleration(message: models_pb2.Acceleration) -> Acceleration:
         message=message.message,
         largest_difference=message.largest_difference if message.HasField("largest_difference") else None,
         rows_compared=message.rows_compared,
+        rows_in_range=message.rows_in_range,
         model_uri=message.model_uri,
     )
 

@@ -69,6 +69,8 @@ class _AccelerationStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Acc
     """Converted, but it answers differently, so it is not used."""
     ACCELERATION_STATE_NATIVE: _AccelerationState.ValueType  # 4
     """Needs no conversion: it is an ONNX model."""
+    ACCELERATION_STATE_UNDECIDED: _AccelerationState.ValueType  # 5
+    """The attempt was ended before it came to anything, because it took too long or crashed. The version's next deployment tries again."""
 
 class AccelerationState(_AccelerationState, metaclass=_AccelerationStateEnumTypeWrapper):
     """AccelerationState says what became of an attempt to convert a version to ONNX."""
@@ -83,6 +85,8 @@ ACCELERATION_STATE_DIFFERENT: AccelerationState.ValueType  # 3
 """Converted, but it answers differently, so it is not used."""
 ACCELERATION_STATE_NATIVE: AccelerationState.ValueType  # 4
 """Needs no conversion: it is an ONNX model."""
+ACCELERATION_STATE_UNDECIDED: AccelerationState.ValueType  # 5
+"""The attempt was ended before it came to anything, because it took too long or crashed. The version's next deployment tries again."""
 Global___AccelerationState: _TypeAlias = AccelerationState  # noqa: Y015
 
 @_typing.final
@@ -398,6 +402,7 @@ class Acceleration(_message.Message):
     LARGEST_DIFFERENCE_FIELD_NUMBER: _builtins.int
     ROWS_COMPARED_FIELD_NUMBER: _builtins.int
     MODEL_URI_FIELD_NUMBER: _builtins.int
+    ROWS_IN_RANGE_FIELD_NUMBER: _builtins.int
     state: Global___AccelerationState.ValueType
     """What became of it."""
     message: _builtins.str
@@ -410,6 +415,10 @@ class Acceleration(_message.Message):
     """How many rows were compared."""
     model_uri: _builtins.str
     """The graph in MLflow, as "models:/m-...". Empty if there is none."""
+    rows_in_range: _builtins.int
+    """How many of the rows compared lie within the ranges of the input example's columns; without an example, within those of the model's own
+    thresholds.
+    """
     def __init__(
         self,
         *,
@@ -418,10 +427,11 @@ class Acceleration(_message.Message):
         largest_difference: _builtins.float | None = ...,
         rows_compared: _builtins.int = ...,
         model_uri: _builtins.str = ...,
+        rows_in_range: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_largest_difference", b"_largest_difference", "largest_difference", b"largest_difference"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_largest_difference", b"_largest_difference", "largest_difference", b"largest_difference", "message", b"message", "model_uri", b"model_uri", "rows_compared", b"rows_compared", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_largest_difference", b"_largest_difference", "largest_difference", b"largest_difference", "message", b"message", "model_uri", b"model_uri", "rows_compared", b"rows_compared", "rows_in_range", b"rows_in_range", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__largest_difference: _TypeAlias = _typing.Literal["largest_difference"]  # noqa: Y015
     _WhichOneofArgType__largest_difference: _TypeAlias = _typing.Literal["_largest_difference", b"_largest_difference"]  # noqa: Y015

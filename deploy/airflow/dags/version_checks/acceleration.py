@@ -11,10 +11,15 @@ from pathlib import Path
 from typing import Any
 
 CONVERTED, NOT_CONVERTIBLE, DIFFERENT, NATIVE = "converted", "not_convertible", "different", "native"
+UNDECIDED = "undecided"
+"""The attempt was ended before it came to anything. The next deployment tries again."""
 
 TAGS = "ml_platform.onnx."
 NAME = "onnx"
 """What the graph's model is called."""
+
+METHOD = "2"
+"""Which way of converting and comparing an outcome comes from: what an older one came to is tried again."""
 
 LONGEST = 1000
 
@@ -27,6 +32,7 @@ class Outcome:
     message: str
     largest_difference: float | None = None
     rows_compared: int = 0
+    rows_in_range: int = 0
     model_uri: str = ""
 
     @property
@@ -41,7 +47,9 @@ class Outcome:
             "message": self.message[:LONGEST],
             "largest_difference": "" if self.largest_difference is None else repr(self.largest_difference),
             "rows_compared": str(self.rows_compared),
+            "rows_in_range": str(self.rows_in_range),
             "model_uri": self.model_uri,
+            "method": METHOD,
         }
         return {f"{TAGS}{name}": value for name, value in told.items()}
 
@@ -51,19 +59,20 @@ class Outcome:
 
 
 def read(client: Any, name: str, version: int) -> Outcome | None:  # noqa: ANN401  # MlflowClient
-    """What an earlier attempt came to; None if there was none, or if its graph is gone."""
+    """What an earlier attempt came to; None if there was none, if it was ended midway, or if its graph is gone or outdated."""
     tags = client.get_model_version(name, str(version)).tags
-    if f"{TAGS}state" not in tags:
+    if tags.get(f"{TAGS}state", UNDECIDED) == UNDECIDED or tags.get(f"{TAGS}method") != METHOD:
         return None
     told = {
         field: tags.get(f"{TAGS}{field}", "")
-        for field in ("state", "message", "largest_difference", "rows_compared", "model_uri")
+        for field in ("state", "message", "largest_difference", "rows_compared", "rows_in_range", "model_uri")
     }
     outcome = Outcome(
         state=told["state"],
         message=told["message"],
         largest_difference=float(told["largest_difference"]) if told["largest_difference"] else None,
         rows_compared=int(told["rows_compared"] or 0),
+        rows_in_range=int(told["rows_in_range"] or 0),
         model_uri=told["model_uri"],
     )
     return outcome if outcome.state != CONVERTED or _loads(outcome.model_uri) else None

@@ -154,11 +154,6 @@ def per_row(answer: Any, rows: int) -> list[Any]:  # noqa: ANN401  # whatever mo
     return [row[0] if isinstance(row, list) and len(row) == 1 else row for row in plain]
 
 
-def width(answer: Any) -> int:  # noqa: ANN401  # a plain value
-    """How many numbers a row's answer has."""
-    return len(answer) if isinstance(answer, list) else 1
-
-
 def nothing(value: object) -> bool:
     """Whether JSON has nothing but null for it."""
     return value is None or (isinstance(value, float) and not math.isfinite(value))

@@ -13,13 +13,17 @@ import tempfile
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from version_checks import acceleration
 from version_checks.acceleration import CONVERTED, DIFFERENT, NOT_CONVERTIBLE, Outcome
 from version_checks.estimators import Estimator, categories_of, estimator_of
 from version_checks.fields import Field, NotConvertible, Row, fields_of
 from version_checks.loading import Data, Model, example_of, loaded, prepare_mlflow
+from version_checks.refusals import PROPERTY, as_text
+
+if TYPE_CHECKING:
+    from version_checks.comparison import Comparison
 
 COURTESY = 10
 """By how much an attempt steps back behind whatever serves on the same machine."""
@@ -42,27 +46,41 @@ def _compared(model: Model, estimator: Estimator, fields: Sequence[Field], examp
     """The first graph that answers alike; else what differs in one that does not, or why there is none."""
     from version_checks import answers, converters
     from version_checks.comparison import Comparer
+    from version_checks.splits import jumps
 
     original = answers.Original(model, estimator, fields)
-    comparer = Comparer(original, estimator, fields, example, categories_of(estimator.model, fields))
-    width = answers.width(comparer.first()[original.output])
+    known, places = categories_of(estimator.model, fields), jumps(estimator.model, fields, example)
+    comparer = Comparer(original, estimator, fields, example, known=known, jumps=places)
     different: Outcome | None = None
     refusal: NotConvertible | None = None
     for way in converters.ways(estimator):
         try:
-            graph = converters.convert(estimator, fields, prediction=original.output, width=width, way=way)
+            graph = converters.convert(estimator, fields, prediction=original.output, way=way)
             found = comparer.compare(answers.loaded_graph(graph, fields))
         except NotConvertible as reason:
             refusal = refusal or reason
             continue
         if not found.fault:
-            message = f"{estimator.name} was converted; it answers alike on {found.rows} rows, {len(example)} of its own example."
-            return Outcome(CONVERTED, message, found.largest, found.rows), graph
+            return _converted(estimator, found, graph, len(example)), graph
         message = f"{estimator.name} was converted, and the graph is not used: {found.fault}."
-        different = different or Outcome(DIFFERENT, message, found.largest, found.rows)
+        different = different or Outcome(DIFFERENT, message, found.largest, found.rows, found.inside)
     if different is None:
         raise refusal or NotConvertible(f"{estimator.name} does not convert.")
     return different, None
+
+
+def _converted(estimator: Estimator, found: Comparison, graph: Any, own: int) -> Outcome:  # noqa: ANN401
+    """The outcome for a graph that is used. What the version refuses is kept with the graph."""
+    import onnx
+
+    message = (
+        f"{estimator.name} was converted; it answers alike on {found.rows} rows: {own} of its own example, "
+        f"{found.inside} within the range of its columns."
+    )
+    if found.refused:
+        onnx.helper.set_model_props(graph, {PROPERTY: as_text(found.refused)})
+        message += f" What the model refuses in {', '.join(found.refused)} is refused here too."
+    return Outcome(CONVERTED, message, found.largest, found.rows, found.inside)
 
 
 def rows_of(example: Data | None, fields: Sequence[Field]) -> list[Row]:

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from version_checks.answers import Answer, Ask, Failure, nothing, outcomes
-from version_checks.converters import PROBABILITY
+from version_checks.answers import Answer, Ask, Failure, outcomes
+from version_checks.distances import INFINITE, TOLERANCE, Scales
 from version_checks.estimators import Estimator
 from version_checks.fields import Field, NotConvertible, Row
-from version_checks.sampling import Known, Sampler, narrowed
+from version_checks.refusals import Refused, refused, specials
+from version_checks.sampling import Known, Sampler
+from version_checks.splits import Places
 
-TOLERANCE = 1e-4
-"""How far numbers may be apart, relative where they are larger than one."""
-
-INFINITE = math.inf
+FLIPPED = 0.002
+"""The share of rows whose class may be another one because rounding decides between two that are equally likely."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came of it: how many rows were compared, the largest difference found, and what differs, if anything does."""
+    """What came of it.
+
+    `rows` were compared, of which `inside` lie within the ranges of the example. `fault` is what differs, if anything does, and
+    `refused` what the server has to refuse by field because the version does.
+    """
 
     rows: int
+    inside: int
     largest: float
     fault: str = ""
+    refused: Mapping[str, Refused] = field(default_factory=dict)
 
 
 class Comparer:
@@ -37,28 +42,40 @@ class Comparer:
         fields: what it takes.
         example: its own rows.
         known: the values that its encoders know, by field.
+        jumps: the values beside which its answers jump, by column.
 
     Raises:
         NotConvertible: it answers none of the rows, so there is nothing to compare with.
     """
 
     def __init__(
-        self, original: Ask, estimator: Estimator, fields: Sequence[Field], example: Sequence[Row], known: Known
+        self,
+        original: Ask,
+        estimator: Estimator,
+        fields: Sequence[Field],
+        example: Sequence[Row],
+        *,
+        known: Known,
+        jumps: Places,
     ) -> None:
         self._fields = fields
         self._original = original
-        self._labels = estimator.classes is not None and estimator.function == "predict"
-        sampler = Sampler(fields, example, known)
-        own, made_up = sampler.rows()
-        self._own = len(own)
-        self._rows = [*own, *made_up]
+        sampler = Sampler(fields, example, known, jumps)
+        self._rows = [*sampler.example, *sampler.made_up()]
         self._expected = outcomes(original, self._rows)
         self.base = next((at for at, found in enumerate(self._expected) if isinstance(found, dict)), -1)
         if self.base < 0:
             raise NotConvertible(f"It answers no row that could be made up ({self._why()}): log it with input_example=.")
-        self._add_gaps(sampler)
+        borders = sampler.borders()
+        self._rows += borders
+        self._expected += outcomes(original, borders)
+        self._inside = sampler.within(self._rows)
+        answered = [row for row, found in zip(self._rows, self._expected, strict=True) if isinstance(found, dict)]
+        self._specials = specials(fields, answered, sampler, original)
+        self._add_gaps(sampler, answered)
         self._probes = sampler.unknowns(self._rows[self.base])
         self._probed = {name: outcomes(original, [row])[0] for name, row in self._probes.items()}
+        self._scales = Scales(estimator, [found for found in self._expected if isinstance(found, dict)])
 
     def first(self) -> Answer:
         """An answer of the version."""
@@ -71,34 +88,44 @@ class Comparer:
         distances = [self._distance(*pair) for pair in zip(self._expected, given, strict=True)]
         largest = max((distance for distance in distances if math.isfinite(distance)), default=0.0)
         wrong = [at for at, distance in enumerate(distances) if not distance <= TOLERANCE]
-        rows = len(distances) + len(self._probes)
-        fault = self._told(wrong, given, graph) if wrong else self._missing(graph) or self._unknown(graph)
-        return Comparison(rows, largest, fault)
+        fault = self._told(wrong, given) if wrong else self._flips(given) or self._unknown(graph)
+        differ = {} if fault else self._special(graph)
+        if not fault:
+            # An answer to a missing value is an answer like any other; numbers that are too large may be refused.
+            fault = next((why for at, why in differ.items() if self._specials[at].missing), "")
+        rows = len(distances) + len(self._probes) + sum(len(special.rows) for special in self._specials)
+        return Comparison(rows, self._inside, largest, fault, refused(self._fields, self._specials, differ))
 
-    def _add_gaps(self, sampler: Sampler) -> None:
-        """Rows with values missing where the signature allows it and the version copes with it."""
-        answered = [at for at, found in enumerate(self._expected) if isinstance(found, dict)]
-        row = self._rows[self.base]
-        self._gaps: dict[str, tuple[Row, Answer | Failure]] = {}
-        coping = []
-        for at, field in enumerate(self._fields):
-            if not field.required and not field.width:
-                gap = [None if place == at else value for place, value in enumerate(row)]
-                (found,) = outcomes(self._original, [gap])
-                self._gaps[field.name] = gap, found
-                if isinstance(found, dict) and field.numeric:
-                    coping.append(at)
-        if coping:
-            gappy = sampler.with_gaps([self._rows[at] for at in answered[: len(self._rows) // 8]], coping)
+    def _add_gaps(self, sampler: Sampler, answered: Sequence[Row]) -> None:
+        """Rows with several values missing, where the version copes with each missing alone."""
+        coping = [special.field for special in self._specials if special.missing and not special.why]
+        if coping and not self._fields[0].width:
+            gappy = sampler.with_gaps(answered[: len(answered) // 8], coping)
             self._rows += gappy
             self._expected += outcomes(self._original, gappy)
 
-    def _missing(self, graph: Ask) -> str:
-        for name, (row, expected) in self._gaps.items():
-            if not self._distance(expected, outcomes(graph, [row])[0]) <= TOLERANCE:
-                does = "fails" if isinstance(expected, Failure) else "answers"
-                return f"where {name} is missing, the model {does} and the graph does otherwise"
-        return ""
+    def _special(self, graph: Ask) -> dict[int, str]:
+        """Where the version answers to a special value and the graph does otherwise."""
+        differ = {}
+        for at, special in enumerate(self._specials):
+            if special.why:
+                continue
+            given = outcomes(graph, special.rows)
+            if not all(self._distance(*pair) <= TOLERANCE for pair in zip(special.expected, given, strict=True)):
+                name = self._fields[special.field].name
+                differ[at] = (
+                    f"where {name} is missing, the model answers and the graph does otherwise"
+                    if special.missing
+                    else "the model's ONNX graph does not compute with it as the model does"
+                )
+        return differ
+
+    def _flips(self, given: Sequence[Answer | Failure]) -> str:
+        """Rows of two equally likely classes of which the graph takes the other."""
+        flips = sum(self._scales.flipped(one, other) for one, other in zip(self._expected, given, strict=True))
+        if flips <= FLIPPED * len(given):
+            return ""
+        return f"for {flips} of {len(given)} rows two classes are equally likely, and the graph takes the other one"
 
     def _unknown(self, graph: Ask) -> str:
         for name, expected in self._probed.items():
@@ -111,59 +138,16 @@ class Comparer:
         """How far two outcomes are apart; failing alike is no distance."""
         if isinstance(one, Failure) or isinstance(other, Failure):
             return 0.0 if isinstance(one, Failure) and isinstance(other, Failure) else INFINITE
-        if one.keys() != other.keys():
-            return INFINITE
-        prediction, *others = one
-        if self._labels:
-            same = _plain_equal(one[prediction], other[prediction]) or _near_tie(one.get(PROBABILITY))
-            first = 0.0 if same else INFINITE
-        else:
-            first = distance(one[prediction], other[prediction])
-        return max([first, *(distance(one[name], other[name]) for name in others)])
+        return self._scales.distance(one, other)
 
-    def _told(self, wrong: Sequence[int], given: Sequence[Answer | Failure], graph: Ask) -> str:
+    def _told(self, wrong: Sequence[int], given: Sequence[Answer | Failure]) -> str:
         told = f"{len(wrong)} of {len(self._rows)} rows differ"
         failing = [at for at in wrong if isinstance(self._expected[at], Failure) or isinstance(given[at], Failure)]
         if failing:
             expected, found = self._expected[failing[0]], given[failing[0]]
             who, failure = ("the model", expected) if isinstance(expected, Failure) else ("the graph", found)
             return f"{told}: on {len(failing)} {who} alone fails ({getattr(failure, 'why', '')})"
-        if all(at < self._own for at in wrong) and self._agree_when_narrowed(wrong, graph):
-            return f"{told}, all in its own example, and only because the graph compares numbers of 32 bits and theirs need more"
         return told
-
-    def _agree_when_narrowed(self, wrong: Sequence[int], graph: Ask) -> bool:
-        rows = [narrowed(self._fields, self._rows[at]) for at in wrong]
-        pairs = zip(outcomes(self._original, rows), outcomes(graph, rows), strict=True)
-        return all(self._distance(*pair) <= TOLERANCE for pair in pairs)
 
     def _why(self) -> str:
         return next((found.why for found in self._expected if isinstance(found, Failure)), "there is none")
-
-
-def distance(one: Any, other: Any) -> float:  # noqa: ANN401  # plain values
-    """How far two plain values are apart: relative for numbers larger than one, infinitely for what are no numbers."""
-    if isinstance(one, list) and isinstance(other, list):
-        return (
-            max((distance(*pair) for pair in zip(one, other, strict=True)), default=0.0) if len(one) == len(other) else INFINITE
-        )
-    if nothing(one) or nothing(other):
-        return 0.0 if nothing(one) and nothing(other) else INFINITE
-    if any(isinstance(value, bool | str | list) for value in (one, other)):
-        return 0.0 if _plain_equal(one, other) else INFINITE
-    return abs(float(one) - float(other)) / max(1.0, abs(float(one)))
-
-
-def _plain_equal(one: Any, other: Any) -> bool:  # noqa: ANN401
-    """Whether two values are the same in JSON, where true is not 1."""
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(_plain_equal(*pair) for pair in zip(one, other, strict=True))
-    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
-
-
-def _near_tie(probabilities: Any) -> bool:  # noqa: ANN401
-    """Whether the two likeliest classes are so close that rounding decides between them."""
-    if not isinstance(probabilities, list) or not all(isinstance(each, float) for each in probabilities):
-        return False
-    first, second, *_ = sorted([*probabilities, -1.0, -1.0], reverse=True)
-    return bool(first - second < TOLERANCE)

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from version_checks import acceleration
-from version_checks.acceleration import NATIVE, NOT_CONVERTIBLE, Outcome
+from version_checks.acceleration import NATIVE, NOT_CONVERTIBLE, UNDECIDED, Outcome
 from version_checks.estimators import estimator_of
 from version_checks.fields import NotConvertible, fields_of
 from version_checks.loading import Model, named, prepare_mlflow
@@ -55,9 +55,9 @@ def attempted(name: str, version: int, patience: float = PATIENCE) -> Outcome:
         try:
             status = subprocess.run(command, env=_environment(), timeout=patience, check=False).returncode
         except subprocess.TimeoutExpired:
-            return _given_up(name, version, f"Converting it took longer than {patience:.0f} s.")
+            return _given_up(name, version, f"Converting it took longer than {patience:g} s")
         if status < 0:
-            return _given_up(name, version, f"Converting it ended with signal {-status}.")
+            return _given_up(name, version, f"Converting it ended with signal {-status}")
         if status:
             raise RuntimeError(f"Whether {named(name, version)} converts could not be tried; the task's log says why.")
         return Outcome(**json.loads(told.read_text()))
@@ -70,9 +70,10 @@ def _environment() -> dict[str, str]:
 
 
 def _given_up(name: str, version: int, why: str) -> Outcome:
+    """The outcome of an attempt that was ended: it says as much about the machine as about the model."""
     prepare_mlflow()
     import mlflow
 
-    outcome = Outcome(NOT_CONVERTIBLE, why)
+    outcome = Outcome(UNDECIDED, f"{why}. BentoML serves it; the next deployment of this version tries again.")
     acceleration.write(mlflow.MlflowClient(), name, version, outcome)
     return outcome

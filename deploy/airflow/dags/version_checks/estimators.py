@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +13,6 @@ LIBRARIES = {"sklearn": "scikit-learn", "lightgbm": "LightGBM", "xgboost": "XGBo
 
 FUNCTIONS = ("predict", "predict_proba")
 """What MLflow may have been told to call, if it is to be converted."""
-
-TREES = ("sklearn.ensemble", "sklearn.tree", "lightgbm", "xgboost")
-"""Where estimators live that compare numbers of 32 bits: with more, a graph would answer otherwise than they do."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +63,10 @@ class Estimator:
         return self.classes is not None and not several and callable(getattr(self.model, "predict_proba", None))
 
     @property
-    def of_trees(self) -> bool:
-        """Whether trees give the answer."""
-        return type(self.last).__module__.startswith(TREES)
+    def leaves_of_several(self) -> bool:
+        """Whether the answer comes from trees of scikit-learn's whose leaves have numbers for several classes."""
+        trees = type(self.last).__module__.startswith(("sklearn.tree", "sklearn.ensemble._forest"))
+        return trees and len(getattr(self.last, "classes_", ())) > 2  # noqa: PLR2004  # for two classes, one number is enough
 
 
 def estimator_of(model: Any, flavors: dict[str, Any]) -> Estimator:  # noqa: ANN401  # an MLflow pyfunc model
@@ -87,22 +83,6 @@ def estimator_of(model: Any, flavors: dict[str, Any]) -> Estimator:  # noqa: ANN
     if function not in FUNCTIONS:
         raise NotConvertible(f"It was logged to answer with {function}, and only {_listed(FUNCTIONS)} can be converted.")
     return Estimator(library, function, model.get_raw_model())
-
-
-def without_names(model: Any) -> Any:  # noqa: ANN401  # any estimator
-    """A copy whose XGBoost parts call their columns by number, as their converter wants them."""
-    changed = copy.deepcopy(model)
-    for part in _parts(changed):
-        if type(part).__module__.startswith("xgboost"):
-            booster = part if type(part).__name__ == "Booster" else part.get_booster()
-            booster.feature_names = None
-    return changed
-
-
-def splits_on_gaps(model: Any) -> bool:  # noqa: ANN401  # any estimator
-    """Whether a tree of scikit-learn's asks whether a value is missing: skl2onnx never comes to an end with such a tree."""
-    trees = (part.tree_ for part in _parts(model) if hasattr(part, "tree_"))
-    return any(math.isinf(threshold) for tree in trees for threshold in getattr(tree, "threshold", ()))
 
 
 def takes_columns(model: Any) -> bool:  # noqa: ANN401  # any estimator
@@ -140,6 +120,12 @@ def _gather(model: Any, columns: list[str], found: dict[str, list[Any]]) -> None
             found.setdefault(name, [value for value in values.tolist() if value is not None and value == value])  # noqa: PLR0124  # NaN
 
 
+def columns_at(chosen: Any, columns: list[str]) -> list[int]:  # noqa: ANN401
+    """The positions of the columns that a step of a ColumnTransformer chose."""
+    names = _names(chosen, columns)
+    return [columns.index(name) for name in names if name in columns]
+
+
 def _names(chosen: Any, columns: list[str]) -> list[str]:  # noqa: ANN401  # as scikit-learn lets columns be chosen
     if isinstance(chosen, slice):
         return columns[chosen] if not isinstance(chosen.start, str) else []
@@ -150,18 +136,19 @@ def _names(chosen: Any, columns: list[str]) -> list[str]:  # noqa: ANN401  # as 
     return [columns[each] if isinstance(each, int) else str(each) for each in chosen]
 
 
-def _parts(model: Any) -> Iterator[Any]:  # noqa: ANN401
-    """A model and all models in it."""
-    yield model
-    inside = [part for name in ("steps", "transformer_list") for _, part in getattr(model, name, None) or ()]
-    inside += [part for _, part, _ in getattr(model, "transformers_", None) or ()]
-    inside += [getattr(model, name) for name in ("best_estimator_", "estimator_", "regressor_") if hasattr(model, name)]
-    several = getattr(model, "estimators_", None)
-    if several is not None:
-        inside += list(getattr(several, "flat", several))
-    for part in inside:
-        if part is not None and not isinstance(part, str):
-            yield from _parts(part)
+def inside(model: Any) -> list[Any]:  # noqa: ANN401
+    """The models that a model is made of."""
+    found = [part for name in ("steps", "transformer_list") for _, part in getattr(model, name, None) or ()]
+    found += [part for _, part, _ in getattr(model, "transformers_", None) or ()]
+    # CalibratedClassifierCV keeps its fitted models under the name that others have for what they are made of.
+    calibrated = ("estimator",) if type(model).__name__ == "_CalibratedClassifier" else ()
+    names = ("best_estimator_", "estimator_", "regressor_", *calibrated)
+    found += [getattr(model, name) for name in names if hasattr(model, name)]
+    for name in ("estimators_", "calibrated_classifiers_"):
+        several = getattr(model, name, None)
+        if several is not None:
+            found += list(getattr(several, "flat", several))
+    return [part for part in found if part is not None and not isinstance(part, str)]
 
 
 def _listed(words: Any) -> str:  # noqa: ANN401  # any iterable of words

@@ -11,6 +11,9 @@ from onnx import TensorProto, compose, helper, numpy_helper
 
 from version_checks.fields import Field, NotConvertible
 
+OPERATORS = 18
+"""The operators' version: new enough for every converter, and old enough for the runtimes of some years."""
+
 FLOAT, DOUBLE = TensorProto.FLOAT, TensorProto.DOUBLE
 _INSIDE = "model/"
 _MATRIX = "matrix"
@@ -58,24 +61,11 @@ def assemble(
     inputs = [helper.make_tensor_value_info(field.name, type_of(field, precision), [None, field.width or 1]) for field in fields]
     head = _side_by_side(inner, fields, precision) if matrix else _one_by_one(inner, fields)
     tail, infos, constants = _ends(inner, outputs)
+    body, more = _without_sigmoids(inner)
+    constants += more
     initializers = [*inner.graph.initializer, *constants]
-    graph = helper.make_graph([*head, *inner.graph.node, *tail], "version", inputs, infos, initializer=initializers)
+    graph = helper.make_graph([*head, *body, *tail], "version", inputs, infos, initializer=initializers)
     return helper.make_model(graph, functions=inner.functions, opset_imports=_opsets(inner), ir_version=max(inner.ir_version, 8))
-
-
-def chain(first: onnx.ModelProto, last: onnx.ModelProto) -> onnx.ModelProto:
-    """Two graphs in a row, with what the one gives going into the other in 32 bits."""
-    one, other = compose.add_prefix(first, "first/"), compose.add_prefix(last, "last/")
-    between = helper.make_node("Cast", [one.graph.output[0].name], [other.graph.input[0].name], to=FLOAT)
-    graph = helper.make_graph(
-        [*one.graph.node, between, *other.graph.node],
-        "chain",
-        one.graph.input,
-        other.graph.output,
-        initializer=[*one.graph.initializer, *other.graph.initializer],
-    )
-    version = max(one.ir_version, other.ir_version)
-    return helper.make_model(graph, opset_imports=_opsets(one, other), ir_version=version)
 
 
 def _side_by_side(inner: onnx.ModelProto, fields: Sequence[Field], precision: int) -> list[onnx.NodeProto]:
@@ -118,10 +108,30 @@ def _ends(
     return nodes, infos, constants
 
 
+def _without_sigmoids(inner: onnx.ModelProto) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """The nodes, with exp in place of every Sigmoid: ONNX Runtime's takes small probabilities from one and so loses them."""
+    nodes: list[onnx.NodeProto] = []
+    one = numpy_helper.from_array(np.array(1.0), f"{_INSIDE}one")
+    for at, node in enumerate(inner.graph.node):
+        if node.op_type != "Sigmoid":
+            nodes.append(node)
+            continue
+        opposite, power, typed, total = (f"{_INSIDE}sigmoid/{at}/{step}" for step in ("opposite", "power", "one", "total"))
+        nodes += [
+            helper.make_node("Neg", [*node.input], [opposite]),
+            helper.make_node("Exp", [opposite], [power]),
+            helper.make_node("CastLike", [one.name, power], [typed]),
+            helper.make_node("Add", [power, typed], [total]),
+            helper.make_node("Reciprocal", [total], [*node.output]),
+        ]
+    return nodes, [one] if len(nodes) > len(inner.graph.node) else []
+
+
 def _opsets(*parts: onnx.ModelProto) -> list[onnx.OperatorSetIdProto]:
     """One of each domain: converters name some twice."""
     newest: dict[str, int] = {}
     for opset in (opset for part in parts for opset in part.opset_import):
         newest[opset.domain] = max(opset.version, newest.get(opset.domain, 0))
-    newest.setdefault("", 13)
+    # Converters name the oldest version that has their operators, for which this one stands just as well.
+    newest[""] = max(OPERATORS, newest.get("", 0))
     return [helper.make_opsetid(domain, version) for domain, version in newest.items()]

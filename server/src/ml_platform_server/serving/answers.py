@@ -8,6 +8,8 @@ from typing import NamedTuple, Protocol
 
 # How far the sum of a row of probabilities may be from one.
 TOLERANCE = 1e-3
+# How far beyond 0 and 1 rounding may bring a probability that is a sum of many numbers of 32 bits.
+ROUNDING = 1e-5
 
 
 class Answer(NamedTuple):
@@ -70,7 +72,9 @@ def probability(label: object, given: object, classes: Sequence[object] | None =
         return None
     if isinstance(given, Mapping):
         classes, given = list(given), list(given.values())
-    if not isinstance(given, list) or not given or not all(isinstance(p, float) and 0 <= p <= 1 for p in given):
+    if not isinstance(given, list) or not given or not all(isinstance(p, float) for p in given):
+        return None
+    if (given := clipped(given)) is None:
         return None
     if not math.isclose(sum(given), 1, abs_tol=TOLERANCE):
         return None
@@ -78,6 +82,16 @@ def probability(label: object, given: object, classes: Sequence[object] | None =
         return float(given[1])
     names = [str(name) for name in classes] if classes is not None else []
     return float(given[names.index(str(label))] if str(label) in names else max(given))
+
+
+def clipped(given: Sequence[float]) -> Sequence[float] | None:
+    """Probabilities, with those that rounding brought beyond 0 or 1 set to it; None if they are no probabilities."""
+    lowest, highest = min(given), max(given)
+    if lowest >= 0 and highest <= 1:
+        return given
+    if lowest >= -ROUNDING and highest <= 1 + ROUNDING:
+        return [min(1.0, max(0.0, value)) for value in given]
+    return None
 
 
 def finite(thing: object) -> object:

@@ -48,6 +48,10 @@ class Slot(NamedTuple):
     convert: Convert
 
 
+def _exact_type(column: Column) -> type | None:
+    return None if column.refusal is not None else UNCONVERTED.get(column.type)
+
+
 class Binding:
     """A plan for the feature store, tied to the columns of one model.
 
@@ -73,7 +77,7 @@ class Binding:
         self.ambiguous: Mapping[int, tuple[str, ...]] = _ambiguous(columns, plan)
         self._tie(columns)
         self.slots = tuple(
-            Slot(at, self.features[at], UNCONVERTED.get(columns[at].type), columns[at].convert) for at in sorted(self.features)
+            Slot(at, self.features[at], _exact_type(columns[at]), columns[at].convert) for at in sorted(self.features)
         )
         self.order = [slot.column for slot in self.slots]
         self.keys = KeyTaker(plan.join_keys)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ml_platform_server.serving.answers import TOLERANCE, probability
+from ml_platform_server.serving.answers import ROUNDING, TOLERANCE, probability
 from ml_platform_server.serving.column_values import Array, Values
 
 _MATRIX = 2
@@ -74,6 +74,14 @@ class Outputs:
             for row, thing in zip(rows.tolist(), values.tolist() if isinstance(values, np.ndarray) else values, strict=True):
                 things[row] = thing
         return things
+
+
+def clipped(given: Array) -> Array:
+    """Rows of probabilities, with those that rounding brought beyond 0 or 1 set to it. Rows of other numbers stay as they are."""
+    if not given.size or (given.min() >= 0 and given.max() <= 1):
+        return given
+    near = (given >= -ROUNDING) & (given <= 1 + ROUNDING)
+    return np.where(near.all(axis=-1, keepdims=True), np.clip(given, 0, 1), given)
 
 
 def likeliest(labels: Values, given: Array) -> Array:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ml_platform_server.serving.column_values import Array, Sent, Values
-from ml_platform_server.serving.columns import LARGEST, NULL, RANGES, Column, Unsuitable
+from ml_platform_server.serving.columns import LARGEST, NULL, RANGES, Column, Refusal, Unsuitable
 from ml_platform_server.values import EXACT
 
 
@@ -86,6 +86,8 @@ def _arrays(column: Column, sent: Sent) -> Converted | None:
     if found is None:
         return None
     values, good = found
+    if column.refusal is not None and values.dtype.kind == "f":
+        good = _unrefused(values, column.refusal, good)
     converted = Converted(values)
     if good is not None and not good.all():
         rows = good if good.ndim == 1 else good.reshape(len(good), -1).all(axis=1)
@@ -94,6 +96,15 @@ def _arrays(column: Column, sent: Sent) -> Converted | None:
             if at not in absent:
                 converted.bad[at] = _refusal(column, array[at].tolist())
     return converted
+
+
+def _unrefused(values: Array, refusal: Refusal, good: Array | None) -> Array:
+    """Which of the good values the model does not refuse."""
+    # As a double: in 32 bits, the largest of them would be infinity.
+    within = np.abs(values) <= np.float64(refusal.largest)
+    if not refusal.missing:
+        within |= np.isnan(values)
+    return within if good is None else within & good
 
 
 def _same_shape(wanted: Sequence[int], given: Sequence[int]) -> bool:

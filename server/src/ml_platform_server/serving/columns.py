@@ -42,11 +42,20 @@ class Unsuitable(ValueError):  # noqa: N818  # it is caught and turned into a vi
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """Numbers that a model refuses: NaN, if `missing` says why, and those beyond `largest`, for the reason in `beyond`."""
+
+    missing: str
+    largest: float
+    beyond: str
+
+
+@dataclass(frozen=True, slots=True)
 class Column:
     """One input of a model.
 
     `convert` takes a plain value (from a request or from the feature store) and gives the value that runtimes take, or raises
-    Unsuitable. It never sees None.
+    Unsuitable. It never sees None. `refusal` says which numbers it refuses although they are of the type.
     """
 
     name: str
@@ -54,6 +63,7 @@ class Column:
     required: bool
     convert: Convert
     shape: tuple[int, ...] = ()
+    refusal: Refusal | None = None
 
     @property
     def holds_nan(self) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import time
 from weakref import WeakValueDictionary
 
@@ -146,10 +145,7 @@ class ModelLoader:
         runtime: Runtime
         if onnx:
             runtime = onnx_runtime = await load_onnx(cached.files, columns, self._pool)
-            columns = tuple(
-                column if onnx_runtime.nullable(at) else dataclasses.replace(column, required=True)
-                for at, column in enumerate(columns)
-            )
+            columns = tuple(onnx_runtime.restricted(column, at) for at, column in enumerate(columns))
         else:
             runtime = bentoml_runtime = BentomlRuntime(version=version, columns=columns, backend=self._bentoml)
             await bentoml_runtime.warm()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from google.protobuf import struct_pb2
 
 from ml_platform.v1 import errors_pb2
 from ml_platform_server.backends.feast.online import Cell
 from ml_platform_server.errors import PlatformError, Violation
-from ml_platform_server.serving.columns import CONVERSIONS, LARGEST_FLOAT, Column, Convert, Unsuitable
+from ml_platform_server.serving.columns import CONVERSIONS, LARGEST, LARGEST_FLOAT, Column, Convert, Unsuitable
 from ml_platform_server.serving.policies import USUAL, Policy
 from ml_platform_server.values import EXACT, plain
 
@@ -48,7 +50,7 @@ def decoder(columns: Sequence[Column]) -> Decode:
 
     It raises INPUT_INVALID, with a violation for every value that is not of its column's type.
     """
-    places = {column.name: (at, _QUICK.get(column.convert, _thoroughly)) for at, column in enumerate(columns)}
+    places = {column.name: (at, _quick(column)) for at, column in enumerate(columns)}
     width = len(columns)
     lacking: dict[int, list[int]] = {}
 
@@ -99,6 +101,11 @@ def _single(value: struct_pb2.Value) -> object | None:
     return number if number and -LARGEST_FLOAT <= number <= LARGEST_FLOAT else None
 
 
+def _up_to(largest: float, value: struct_pb2.Value) -> object | None:
+    number = value.number_value
+    return number if number and -largest <= number <= largest else None
+
+
 def _whole(value: struct_pb2.Value) -> object | None:
     number = value.number_value
     return int(number) if number and -EXACT < number < EXACT and number.is_integer() else None
@@ -123,6 +130,14 @@ _QUICK: Mapping[Convert, Callable[[struct_pb2.Value], object | None]] = {
     CONVERSIONS["string"]: _text,
     CONVERSIONS["boolean"]: _truth,
 }
+
+
+def _quick(column: Column) -> Callable[[struct_pb2.Value], object | None]:
+    """What takes the usual values of a column."""
+    if column.refusal is None:
+        return _QUICK.get(column.convert, _thoroughly)
+    largest = min(column.refusal.largest, LARGEST.get(column.type, math.inf))
+    return partial(_up_to, largest) if column.type in ("double", "float") else _thoroughly
 
 
 def taken(column: Column, value: struct_pb2.Value) -> object:

@@ -14,6 +14,7 @@ STATES: Mapping[str, AccelerationState.ValueType] = {
     "not_convertible": models_pb2.ACCELERATION_STATE_NOT_CONVERTIBLE,
     "different": models_pb2.ACCELERATION_STATE_DIFFERENT,
     "native": models_pb2.ACCELERATION_STATE_NATIVE,
+    "undecided": models_pb2.ACCELERATION_STATE_UNDECIDED,
 }
 
 
@@ -27,6 +28,7 @@ def read(tags: Mapping[str, str]) -> models_pb2.Acceleration | None:
         message=tags.get(f"{TAGS}message", ""),
         largest_difference=_number(tags.get(f"{TAGS}largest_difference", "")),
         rows_compared=int(_number(tags.get(f"{TAGS}rows_compared", "")) or 0),
+        rows_in_range=int(_number(tags.get(f"{TAGS}rows_in_range", "")) or 0),
         model_uri=tags.get(f"{TAGS}model_uri", ""),
     )
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ml_platform_server.serving.answers import TOLERANCE, Answer
+from ml_platform_server.serving.answers import TOLERANCE, Answer, clipped
 from ml_platform_server.serving.runtimes.answer_block import MOST_NUMBERS, Shapes, Template
 from ml_platform_server.values import EXACT
 
@@ -75,9 +75,12 @@ class FewAnswers:
     def _row(self, outputs: Sequence[list[Number]], widths: Sequence[int | None], template: Template) -> Answer | None:
         first, numbers, told = outputs[0], [*outputs[0]], None
         if self._probabilities is not None:
-            told = likeliest(outputs[self._probabilities])
-            if told is None:
+            given = clipped(outputs[self._probabilities])
+            told = None if given is None else likeliest(given)
+            if given is None or told is None:
                 return None  # No probabilities after all: the thorough way knows what to say of them.
+            if given is not outputs[self._probabilities]:
+                outputs = [[*given] if at == self._probabilities else values for at, values in enumerate(outputs)]
             numbers.append(told)
         for values in outputs:
             numbers += values
@@ -91,8 +94,8 @@ class FewAnswers:
 
 
 def likeliest(given: Sequence[Number]) -> float | None:
-    """The one probability that the contract tells, out of a row of them; None if that is not what they are."""
-    if len(given) < _PAIR or min(given) < 0 or max(given) > 1 or abs(sum(given) - 1) > TOLERANCE:
+    """The one probability that the contract defines, out of a row of numbers from 0 to 1; None if they are no probabilities."""
+    if len(given) < _PAIR or abs(sum(given) - 1) > TOLERANCE:
         return None
     return float(given[1] if len(given) == _PAIR else max(given))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ import yaml
 from ml_platform.v1 import errors_pb2
 from ml_platform_server.backends.blocking import BlockingPool
 from ml_platform_server.errors import PlatformError, Violation
+from ml_platform_server.serving import refusals
 from ml_platform_server.serving.answers import Said, answers
 from ml_platform_server.serving.column_answers import ColumnAnswers, Outputs, joined
 from ml_platform_server.serving.column_values import Values
@@ -50,6 +52,7 @@ class OnnxRuntime:
         self.matrix = inputs[0].name if isinstance(self._feeder, Stacked) else ""
         self._outputs = OutputReader(session.get_outputs())
         self.outputs = [described(output) for output in session.get_outputs()]
+        self._refused = refusals.read(session.get_modelmeta().custom_metadata_map)
         self._pool = pool
         # Some graphs were exported for exactly one row; they are run row by row.
         self._one_at_a_time = any(given.shape[:1] == [1] for given in inputs)
@@ -57,9 +60,12 @@ class OnnxRuntime:
         self._templates = _Templates(self._outputs.integers)
         self._few = FewAnswers(self._wanted, self._outputs.probabilities, self._templates.__getitem__)
 
-    def nullable(self, column: int) -> bool:
-        """Whether the model can be given a null for a column."""
-        return self._feeder.nullable(column)
+    def restricted(self, column: Column, at: int) -> Column:
+        """The column at this position, without nulls that its tensor cannot hold and without numbers that the model refuses."""
+        if not self._feeder.nullable(at):
+            column = dataclasses.replace(column, required=True)
+        refusal = self._refused.get(column.name)
+        return column if refusal is None else refusals.refusing(column, refusal)
 
     async def predict(self, rows: Rows) -> list[Said]:
         """Answer N rows.

@@ -8,8 +8,9 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
+from ml_platform_server.serving import answers
 from ml_platform_server.serving.answers import probability
-from ml_platform_server.serving.column_answers import ColumnAnswers, likeliest, likeliest_of
+from ml_platform_server.serving.column_answers import ColumnAnswers, clipped, likeliest, likeliest_of
 from ml_platform_server.serving.column_values import Values
 
 MATRIX = 2
@@ -45,7 +46,7 @@ class OutputReader:
 
     def read(self, found: Sequence[object], rows: int) -> tuple[dict[str, list[object]], list[float | None] | None]:
         """The outputs by name, one plain value a row, and each row's probability if the graph is a classifier that gives them."""
-        outputs = {name: _per_row(output, rows) for name, output in zip(self._names, found, strict=True)}
+        outputs = {name: _per_row(output, rows) for name, output in zip(self._names, self._clipped(found), strict=True)}
         at = self.probabilities
         if at is None:
             return outputs, None
@@ -54,7 +55,7 @@ class OutputReader:
 
     def read_columns(self, found: Sequence[object], rows: int) -> ColumnAnswers:
         """The outputs by name as whole columns, and the rows' probabilities if the graph is a classifier that gives them."""
-        outputs = {name: _column(output, rows) for name, output in zip(self._names, found, strict=True)}
+        outputs = {name: _column(output, rows) for name, output in zip(self._names, self._clipped(found), strict=True)}
         if self.probabilities is None:
             return ColumnAnswers(outputs)
         labels, given = outputs[self._names[0]], outputs[self._names[self.probabilities]]
@@ -62,6 +63,23 @@ class OutputReader:
             return ColumnAnswers(outputs, partial(likeliest, labels, given))
         named = labels.tolist() if isinstance(labels, np.ndarray) else labels
         return ColumnAnswers(outputs, partial(likeliest_of, named, given))
+
+    def _clipped(self, found: Sequence[object]) -> Sequence[object]:
+        """The outputs, without what rounding brought beyond 0 and 1 in the probabilities."""
+        at = self.probabilities
+        if at is None:
+            return found
+        given = found[at]
+        settled = clipped(given) if isinstance(given, np.ndarray) else _clipped_maps(given)
+        return found if settled is given else [*found[:at], settled, *found[at + 1 :]]
+
+
+def _clipped_maps(given: object) -> object:
+    """Probabilities by class, as graphs with a ZipMap give them."""
+    if not isinstance(given, list) or not all(isinstance(row, dict) and row for row in given):
+        return given
+    settled = [answers.clipped([*row.values()]) for row in given]
+    return [row if values is None else dict(zip(row, values, strict=True)) for row, values in zip(given, settled, strict=True)]
 
 
 def _probabilities_at(outputs: Sequence[GraphOutput]) -> int | None:
