@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from version_checks import conversion
-from version_checks.acceleration import CONVERTED, METHOD, UNDECIDED, Outcome
+from version_checks.acceleration import CONVERTED, METHOD, NOT_CONVERTIBLE, UNDECIDED, Outcome
 
 from ml_platform.v1 import models_pb2
 from ml_platform_server.backends.mlflow.client import MlflowBackend
@@ -25,7 +25,7 @@ TABLE = pd.DataFrame({"amount": RANDOM.normal(size=60), "city": RANDOM.choice(["
 
 @pytest.fixture(scope="module")
 def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A registry with two versions of one model."""
+    """A registry with three versions of one model."""
     import mlflow
     from sklearn.compose import make_column_transformer
     from sklearn.linear_model import LogisticRegression
@@ -40,7 +40,7 @@ def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         mlflow.set_experiment(experiment_id=mlflow.create_experiment("models", artifact_location=(folder / "files").as_uri()))
         encoder = make_column_transformer((OneHotEncoder(), ["city"]), remainder="passthrough")
         model = make_pipeline(encoder, LogisticRegression()).fit(TABLE, np.where(TABLE["amount"] > 0, "high", "low"))
-        for _ in range(2):
+        for _ in range(3):
             with mlflow.start_run():
                 mlflow.sklearn.log_model(
                     model,
@@ -144,6 +144,15 @@ async def test_an_attempt_that_takes_too_long_is_made_again(models: Models, trac
     assert conversion.attempted(NAME, 2).state == CONVERTED
     told = (await models.get_version(NAME, 2)).acceleration
     assert told.state == models_pb2.ACCELERATION_STATE_CONVERTED
+
+
+def test_an_attempt_that_uses_up_its_effort_is_not_made_again(tracking_uri: str) -> None:
+    """However idle the machine is, it would use it up again."""
+    import mlflow
+
+    outcome = conversion.attempted(NAME, 3, effort=1)
+    assert (outcome.state, outcome.message) == (NOT_CONVERTIBLE, "Converting it takes more than 1 s of a processor.")
+    assert conversion.known_outcome(NAME, 3, mlflow.pyfunc.load_model(f"models:/{NAME}/3")) == outcome
 
 
 def test_an_outcome_of_an_older_comparison_is_not_trusted(client: Any, outcome: Outcome) -> None:

@@ -1,6 +1,6 @@
 """Tries to make a graph of a version and records what came of it, in a process that may be ended at any time.
 
-python -m version_checks.attempt <model name> <version> <file for the outcome>
+python -m version_checks.attempt <model name> <version> <file for the outcome> <seconds of a processor>
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import resource
 import sys
 import tempfile
 import traceback
@@ -124,7 +125,9 @@ def attempt(name: str, version: int) -> Outcome:
 def main() -> None:
     """Run as a program."""
     os.nice(COURTESY)
-    name, version, target = sys.argv[1:]
+    name, version, target, effort = sys.argv[1:]
+    # The system ends it with SIGXCPU, and with SIGKILL if something in it ignores that.
+    resource.setrlimit(resource.RLIMIT_CPU, (int(effort), int(effort) + 30))
     Path(target).write_text(json.dumps(attempt(name, int(version)).as_dict()))
 
 

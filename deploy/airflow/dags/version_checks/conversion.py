@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,8 +16,13 @@ from version_checks.estimators import estimator_of
 from version_checks.fields import NotConvertible, fields_of
 from version_checks.loading import Model, named, prepare_mlflow
 
-PATIENCE = 120.0
-"""Seconds that an attempt may take."""
+PATIENCE = 600.0
+"""Seconds that an attempt may take, however busy the machine is."""
+
+EFFORT = 120
+"""Seconds of a processor that an attempt may use."""
+
+AGAIN = "BentoML serves it; the next deployment of this version tries again."
 
 
 def known_outcome(name: str, version: int, model: Model) -> Outcome | None:
@@ -43,21 +49,26 @@ def _obvious(model: Model) -> Outcome | None:
     return None
 
 
-def attempted(name: str, version: int, patience: float = PATIENCE) -> Outcome:
+def attempted(name: str, version: int, patience: float = PATIENCE, effort: int = EFFORT) -> Outcome:
     """Try to convert a registered version, and record what came of it.
+
+    A version that uses up the effort would do so again. Any other end says as much about the machine as about the version, which
+    is undecided then.
 
     Raises:
         RuntimeError: it could not be tried, or not be recorded: the registry is away.
     """
     with tempfile.TemporaryDirectory() as folder:
         told = Path(folder) / "outcome.json"
-        command = [sys.executable, "-m", "version_checks.attempt", name, str(version), str(told)]
+        command = [sys.executable, "-m", "version_checks.attempt", name, str(version), str(told), str(effort)]
         try:
             status = subprocess.run(command, env=_environment(), timeout=patience, check=False).returncode
         except subprocess.TimeoutExpired:
-            return _given_up(name, version, f"Converting it took longer than {patience:g} s")
+            return _given_up(name, version, UNDECIDED, f"Converting it took longer than {patience:g} s. {AGAIN}")
+        if status == -signal.SIGXCPU:
+            return _given_up(name, version, NOT_CONVERTIBLE, f"Converting it takes more than {effort} s of a processor.")
         if status < 0:
-            return _given_up(name, version, f"Converting it ended with signal {-status}")
+            return _given_up(name, version, UNDECIDED, f"Converting it ended with signal {-status}. {AGAIN}")
         if status:
             raise RuntimeError(f"Whether {named(name, version)} converts could not be tried; the task's log says why.")
         return Outcome(**json.loads(told.read_text()))
@@ -69,11 +80,10 @@ def _environment() -> dict[str, str]:
     return {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": path}
 
 
-def _given_up(name: str, version: int, why: str) -> Outcome:
-    """The outcome of an attempt that was ended: it says as much about the machine as about the model."""
+def _given_up(name: str, version: int, state: str, why: str) -> Outcome:
     prepare_mlflow()
     import mlflow
 
-    outcome = Outcome(UNDECIDED, f"{why}. BentoML serves it; the next deployment of this version tries again.")
+    outcome = Outcome(state, why)
     acceleration.write(mlflow.MlflowClient(), name, version, outcome)
     return outcome
