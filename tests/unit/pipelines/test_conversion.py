@@ -221,6 +221,11 @@ REFUSED = {
         NOT_CONVERTIBLE,
         "XGBoost's objective multi:softmax has no converter.",
     ),
+    "neighbours": (
+        Case(piped(sklearn("preprocessing.StandardScaler"), sklearn("neighbors.KNeighborsClassifier")), NUMBERS, TWO),
+        NOT_CONVERTIBLE,
+        "KNeighborsClassifier does not convert: a graph would take other rows of those that are equally near.",
+    ),
     "unknown text": (
         Case(piped(ordinal, sklearn("ensemble.RandomForestRegressor", n_estimators=8)), MIXED, PRICE),
         DIFFERENT,

@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto
 
 from version_checks import graphs
-from version_checks.estimators import Estimator, takes_columns
+from version_checks.estimators import Estimator, looks_at_neighbours, takes_columns
 from version_checks.fields import Field, NotConvertible
 from version_checks.graphs import Output
 from version_checks.trees import converters as trees
@@ -63,6 +63,8 @@ def convert(estimator: Estimator, fields: Sequence[Field], *, prediction: str, w
     Raises:
         NotConvertible: there is no converter for it or for something in it.
     """
+    if looks_at_neighbours(estimator.model):
+        raise NotConvertible(f"{estimator.name} does not convert: a graph would take other rows of those that are equally near.")
     matrix = not takes_columns(estimator.model) and len({field.numeric for field in fields}) == 1
     precision = way.precision
     inputs = _matrix(fields, precision) if matrix else [(field.name, graphs.type_of(field, precision), 1) for field in fields]

@@ -151,6 +151,14 @@ def inside(model: Any) -> list[Any]:  # noqa: ANN401
     return [part for part in found if part is not None and not isinstance(part, str)]
 
 
+def looks_at_neighbours(model: Any) -> bool:  # noqa: ANN401
+    """Whether something in it takes the nearest rows: which of several that are as near is up to the library."""
+    if type(model).__module__.startswith("sklearn.neighbors") or type(model).__name__ == "KNNImputer":
+        return True
+    last = getattr(model, "final_estimator_", None)
+    return any(looks_at_neighbours(part) for part in (*inside(model), *([] if last is None else [last])))
+
+
 def _listed(words: Any) -> str:  # noqa: ANN401  # any iterable of words
     *others, last = words
     return f"{', '.join(others)} and {last}"
