@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 import re
 from collections.abc import Callable, Mapping
@@ -169,7 +168,7 @@ def _scalar(value: object, field: str) -> bool | str | int | float | None:
         # As protobuf's own JSON writes int64: the server reads digits in a string where it expects an integer.
         return value if abs(value) < EXACT_INTEGERS else str(value)
     if isinstance(value, float):
-        return _finite_or_nan(value, field)
+        return value
     return _other_scalar(value, field)
 
 
@@ -184,9 +183,3 @@ def _other_scalar(value: object, field: str) -> str | float | None:
     if isinstance(value, UUID):
         return str(value)
     raise invalid(field, f"a value of type {type(value).__name__} cannot be sent")
-
-
-def _finite_or_nan(value: float, field: str) -> float:
-    if math.isinf(value):
-        raise invalid(field, "infinity cannot be sent")
-    return value

@@ -24,6 +24,8 @@ from ml_platform.values import from_struct, to_struct, to_version
     [
         (1, 1),
         (1.5, 1.5),
+        (float("inf"), float("inf")),
+        (Decimal("-Infinity"), float("-inf")),
         (True, True),
         (None, None),
         ("text", "text"),
@@ -52,7 +54,7 @@ def test_a_value_arrives(value: Any, arrives: Any) -> None:
     assert from_struct(to_struct({"x": value}, "inputs")) == {"x": arrives}
 
 
-@pytest.mark.parametrize("value", [object(), float("inf"), Decimal("Infinity"), {"deep": [1j]}])
+@pytest.mark.parametrize("value", [object(), {"deep": [1j]}])
 def test_a_value_that_cannot_be_sent_is_named(value: Any) -> None:
     """What cannot be sent is an InvalidArgument that says where it stands."""
     with pytest.raises(InvalidArgument, match=r"inputs\.x"):
