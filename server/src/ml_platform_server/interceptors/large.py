@@ -27,8 +27,11 @@ _MOST_AT_ONCE = 3 * 1024 * 1024
 _MOST_FIELDS = 25_000
 # Entries of one Struct: as many as a model may have columns.
 _MOST_ENTRIES = 10_000
-# Bytes that hold no more entries than that, and more than any name or id has.
+# Bytes that hold no more entries than that.
 _NOTABLE = 4 * _MOST_ENTRIES
+
+# Bytes of a name or an id, which errors may quote: what it should be, those who take it know better.
+_LONGEST_NAME = 256 * 1024
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _MORE = 128
@@ -78,11 +81,10 @@ class LargeRequests:
         for field in notable:
             if violations:
                 break
-            if self._fields[field.number].type == FieldDescriptor.TYPE_STRING:
-                # A name or an id, which errors may quote.
-                text = f"has {field.end - field.value} bytes; at most {_NOTABLE} are allowed"
-                violations.append(Violation(self._fields[field.number].name, text))
-            elif field.end - field.value > _PIECE:
+            size, descriptor = field.end - field.value, self._fields[field.number]
+            if descriptor.type == FieldDescriptor.TYPE_STRING and size > _LONGEST_NAME:
+                violations.append(Violation(descriptor.name, f"has {size} bytes; at most {_LONGEST_NAME} are allowed"))
+            elif size > _PIECE:
                 await asyncio.sleep(0)
                 self._weigh(data, field, violations)
         start = 0
