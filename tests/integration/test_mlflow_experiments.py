@@ -23,6 +23,19 @@ class TestExperiments:
         assert await experiments.get(experiment_id=made.experiment_id) == made
         assert await experiments.get(name=name) == made
 
+    async def test_experiments_and_runs_link_to_their_pages(
+        self, experiments: Experiments, experiment_id: str, mlflow_server: MlflowServer
+    ) -> None:
+        """Read alone and in lists, for people to open in a browser."""
+        run = mlflow_server.client().create_run(experiment_id)
+        page = f"{mlflow_server.uri}/#/experiments/{experiment_id}"
+        found = await experiments.get(experiment_id=experiment_id)
+        (newest, *_), _ = await experiments.list(1)
+        listed, _ = await experiments.list_runs(pb.ListRunsRequest(experiment_id=experiment_id))
+        assert (found.url, newest) == (page, found)
+        assert listed == [await experiments.get_run(run.info.run_id)]
+        assert listed[0].url == f"{page}/runs/{run.info.run_id}"
+
     async def test_a_repeat_after_a_crash_finds_the_first_experiment(self, experiments: Experiments) -> None:
         """The same request id finds what it made; another one, or none, is told that the name is taken."""
         name = fresh_name()

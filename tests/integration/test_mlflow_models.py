@@ -30,6 +30,18 @@ class TestModels:
         assert list(version.feature_refs) == ["user:total", "user:average"]
         assert await models.get_version(name, 1) == version
 
+    async def test_models_and_versions_link_to_their_pages(
+        self, models: Models, run_with_model: str, mlflow_server: MlflowServer
+    ) -> None:
+        """Read alone and in lists, for people to open in a browser."""
+        name = fresh_name()
+        page = f"{mlflow_server.uri}/#/models/{name.replace(' ', '%20')}"
+        made = await models.register(_register(run_with_model, name))
+        (listed,), _ = await models.list_versions(name)
+        assert [made.url, listed.url] == [f"{page}/versions/1"] * 2
+        everything, _ = await models.list(1000)
+        assert [model.url for model in everything if model.name == name] == [(await models.get(name)).url] == [page]
+
     async def test_a_repeat_finds_the_version_and_another_call_makes_a_new_one(self, models: Models, run_with_model: str) -> None:
         """The request id tells which is which."""
         name = fresh_name()

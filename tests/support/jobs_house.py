@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ml_platform.v1.deployments_pb2 import FeaturePolicy
+from ml_platform_server.backends.airflow.links import Links as AirflowLinks
+from ml_platform_server.backends.mlflow.links import Links as MlflowLinks
 from ml_platform_server.jobs.deployments import Deployments
 from ml_platform_server.jobs.jobs import Jobs
 from ml_platform_server.jobs.needs import PolicyCheck
 from ml_platform_server.jobs.reconciler import Reconciler
-from ml_platform_server.settings import AirflowSettings, JobSettings
+from ml_platform_server.settings import AirflowSettings, JobSettings, MlflowSettings
 from ml_platform_server.store.database import Database
 from ml_platform_server.store.deployments import DeploymentRecords
 from ml_platform_server.store.jobs import JobRecords
@@ -35,14 +37,23 @@ class House:
     generations_followed: list[int] = field(default_factory=list)
     check_policy: PolicyCheck = _any_policy
     deployment_pipeline: str = AIRFLOW.deployment_pipeline
+    airflow_url: str = AIRFLOW.api_url
 
     def __post_init__(self) -> None:
         self.job_records = JobRecords(database=self.database)
         self.records = DeploymentRecords(database=self.database)
-        self.jobs = Jobs(records=self.job_records, pipelines=self.pipelines, tracking=self.tracking, clock=self.clock)
+        settings = AIRFLOW.model_copy(update={"deployment_pipeline": self.deployment_pipeline, "api_url": self.airflow_url})
+        self.jobs = Jobs(
+            records=self.job_records,
+            pipelines=self.pipelines,
+            tracking=self.tracking,
+            clock=self.clock,
+            run_page=AirflowLinks(settings).run,
+        )
         parts: dict[str, Any] = {"records": self.records, "jobs": self.jobs, "registry": self.registry, "clock": self.clock}
-        settings = AIRFLOW.model_copy(update={"deployment_pipeline": self.deployment_pipeline})
-        self.deployments = Deployments(**parts, check_policy=self.check_policy, settings=settings)
+        self.deployments = Deployments(
+            **parts, check_policy=self.check_policy, settings=settings, version_page=MlflowLinks(MlflowSettings()).version
+        )
         self.reconciler = Reconciler(**parts, settings=JobSettings(), on_activated=self._follow)
 
     async def _follow(self) -> None:

@@ -23,7 +23,8 @@ def line(name: str, fields: Mapping[str, Any]) -> str:
     for key, value in fields.items():
         if value in _EMPTY:
             continue
-        part = f"{key}={_shown(value, quoted=True)}"
+        # A shortened link would open nothing.
+        part = f"{key}={value!r}" if key == "url" else f"{key}={_shown(value, quoted=True)}"
         if sum(map(len, parts)) + 2 * len(parts) + len(part) > LINE:
             parts.append("...")
             break
@@ -34,7 +35,7 @@ def line(name: str, fields: Mapping[str, Any]) -> str:
 def table(records: Sequence[Any]) -> str:
     """Records as a table that fits the terminal: the columns in which something is set, as many as there is room for."""
     columns = _columns(records)
-    cells = [[_clipped(_shown(_field(record, name)), CELL) for name in columns] for record in records[:ROWS]]
+    cells = [[_cell(name, _field(record, name)) for name in columns] for record in records[:ROWS]]
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     shown, room = 0, shutil.get_terminal_size((120, 24)).columns
     while shown < len(widths) and (shown == 0 or sum(widths[: shown + 1]) + 2 * shown <= room):
@@ -72,6 +73,10 @@ def _field(record: object, name: str) -> Any:  # noqa: ANN401  # each field has 
     if isinstance(record, Mapping):
         return record.get(name)
     return str(record) if name == "error" else None
+
+
+def _cell(name: str, value: object) -> str:
+    return str(value or "") if name == "url" else _clipped(_shown(value), CELL)
 
 
 def _shown(value: object, *, quoted: bool = False) -> str:

@@ -188,7 +188,13 @@ class Parts:
     def jobs(self) -> Jobs:
         """Jobs of every kind."""
         pipelines = Pipelines(backend=self.airflow)
-        return Jobs(records=self.job_records, pipelines=pipelines, tracking=self.experiments, clock=self.clock)
+        return Jobs(
+            records=self.job_records,
+            pipelines=pipelines,
+            tracking=self.experiments,
+            clock=self.clock,
+            run_page=self.airflow.links.run,
+        )
 
     @cached_property
     def hub(self) -> WatchHub:
@@ -216,6 +222,7 @@ class Parts:
             check_policy=PolicyChecker(registry=self.models, reader=self.online).check,
             settings=self.settings.airflow,
             clock=self.clock,
+            version_page=self.mlflow.links.version,
             runtime_in_use=self.engine.runtime_in_use if self._with_predictions else _served_elsewhere,
         )
 

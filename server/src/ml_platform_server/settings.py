@@ -12,6 +12,7 @@ Seconds = Annotated[float, Field(gt=0)]
 _EmptyIsNone = BeforeValidator(lambda value: None if value == "" else value)
 PathOrNone = Annotated[Path | None, _EmptyIsNone]
 PortOrNone = Annotated[int | None, _EmptyIsNone]
+WebAddressOrEmpty = Annotated[str, Field(pattern=r"^((?i:https?)://\S+)?$")]
 
 SERVICES = ("experiments", "models", "deployments", "training", "features", "predictions", "platform")
 """What a server can offer; health and reflection come with all of them."""
@@ -100,6 +101,9 @@ class MlflowSettings(BaseModel):
     """MLflow: experiments, runs, registry."""
 
     tracking_uri: str = "http://127.0.0.1:5000"
+    ui_url: WebAddressOrEmpty = Field(
+        default="", description="Where browsers reach MLflow's pages, for links; empty means the tracking_uri if it is http(s)."
+    )
     timeout: Seconds = Field(default=10.0, description="For one HTTP request.")
     threads: int = Field(default=8, gt=0)
 
@@ -125,6 +129,9 @@ class AirflowSettings(BaseModel):
     """Airflow: pipelines."""
 
     api_url: str = "http://127.0.0.1:8080"
+    ui_url: WebAddressOrEmpty = Field(
+        default="", description="Where browsers reach Airflow's pages, for links; empty means the api_url."
+    )
     username: str = ""
     password: SecretStr = Field(default=SecretStr(""), description="Empty asks for a token without credentials; local use only.")
     timeout: Seconds = Field(default=10.0, description="For one HTTP request.")

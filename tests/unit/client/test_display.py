@@ -48,6 +48,18 @@ def test_a_listing_is_a_table(monkeypatch: pytest.MonkeyPatch):
     assert max(map(len, repr(wide).splitlines())) <= 60
 
 
+def test_a_link_is_shown_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatch):
+    """A shortened link opens nothing."""
+    url = f"http://127.0.0.1:5000/#/experiments/123456789012345678/runs/{'a' * 32}"
+    linked = run(url=url)
+    assert f"url={url!r}" in repr(linked)
+    monkeypatch.setenv("COLUMNS", "200")
+    assert url in repr(Listing([linked]))
+    monkeypatch.setenv("COLUMNS", "80")
+    assert "http" not in repr(Listing([linked]))
+    assert f'href="{url}"' in Listing([linked])._repr_html_()
+
+
 def test_a_long_listing_says_how_many_follow():
     """A hundred results show twenty and a count."""
     lines = repr(Listing([run(str(n)) for n in range(100)])).splitlines()

@@ -10,9 +10,12 @@ import pytest
 
 from ml_platform import ConfigurationError, Listing, MetricPoint, Run, Task
 from ml_platform.records import Record
-from ml_platform.resources.experiments import read_run
+from ml_platform.resources.deployments import read_deployment
+from ml_platform.resources.experiments import read_experiment, read_run
 from ml_platform.resources.features import read_online
-from ml_platform.v1 import experiments_pb2, features_pb2
+from ml_platform.resources.jobs import JobHandle, read_job, read_submitted
+from ml_platform.resources.models import read_model, read_version
+from ml_platform.v1 import deployments_pb2, experiments_pb2, features_pb2, jobs_pb2, models_pb2
 
 
 def run(**metrics: float) -> Run:
@@ -72,3 +75,28 @@ def test_a_missing_pandas_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ConfigurationError, match=r'pip install "ml-platform-sdk\[pandas\]"'):
         Listing([run()]).to_pandas()
+
+
+def test_what_has_a_page_links_to_it() -> None:
+    """Experiments, runs, models, versions, jobs and deployments have the server's link; a job's handle has it too."""
+    url = "http://127.0.0.1:5000/#/experiments/7"
+    job = read_job(jobs_pb2.Job(job_id="mlp-1", url=url, undeclared_parameters=["depht"]))
+    records = (
+        read_experiment(experiments_pb2.Experiment(url=url)),
+        read_run(experiments_pb2.Run(url=url)),
+        read_model(models_pb2.RegisteredModel(url=url)),
+        read_version(models_pb2.ModelVersion(url=url)),
+        read_deployment(deployments_pb2.Deployment(url=url)),
+        job,
+    )
+    assert [record.url for record in records] == [url] * 6
+    assert all(f'<a href="{url}"' in record._repr_html_() for record in records)
+    assert (JobHandle(job).url, JobHandle(job)["url"]) == (url, url)
+
+
+def test_a_job_keeps_the_parameters_that_its_pipeline_does_not_declare() -> None:
+    """Only the reply to the submission names them, so a later look does not take them away."""
+    handle = JobHandle(read_submitted(jobs_pb2.Job(job_id="mlp-1", undeclared_parameters=["depht"])))
+    handle.see(read_job(jobs_pb2.Job(job_id="mlp-1", state=jobs_pb2.JOB_STATE_RUNNING)))
+    assert (handle.undeclared_parameters, handle.info.undeclared_parameters) == (("depht",), ("depht",))
+    assert handle.status == "running"

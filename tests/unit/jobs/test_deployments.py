@@ -57,6 +57,16 @@ async def test_a_deployment_begins_in_progress_and_moves_nothing(house: House, c
     assert (await house.records.active("fraud", STAGING), house.registry.aliases) == (None, {})
 
 
+async def test_a_deployment_links_to_its_version_in_mlflow(house: House, call: Call) -> None:
+    """Started, repeated, looked up and listed."""
+    started = await house.deployments.deploy(request(3, request_id="r-1"), call)
+    again = await house.deployments.deploy(request(3, request_id="r-1"), call)
+    found = await house.deployments.get(started.deployment_id)
+    listed, _ = await house.deployments.list(Page())
+    urls = [deployment.url for deployment in (started, again, found, *listed)]
+    assert urls == ["http://127.0.0.1:5000/#/models/fraud/versions/3"] * 4
+
+
 async def test_checks_that_end_well_move_traffic_and_alias_and_archive_the_version_before(house: House, call: Call) -> None:
     """After success the new version is active, the old one archived, and the alias tells the same."""
     first = await deployed(house, call, 1)

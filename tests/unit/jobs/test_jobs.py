@@ -36,6 +36,20 @@ async def test_a_job_is_started_with_its_configuration_under_its_own_id(house: H
     assert dict(job.parameters) == {"experiment_name": "churn", "depth": 3}
 
 
+async def test_a_job_links_to_its_run_in_airflow(house: House) -> None:
+    """Submitted, running, listed and ended, and as it is kept while Airflow is down: always at the address configured now."""
+    submitted = await house.jobs.submit(TRAINING)
+    url = f"http://127.0.0.1:8080/dags/train/runs/{submitted.job_id}"
+    assert (submitted.url, (await house.jobs.list(Page()))[0][0].url) == (url, url)
+    house.pipelines.runs[submitted.job_id] = a_run(jobs_pb2.JOB_STATE_SUCCESS, end_time=END)
+    house.tracking.runs = [Run(run_id="only")]
+    assert (await house.jobs.get(submitted.job_id)).url == url
+    house.pipelines.down = backend_unavailable("Airflow")
+    moved = House(house.database, house.clock, house.pipelines, house.tracking, airflow_url="https://airflow.example.com")
+    kept = await moved.jobs.get(submitted.job_id)
+    assert (list(kept.run_ids), kept.url) == (["only"], f"https://airflow.example.com/dags/train/runs/{submitted.job_id}")
+
+
 async def test_the_same_request_gives_the_same_job_and_another_caller_another(house: House) -> None:
     """The id comes from principal, kind and request id; without a request id every job is new."""
     first, again = await house.jobs.submit(TRAINING), await house.jobs.submit(TRAINING)

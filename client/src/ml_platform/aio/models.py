@@ -37,7 +37,8 @@ class AsyncModels:
             description: what is particular to this version.
             feature_service: the feature service that the model was trained on. None takes what the run recorded.
             feature_refs: the features that the model was trained on, as "view:feature". None takes what the run recorded.
-            logged_model_name: which of the run's models; needed only if the run logged several.
+            logged_model_name: which of the run's models, by the name it was logged with, or by the logged model's id ("m-...") if
+                two have one name; needed only if the run logged several.
             tags: free labels.
             request_id: makes a repeat of this call harmless.
 

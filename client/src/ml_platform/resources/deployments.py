@@ -29,7 +29,8 @@ class Deployment(Record):
 
     `state` is "in_progress", "active", "failed" or "archived". `status` is the same, except that it is "deployment_initiated" in
     what `deploy_model` returns without waiting. `runtime` is "onnx" or "bentoml", or empty while that is not decided.
-    `feature_policy` tells what its predictions do about features that are missing or stale.
+    `feature_policy` tells what its predictions do about features that are missing or stale. `url` is the deployed version's page
+    in MLflow.
     """
 
     deployment_id: str
@@ -48,6 +49,7 @@ class Deployment(Record):
     end_time: datetime | None
     previous_deployment_id: str
     feature_policy: FeaturePolicy
+    url: str = ""
 
     @property
     def in_progress(self) -> bool:
@@ -85,4 +87,5 @@ def read_deployment(message: deployments_pb2.Deployment, *, status: str = "") ->
         end_time=when(message, "end_time"),
         previous_deployment_id=message.previous_deployment_id,
         feature_policy=read_policy(message.feature_policy),
+        url=message.url,
     )

@@ -14,7 +14,7 @@ from ml_platform.values import when, word
 class Experiment(Record):
     """A group of runs that try to answer the same question.
 
-    `status` is "created" for one that was just made and "active" for one that was looked up.
+    `status` is "created" for one that was just made and "active" for one that was looked up. `url` is its page in MLflow.
     """
 
     experiment_id: str
@@ -25,6 +25,7 @@ class Experiment(Record):
     create_time: datetime | None
     update_time: datetime | None
     artifact_location: str
+    url: str = ""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -32,7 +33,7 @@ class Run(Record):
     """One attempt: what went in, what came out, and labels.
 
     `status` is one of "running", "scheduled", "finished", "failed", "killed". `metrics` holds the newest value of each metric;
-    `params` are text. `job_id` is empty for a run made outside the platform.
+    `params` are text. `job_id` is empty for a run made outside the platform. `url` is its page in MLflow.
     """
 
     run_id: str
@@ -45,6 +46,7 @@ class Run(Record):
     params: dict[str, str]
     tags: dict[str, str]
     job_id: str
+    url: str = ""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -67,6 +69,7 @@ def read_experiment(message: experiments_pb2.Experiment, *, status: str = "activ
         create_time=when(message, "create_time"),
         update_time=when(message, "update_time"),
         artifact_location=message.artifact_location,
+        url=message.url,
     )
 
 
@@ -83,6 +86,7 @@ def read_run(message: experiments_pb2.Run) -> Run:
         params=dict(message.params),
         tags=dict(message.tags),
         job_id=message.job_id,
+        url=message.url,
     )
 
 

@@ -43,7 +43,9 @@ class Job(Record):
 
     `state` is "queued", "running", "success" or "failed". `status` is the same, except that it is "submitted" in what
     `train_model` returns. `kind` is "training", "deployment" or "materialization". `dag_id` is the pipeline under Airflow's name
-    for it. `best_run_id` is the run to register, empty while there is none.
+    for it. `best_run_id` is the run to register, empty while there is none. `undeclared_parameters` are those that the pipeline
+    does not declare though it declares others, perhaps because they are misspelt; only `train_model` fills them in. `url` is the
+    page of the job's run in Airflow.
     """
 
     job_id: str
@@ -64,6 +66,8 @@ class Job(Record):
     best_run_id: str
     metrics: dict[str, float]
     failed_task_id: str
+    undeclared_parameters: tuple[str, ...] = ()
+    url: str = ""
 
     @property
     def finished(self) -> bool:
@@ -150,6 +154,16 @@ class JobHandle(Mapping[str, Any]):
         return self._job.metrics
 
     @property
+    def undeclared_parameters(self) -> tuple[str, ...]:
+        """The parameters that the pipeline does not declare though it declares others, as the submission found them."""
+        return self._job.undeclared_parameters
+
+    @property
+    def url(self) -> str:
+        """The page of the job's run in Airflow; empty where its address is not known."""
+        return self._job.url
+
+    @property
     def finished(self) -> bool:
         """Whether the job had ended when it was last seen."""
         return self._job.finished
@@ -163,7 +177,9 @@ class JobHandle(Mapping[str, Any]):
 
     def see(self, job: Job) -> None:
         """Take in a newer state of the job."""
-        self._job = job
+        # Only the reply to the submission names them.
+        undeclared = job.undeclared_parameters or self._job.undeclared_parameters
+        self._job = replace(job, undeclared_parameters=undeclared)
 
     def __getitem__(self, key: str) -> Any:  # noqa: ANN401  # each field has its own type
         return self._job[key]
@@ -214,6 +230,8 @@ def read_job(message: jobs_pb2.Job) -> Job:
         best_run_id=message.best_run_id,
         metrics=dict(message.metrics),
         failed_task_id=message.failed_task_id,
+        undeclared_parameters=tuple(message.undeclared_parameters),
+        url=message.url,
     )
 
 

@@ -17,7 +17,7 @@ class RegisteredModel(Record):
 
     `version` is the one that matters most now: the version in production, else the one in staging, else the newest; `stage` is
     where that version stands: "None", "Staging", "Production" or "Archived". The versions in the environments are 0 if there is
-    none.
+    none. `url` is the model's page in MLflow.
     """
 
     name: str
@@ -31,6 +31,7 @@ class RegisteredModel(Record):
     create_time: datetime | None
     update_time: datetime | None
     tags: dict[str, str]
+    url: str = ""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -86,7 +87,7 @@ class ModelVersion(Record):
 
     `status` is "registered". `signature` and `flavors` are there for a version that was registered or looked up by itself, not in
     lists; `signature` is None if the model was logged without one. `acceleration` is None until the version was deployed once.
-    `doubt` is what the checks of its last deployment could not find out; empty if nothing.
+    `doubt` is what the checks of its last deployment could not find out; empty if nothing. `url` is its page in MLflow.
     """
 
     name: str
@@ -105,6 +106,7 @@ class ModelVersion(Record):
     tags: dict[str, str]
     acceleration: Acceleration | None
     doubt: str = ""
+    url: str = ""
 
 
 def read_model(message: models_pb2.RegisteredModel) -> RegisteredModel:
@@ -122,6 +124,7 @@ def read_model(message: models_pb2.RegisteredModel) -> RegisteredModel:
         create_time=when(message, "create_time"),
         update_time=when(message, "update_time"),
         tags=dict(message.tags),
+        url=message.url,
     )
 
 
@@ -144,6 +147,7 @@ def read_version(message: models_pb2.ModelVersion) -> ModelVersion:
         tags=dict(message.tags),
         acceleration=_acceleration(message.acceleration) if message.HasField("acceleration") else None,
         doubt=message.doubt,
+        url=message.url,
     )
 
 

@@ -190,6 +190,7 @@ class Deployment(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     PREVIOUS_DEPLOYMENT_ID_FIELD_NUMBER: _builtins.int
     FEATURE_POLICY_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
     deployment_id: _builtins.str
     """The deployment's id."""
     model_name: _builtins.str
@@ -214,6 +215,8 @@ class Deployment(_message.Message):
     """
     previous_deployment_id: _builtins.str
     """The deployment that was active before this one; empty if none was."""
+    url: _builtins.str
+    """The page that shows the deployed version in MLflow's web interface; empty where no address of that is known."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was asked for."""
@@ -248,10 +251,11 @@ class Deployment(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         previous_deployment_id: _builtins.str = ...,
         feature_policy: Global___FeaturePolicy | None = ...,
+        url: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "create_time", b"create_time", "end_time", b"end_time", "feature_policy", b"feature_policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "actor", b"actor", "create_time", b"create_time", "deployment_id", b"deployment_id", "end_time", b"end_time", "environment", b"environment", "feature_policy", b"feature_policy", "job_id", b"job_id", "message", b"message", "model_name", b"model_name", "previous_deployment_id", b"previous_deployment_id", "reason", b"reason", "runtime", b"runtime", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "actor", b"actor", "create_time", b"create_time", "deployment_id", b"deployment_id", "end_time", b"end_time", "environment", b"environment", "feature_policy", b"feature_policy", "job_id", b"job_id", "message", b"message", "model_name", b"model_name", "previous_deployment_id", b"previous_deployment_id", "reason", b"reason", "runtime", b"runtime", "state", b"state", "url", b"url", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -89,6 +89,7 @@ class Experiment(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ARTIFACT_LOCATION_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
     experiment_id: _builtins.str
     """The experiment's id."""
     name: _builtins.str
@@ -97,6 +98,8 @@ class Experiment(_message.Message):
     """Where the artifacts of its runs are kept, as a URI."""
     description: _builtins.str
     """What the experiment is about."""
+    url: _builtins.str
+    """The page that shows it in MLflow's web interface; empty where no address of that is known."""
     @_builtins.property
     def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Free labels."""
@@ -119,10 +122,11 @@ class Experiment(_message.Message):
         update_time: _timestamp_pb2.Timestamp | None = ...,
         artifact_location: _builtins.str = ...,
         description: _builtins.str = ...,
+        url: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_location", b"artifact_location", "create_time", b"create_time", "description", b"description", "experiment_id", b"experiment_id", "name", b"name", "tags", b"tags", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_location", b"artifact_location", "create_time", b"create_time", "description", b"description", "experiment_id", b"experiment_id", "name", b"name", "tags", b"tags", "update_time", b"update_time", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -204,6 +208,7 @@ class Run(_message.Message):
     PARAMS_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
     JOB_ID_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run's id."""
     experiment_id: _builtins.str
@@ -214,6 +219,8 @@ class Run(_message.Message):
     """Where the run stands."""
     job_id: _builtins.str
     """The job that made this run; empty for a run made outside the platform."""
+    url: _builtins.str
+    """The page that shows it in MLflow's web interface; empty where no address of that is known."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When the run started."""
@@ -247,10 +254,11 @@ class Run(_message.Message):
         params: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         job_id: _builtins.str = ...,
+        url: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "experiment_id", b"experiment_id", "job_id", b"job_id", "metrics", b"metrics", "params", b"params", "run_id", b"run_id", "run_name", b"run_name", "start_time", b"start_time", "status", b"status", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "experiment_id", b"experiment_id", "job_id", b"job_id", "metrics", b"metrics", "params", b"params", "run_id", b"run_id", "run_name", b"run_name", "start_time", b"start_time", "status", b"status", "tags", b"tags", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19ml_platform/v1/jobs.proto\x12\x0eml_platform.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc6\x01\n\x04Task\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12(\n\x05state\x18\x02 \x01(\x0e\x32\x19.ml_platform.v1.TaskState\x12\x12\n\ntry_number\x18\x03 \x01(\x05\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tmap_index\x18\x06 \x01(\x05\"\xd8\x04\n\x03Job\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.ml_platform.v1.JobKind\x12\x10\n\x08pipeline\x18\x03 \x01(\t\x12\'\n\x05state\x18\x04 \x01(\x0e\x32\x18.ml_platform.v1.JobState\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x17\n\x0f\x65xperiment_name\x18\x06 \x01(\t\x12+\n\nparameters\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x14\n\x0csubmitted_by\x18\x08 \x01(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x05tasks\x18\x0c \x03(\x0b\x32\x14.ml_platform.v1.Task\x12\x0f\n\x07run_ids\x18\r \x03(\t\x12\x13\n\x0b\x62\x65st_run_id\x18\x0e \x01(\t\x12\x31\n\x07metrics\x18\x0f \x03(\x0b\x32 .ml_platform.v1.Job.MetricsEntry\x12\x16\n\x0e\x66\x61iled_task_id\x18\x10 \x01(\t\x12\x1d\n\x15undeclared_parameters\x18\x11 \x03(\t\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01*q\n\x07JobKind\x12\x18\n\x14JOB_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11JOB_KIND_TRAINING\x10\x01\x12\x17\n\x13JOB_KIND_DEPLOYMENT\x10\x02\x12\x1c\n\x18JOB_KIND_MATERIALIZATION\x10\x03*\x7f\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_STATE_QUEUED\x10\x01\x12\x15\n\x11JOB_STATE_RUNNING\x10\x02\x12\x15\n\x11JOB_STATE_SUCCESS\x10\x03\x12\x14\n\x10JOB_STATE_FAILED\x10\x04*\xd7\x01\n\tTaskState\x12\x1a\n\x16TASK_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12TASK_STATE_PENDING\x10\x01\x12\x16\n\x12TASK_STATE_RUNNING\x10\x02\x12\x16\n\x12TASK_STATE_SUCCESS\x10\x03\x12\x15\n\x11TASK_STATE_FAILED\x10\x04\x12\x17\n\x13TASK_STATE_RETRYING\x10\x05\x12\x16\n\x12TASK_STATE_SKIPPED\x10\x06\x12\x1e\n\x1aTASK_STATE_UPSTREAM_FAILED\x10\x07*\x90\x01\n\nWatchEvent\x12\x1b\n\x17WATCH_EVENT_UNSPECIFIED\x10\x00\x12\x18\n\x14WATCH_EVENT_SNAPSHOT\x10\x01\x12\x16\n\x12WATCH_EVENT_CHANGE\x10\x02\x12\x19\n\x15WATCH_EVENT_HEARTBEAT\x10\x03\x12\x18\n\x14WATCH_EVENT_TERMINAL\x10\x04\x42\x1cZ\x1amlplatform/v1;mlplatformv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19ml_platform/v1/jobs.proto\x12\x0eml_platform.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc6\x01\n\x04Task\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12(\n\x05state\x18\x02 \x01(\x0e\x32\x19.ml_platform.v1.TaskState\x12\x12\n\ntry_number\x18\x03 \x01(\x05\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tmap_index\x18\x06 \x01(\x05\"\xe5\x04\n\x03Job\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.ml_platform.v1.JobKind\x12\x10\n\x08pipeline\x18\x03 \x01(\t\x12\'\n\x05state\x18\x04 \x01(\x0e\x32\x18.ml_platform.v1.JobState\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x17\n\x0f\x65xperiment_name\x18\x06 \x01(\t\x12+\n\nparameters\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x14\n\x0csubmitted_by\x18\x08 \x01(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x05tasks\x18\x0c \x03(\x0b\x32\x14.ml_platform.v1.Task\x12\x0f\n\x07run_ids\x18\r \x03(\t\x12\x13\n\x0b\x62\x65st_run_id\x18\x0e \x01(\t\x12\x31\n\x07metrics\x18\x0f \x03(\x0b\x32 .ml_platform.v1.Job.MetricsEntry\x12\x16\n\x0e\x66\x61iled_task_id\x18\x10 \x01(\t\x12\x1d\n\x15undeclared_parameters\x18\x11 \x03(\t\x12\x0b\n\x03url\x18\x12 \x01(\t\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01*q\n\x07JobKind\x12\x18\n\x14JOB_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11JOB_KIND_TRAINING\x10\x01\x12\x17\n\x13JOB_KIND_DEPLOYMENT\x10\x02\x12\x1c\n\x18JOB_KIND_MATERIALIZATION\x10\x03*\x7f\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_STATE_QUEUED\x10\x01\x12\x15\n\x11JOB_STATE_RUNNING\x10\x02\x12\x15\n\x11JOB_STATE_SUCCESS\x10\x03\x12\x14\n\x10JOB_STATE_FAILED\x10\x04*\xd7\x01\n\tTaskState\x12\x1a\n\x16TASK_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12TASK_STATE_PENDING\x10\x01\x12\x16\n\x12TASK_STATE_RUNNING\x10\x02\x12\x16\n\x12TASK_STATE_SUCCESS\x10\x03\x12\x15\n\x11TASK_STATE_FAILED\x10\x04\x12\x17\n\x13TASK_STATE_RETRYING\x10\x05\x12\x16\n\x12TASK_STATE_SKIPPED\x10\x06\x12\x1e\n\x1aTASK_STATE_UPSTREAM_FAILED\x10\x07*\x90\x01\n\nWatchEvent\x12\x1b\n\x17WATCH_EVENT_UNSPECIFIED\x10\x00\x12\x18\n\x14WATCH_EVENT_SNAPSHOT\x10\x01\x12\x16\n\x12WATCH_EVENT_CHANGE\x10\x02\x12\x19\n\x15WATCH_EVENT_HEARTBEAT\x10\x03\x12\x18\n\x14WATCH_EVENT_TERMINAL\x10\x04\x42\x1cZ\x1amlplatform/v1;mlplatformv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,18 +36,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'Z\032mlplatform/v1;mlplatformv1'
   _globals['_JOB_METRICSENTRY']._loaded_options = None
   _globals['_JOB_METRICSENTRY']._serialized_options = b'8\001'
-  _globals['_JOBKIND']._serialized_start=912
-  _globals['_JOBKIND']._serialized_end=1025
-  _globals['_JOBSTATE']._serialized_start=1027
-  _globals['_JOBSTATE']._serialized_end=1154
-  _globals['_TASKSTATE']._serialized_start=1157
-  _globals['_TASKSTATE']._serialized_end=1372
-  _globals['_WATCHEVENT']._serialized_start=1375
-  _globals['_WATCHEVENT']._serialized_end=1519
+  _globals['_JOBKIND']._serialized_start=925
+  _globals['_JOBKIND']._serialized_end=1038
+  _globals['_JOBSTATE']._serialized_start=1040
+  _globals['_JOBSTATE']._serialized_end=1167
+  _globals['_TASKSTATE']._serialized_start=1170
+  _globals['_TASKSTATE']._serialized_end=1385
+  _globals['_WATCHEVENT']._serialized_start=1388
+  _globals['_WATCHEVENT']._serialized_end=1532
   _globals['_TASK']._serialized_start=109
   _globals['_TASK']._serialized_end=307
   _globals['_JOB']._serialized_start=310
-  _globals['_JOB']._serialized_end=910
-  _globals['_JOB_METRICSENTRY']._serialized_start=864
-  _globals['_JOB_METRICSENTRY']._serialized_end=910
+  _globals['_JOB']._serialized_end=923
+  _globals['_JOB_METRICSENTRY']._serialized_start=877
+  _globals['_JOB_METRICSENTRY']._serialized_end=923
 # @@protoc_insertion_point(module_scope)

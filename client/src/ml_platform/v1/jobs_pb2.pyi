@@ -246,6 +246,7 @@ class Job(_message.Message):
     METRICS_FIELD_NUMBER: _builtins.int
     FAILED_TASK_ID_FIELD_NUMBER: _builtins.int
     UNDECLARED_PARAMETERS_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """The job's id, the same in the pipeline engine and on the runs that it makes."""
     kind: Global___JobKind.ValueType
@@ -266,6 +267,8 @@ class Job(_message.Message):
     """
     failed_task_id: _builtins.str
     """The task that made the job fail."""
+    url: _builtins.str
+    """The page that shows the job's run in Airflow's web interface; empty where no address of that is known."""
     @_builtins.property
     def parameters(self) -> _struct_pb2.Struct:
         """What the pipeline was given, the data window included."""
@@ -320,10 +323,11 @@ class Job(_message.Message):
         metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         failed_task_id: _builtins.str = ...,
         undeclared_parameters: _abc.Iterable[_builtins.str] | None = ...,
+        url: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "parameters", b"parameters", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["best_run_id", b"best_run_id", "create_time", b"create_time", "end_time", b"end_time", "experiment_name", b"experiment_name", "failed_task_id", b"failed_task_id", "job_id", b"job_id", "kind", b"kind", "message", b"message", "metrics", b"metrics", "parameters", b"parameters", "pipeline", b"pipeline", "run_ids", b"run_ids", "start_time", b"start_time", "state", b"state", "submitted_by", b"submitted_by", "tasks", b"tasks", "undeclared_parameters", b"undeclared_parameters"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["best_run_id", b"best_run_id", "create_time", b"create_time", "end_time", b"end_time", "experiment_name", b"experiment_name", "failed_task_id", b"failed_task_id", "job_id", b"job_id", "kind", b"kind", "message", b"message", "metrics", b"metrics", "parameters", b"parameters", "pipeline", b"pipeline", "run_ids", b"run_ids", "start_time", b"start_time", "state", b"state", "submitted_by", b"submitted_by", "tasks", b"tasks", "undeclared_parameters", b"undeclared_parameters", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -124,6 +124,7 @@ class RegisteredModel(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The model's name, unique."""
     description: _builtins.str
@@ -136,6 +137,8 @@ class RegisteredModel(_message.Message):
     """The version deployed to staging; 0 if none."""
     production_version: _builtins.int
     """The version deployed to production; 0 if none."""
+    url: _builtins.str
+    """The page that shows it in MLflow's web interface; empty where no address of that is known."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When the model was first registered."""
@@ -160,10 +163,11 @@ class RegisteredModel(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        url: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "description", b"description", "latest_stage", b"latest_stage", "latest_version", b"latest_version", "name", b"name", "production_version", b"production_version", "staging_version", b"staging_version", "tags", b"tags", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "description", b"description", "latest_stage", b"latest_stage", "latest_version", b"latest_version", "name", b"name", "production_version", b"production_version", "staging_version", b"staging_version", "tags", b"tags", "update_time", b"update_time", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -318,6 +322,7 @@ class ModelVersion(_message.Message):
     TAGS_FIELD_NUMBER: _builtins.int
     ACCELERATION_FIELD_NUMBER: _builtins.int
     DOUBT_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """The registered model's name."""
     version: _builtins.int
@@ -336,6 +341,8 @@ class ModelVersion(_message.Message):
     """What the checks of its last deployment could not find out: the version failed on a row that they made up, which may be the row's fault.
     Empty if there is no doubt.
     """
+    url: _builtins.str
+    """The page that shows it in MLflow's web interface; empty where no address of that is known."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When the version was registered."""
@@ -382,10 +389,11 @@ class ModelVersion(_message.Message):
         tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         acceleration: Global___Acceleration | None = ...,
         doubt: _builtins.str = ...,
+        url: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["acceleration", b"acceleration", "create_time", b"create_time", "signature", b"signature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acceleration", b"acceleration", "aliases", b"aliases", "create_time", b"create_time", "description", b"description", "doubt", b"doubt", "feature_refs", b"feature_refs", "feature_service", b"feature_service", "flavors", b"flavors", "job_id", b"job_id", "model_name", b"model_name", "run_id", b"run_id", "signature", b"signature", "stage", b"stage", "tags", b"tags", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acceleration", b"acceleration", "aliases", b"aliases", "create_time", b"create_time", "description", b"description", "doubt", b"doubt", "feature_refs", b"feature_refs", "feature_service", b"feature_service", "flavors", b"flavors", "job_id", b"job_id", "model_name", b"model_name", "run_id", b"run_id", "signature", b"signature", "stage", b"stage", "tags", b"tags", "url", b"url", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -37,7 +37,11 @@ STAND_IN = "BentoML executes it, as its ONNX graph cannot be used at present. Th
 
 
 class Deployments:
-    """Starts deployments and tells of them. What their ends change is the reconciler's."""
+    """Starts deployments and tells of them. What their ends change is the reconciler's.
+
+    Args:
+        version_page: returns the link to a model version, from the model's name and the version's number.
+    """
 
     def __init__(
         self,
@@ -48,8 +52,10 @@ class Deployments:
         check_policy: PolicyCheck,
         settings: AirflowSettings,
         clock: Clock,
+        version_page: Callable[[str, int], str],
         runtime_in_use: Callable[[str], ServingRuntime.ValueType | None] = lambda _: None,
     ) -> None:
+        self._version_page = version_page
         self._runtime_in_use = runtime_in_use
         self._records = records
         self._jobs = jobs
@@ -86,7 +92,7 @@ class Deployments:
                 await self._jobs.forget(job.job_id)
             raise
         await self._start(row, job)
-        return message_of(row)
+        return self._message_of(row)
 
     async def get(self, deployment_id: str) -> Deployment:
         """One deployment.
@@ -122,13 +128,16 @@ class Deployments:
 
     def _told(self, row: DeploymentRow) -> Deployment:
         """A deployment, with the runtime that executes it in this process at present, if it is served here."""
-        deployment = message_of(row)
+        deployment = self._message_of(row)
         in_use = self._runtime_in_use(row.deployment_id)
         if in_use is not None and in_use != deployment.runtime:
             if deployment.runtime == deployments_pb2.SERVING_RUNTIME_ONNX:
                 deployment.message += f" {STAND_IN}"
             deployment.runtime = in_use
         return deployment
+
+    def _message_of(self, row: DeploymentRow) -> Deployment:
+        return message_of(row, self._version_page(row.model_name, row.version))
 
     async def _deployable(self, model_name: str, version: int) -> ModelDetails:
         details = await self._registry.details(model_name, version, fresh=True)
@@ -181,7 +190,7 @@ class Deployments:
         if row.state == deployments_pb2.DEPLOYMENT_STATE_IN_PROGRESS:
             job = await self._jobs.recorded(row.job_id)
             await self._start(row, job)
-        return message_of(row)
+        return self._message_of(row)
 
     async def _start(self, row: DeploymentRow, job: JobRow) -> None:
         try:
@@ -214,8 +223,8 @@ def runtime_of(flavors: Collection[str], acceleration: Acceleration | None = Non
     return deployments_pb2.SERVING_RUNTIME_BENTOML
 
 
-def message_of(row: DeploymentRow) -> Deployment:
-    """A deployment as the contract has it."""
+def message_of(row: DeploymentRow, url: str) -> Deployment:
+    """A deployment as the contract has it, with a link to its version."""
     deployment = Deployment(
         deployment_id=row.deployment_id,
         model_name=row.model_name,
@@ -229,6 +238,7 @@ def message_of(row: DeploymentRow) -> Deployment:
         runtime=ServingRuntime.ValueType(row.runtime),
         previous_deployment_id=row.previous_deployment_id,
         feature_policy=policy_of(row),
+        url=url,
     )
     _set(deployment.create_time, row.create_time)
     _set(deployment.activate_time, row.activate_time)

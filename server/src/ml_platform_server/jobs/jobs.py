@@ -65,9 +65,22 @@ class PollResult:
 
 
 class Jobs:
-    """Submits jobs and tells how they stand."""
+    """Submits jobs and tells how they stand.
 
-    def __init__(self, *, records: JobRecords, pipelines: PipelineEngine, tracking: Tracking, clock: Clock) -> None:
+    Args:
+        run_page: returns the link to a run, from its pipeline and its id.
+    """
+
+    def __init__(
+        self,
+        *,
+        records: JobRecords,
+        pipelines: PipelineEngine,
+        tracking: Tracking,
+        clock: Clock,
+        run_page: Callable[[str, str], str],
+    ) -> None:
+        self._run_page = run_page
         self._records = records
         self._pipelines = pipelines
         self._runs = RunsOfJobs(tracking=tracking)
@@ -99,7 +112,7 @@ class Jobs:
             if is_new and not may_have_started(error):
                 await self.forget(row.job_id)
             raise
-        return message_of(row)
+        return self._message_of(row)
 
     async def record(self, new: NewJob) -> tuple[JobRow, bool]:
         """Remember a job that is about to start; with it, whether it is new.
@@ -163,7 +176,7 @@ class Jobs:
         complete = True
         if job.kind == jobs_pb2.JOB_KIND_TRAINING and not job.run_ids:
             for_runs = wait if ended else min(wait, POLL_TIMEOUT)
-            complete = await self._runs.add(job, ended=ended, wait=for_runs, outcome=outcome_of(row))
+            complete = await self._runs.add(job, ended=ended, wait=for_runs, outcome=self._outcome_of(row))
         if ended and complete:
             await self._keep_outcome(row, job)
         if ended and (follow_up := self._on_end.get(job.kind)):
@@ -203,7 +216,7 @@ class Jobs:
             PlatformError: PAGE_TOKEN_INVALID.
         """
         rows, token = await self._records.list(page, experiment_name=experiment_name, kind=kind)
-        jobs = {row.job_id: message_of(row) for row in rows}
+        jobs = {row.job_id: self._message_of(row) for row in rows}
         unfinished = [row for row in rows if row.state not in ENDED][:REFRESHED_IN_LIST]
         looks = [asyncio.create_task(self.refresh(row)) for row in unfinished]
         if looks:
@@ -228,8 +241,8 @@ class Jobs:
             if row.state not in ENDED:
                 raise
             log.warning("ended_job_read_from_store", job_id=row.job_id, error=str(error))
-            return outcome_of(row)
-        job = message_of(row)
+            return self._outcome_of(row)
+        job = self._message_of(row)
         if run is None:
             job = self._missing(row)
         else:
@@ -240,8 +253,14 @@ class Jobs:
             row.state, row.message, row.end_time, row.outcome = job.state, job.message, end, None
         return job
 
+    def _message_of(self, row: JobRow) -> Job:
+        return message_of(row, self._run_page(row.pipeline, row.job_id))
+
+    def _outcome_of(self, row: JobRow) -> Job:
+        return outcome_of(row, self._run_page(row.pipeline, row.job_id))
+
     def _missing(self, row: JobRow) -> Job:
-        job = outcome_of(row)
+        job = self._outcome_of(row)
         if job.state in ENDED:
             job.message = f"{job.message} {GONE}"
             return job
@@ -257,6 +276,7 @@ class Jobs:
         kept = Job()
         kept.CopyFrom(job)
         kept.ClearField("parameters")  # The row has them.
+        kept.ClearField("url")  # The address may be configured anew.
         outcome = kept.SerializeToString(deterministic=True)
         if outcome != row.outcome and row.message == job.message:
             await self._records.keep_outcome(row.job_id, outcome)

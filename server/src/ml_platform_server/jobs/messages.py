@@ -13,8 +13,8 @@ from ml_platform_server.jobs.describe import describe
 from ml_platform_server.store.tables import JobRow
 
 
-def message_of(row: JobRow) -> Job:
-    """A job as it is remembered."""
+def message_of(row: JobRow, url: str) -> Job:
+    """A job as it is remembered, with a link to its run."""
     job = Job(
         job_id=row.job_id,
         kind=JobKind.ValueType(row.kind),
@@ -23,6 +23,7 @@ def message_of(row: JobRow) -> Job:
         message=row.message,
         experiment_name=row.experiment_name,
         submitted_by=row.submitted_by,
+        url=url,
     )
     job.parameters.update(row.conf)
     _set(job.create_time, row.create_time)
@@ -30,9 +31,9 @@ def message_of(row: JobRow) -> Job:
     return job
 
 
-def outcome_of(row: JobRow) -> Job:
-    """A job as it is remembered: with its tasks and runs, if it was seen to end."""
-    job = message_of(row)
+def outcome_of(row: JobRow, url: str) -> Job:
+    """A job as it is remembered, with a link to its run: with its tasks and runs, if it was seen to end."""
+    job = message_of(row, url)
     if row.outcome:
         job.MergeFromString(row.outcome)
     return job

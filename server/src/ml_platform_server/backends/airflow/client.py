@@ -12,6 +12,7 @@ import structlog
 
 from ml_platform.v1 import errors_pb2
 from ml_platform_server.backends.airflow.errors import CREDENTIALS_REFUSED, RefusedError, UnansweredError, translate
+from ml_platform_server.backends.airflow.links import Links
 from ml_platform_server.backends.airflow.tokens import Tokens
 from ml_platform_server.backends.blocking import BlockingPool
 from ml_platform_server.call import remaining
@@ -31,10 +32,15 @@ SHORTEST_TIMEOUT = 0.1
 
 
 class AirflowBackend:
-    """Airflow's API. Open it before use; whoever opens it closes it."""
+    """Airflow's API. Open it before use; whoever opens it closes it.
+
+    Attributes:
+        links: where its web interface shows runs.
+    """
 
     def __init__(self, *, settings: AirflowSettings) -> None:
         self._settings = settings
+        self.links = Links(settings)
         self._pool = BlockingPool("Airflow", threads=settings.threads)
         self._tokens = Tokens(settings=settings)
         self._client: ApiClient | None = None

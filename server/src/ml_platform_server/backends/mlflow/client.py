@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ml_platform_server.backends.blocking import BlockingPool
 from ml_platform_server.backends.mlflow import failures
+from ml_platform_server.backends.mlflow.links import Links
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.settings import MlflowSettings
 
@@ -29,10 +30,14 @@ class MlflowBackend:
 
     Args:
         settings: where MLflow is, how long one of its requests may take, and how many run at once.
+
+    Attributes:
+        links: where its web interface shows what it keeps.
     """
 
     def __init__(self, *, settings: MlflowSettings) -> None:
         self._settings = settings
+        self.links = Links(settings)
         self._pool = BlockingPool("MLflow", threads=settings.threads)
         # Model files may take minutes; they must not take the threads of the quick requests.
         self._downloads = BlockingPool("MLflow artifacts", threads=DOWNLOAD_THREADS, timeout=DOWNLOAD_TIMEOUT)

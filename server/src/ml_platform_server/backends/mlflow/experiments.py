@@ -37,7 +37,8 @@ class Experiments:
 
     def __init__(self, *, backend: MlflowBackend) -> None:
         self._backend = backend
-        self._job_runs = JobRuns()
+        self._links = backend.links
+        self._job_runs = JobRuns(links=self._links)
 
     async def create(self, request: experiments_pb2.CreateExperimentRequest) -> experiments_pb2.Experiment:
         """Make a new experiment; a repeat with the same request_id finds the one made before.
@@ -68,7 +69,7 @@ class Experiments:
             raise _deleted(request.name)
         if not request.request_id or found.tags.get(messages.REQUEST_ID) != request.request_id:
             raise exists
-        return messages.experiment_message(found)
+        return messages.experiment_message(found, self._links)
 
     async def get(self, *, experiment_id: str = "", name: str = "") -> experiments_pb2.Experiment:
         """One active experiment, by its id or by its name.
@@ -88,7 +89,7 @@ class Experiments:
             raise missing
         if found.lifecycle_stage != "active":
             raise _deleted(found.name)
-        return messages.experiment_message(found)
+        return messages.experiment_message(found, self._links)
 
     async def list(self, page_size: int = 0, page_token: str = "") -> ExperimentPage:
         """A page of the active experiments, newest first, and the token of the next page.
@@ -101,7 +102,7 @@ class Experiments:
                 lambda length, position: client.search_experiments(
                     max_results=length, order_by=NEWEST_FIRST, page_token=position
                 ),
-                messages.experiment_message,
+                lambda experiment: messages.experiment_message(experiment, self._links),
                 searches.PageRequest(("experiments",), page_length(page_size), page_token),
             )
         )
@@ -122,7 +123,9 @@ class Experiments:
         asked = searches.PageRequest(list_id, page_length(request.page_size), request.page_token)
         return await self._backend.call(
             lambda client: searches.told(
-                lambda length, position: run_searches.runs(client, request, length, position), messages.run_message, asked
+                lambda length, position: run_searches.runs(client, request, length, position),
+                lambda run: messages.run_message(run, self._links),
+                asked,
             ),
             invalid=run_searches.filter_invalid(request),
         )
@@ -137,7 +140,7 @@ class Experiments:
         run = await self._backend.call(lambda client: client.get_run(run_id), missing=missing, invalid=missing)
         if run.info.lifecycle_stage != "active":
             raise missing
-        return messages.run_message(run)
+        return messages.run_message(run, self._links)
 
     async def metric_history(self, request: experiments_pb2.GetMetricHistoryRequest) -> PointPage:
         """A page of the values of one metric, oldest first, and the token of the next page.

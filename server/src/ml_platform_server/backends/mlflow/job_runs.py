@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ml_platform.v1 import experiments_pb2
 from ml_platform_server.backends.mlflow import messages, searches
+from ml_platform_server.backends.mlflow.links import Links
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -22,9 +23,14 @@ JOBS_KEPT = 10_000
 
 
 class JobRuns:
-    """Remembers where to search. Its methods run in the threads of MLflow's pool."""
+    """Remembers where to search. Its methods run in the threads of MLflow's pool.
 
-    def __init__(self) -> None:
+    Args:
+        links: where MLflow shows the runs.
+    """
+
+    def __init__(self, *, links: Links) -> None:
+        self._links = links
         self._listing = threading.Lock()
         # By job, because a name may go to another experiment.
         self._own: dict[str, str] = {}
@@ -38,7 +44,7 @@ class JobRuns:
         if everywhere or not found:
             others = self._experiments(client, FRESH_AGE if everywhere else LIST_AGE)
             found = searches.runs_of_job(client, job_id, [*others, own] if own and own not in others else others)
-        return [messages.run_message(run) for run in found]
+        return [messages.run_message(run, self._links) for run in found]
 
     def _own_experiment(self, client: MlflowClient, job_id: str, name: str) -> str:
         known = self._own.get(job_id, "")

@@ -12,6 +12,7 @@ from google.protobuf import timestamp_pb2
 from ml_platform.v1 import experiments_pb2
 from ml_platform.v1.experiments_pb2 import RunStatus
 from ml_platform_server.backends.mlflow import tag_keys
+from ml_platform_server.backends.mlflow.links import Links
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment, Metric, Run
@@ -34,7 +35,7 @@ STATUSES: Mapping[str, RunStatus.ValueType] = {
 }
 
 
-def experiment_message(experiment: Experiment) -> experiments_pb2.Experiment:
+def experiment_message(experiment: Experiment, links: Links) -> experiments_pb2.Experiment:
     """An experiment, with the user's tags only."""
     return experiments_pb2.Experiment(
         experiment_id=experiment.experiment_id,
@@ -44,10 +45,11 @@ def experiment_message(experiment: Experiment) -> experiments_pb2.Experiment:
         update_time=timestamp(experiment.last_update_time),
         artifact_location=experiment.artifact_location or "",
         description=experiment.tags.get(DESCRIPTION, ""),
+        url=links.experiment(experiment.experiment_id),
     )
 
 
-def run_message(run: Run) -> experiments_pb2.Run:
+def run_message(run: Run, links: Links) -> experiments_pb2.Run:
     """A run with all of its tags."""
     return experiments_pb2.Run(
         run_id=run.info.run_id,
@@ -60,6 +62,7 @@ def run_message(run: Run) -> experiments_pb2.Run:
         params=run.data.params,
         tags=run.data.tags,
         job_id=run.data.tags.get(JOB_ID, ""),
+        url=links.run(run.info.experiment_id, run.info.run_id),
     )
 
 

@@ -35,6 +35,7 @@ class Models:
 
     def __init__(self, *, backend: MlflowBackend) -> None:
         self._backend = backend
+        self._links = backend.links
         # Versions do not change. The creation time tells one from its namesake of a model that was deleted and made anew.
         self._details: dict[tuple[str, int, int], ModelDetails] = {}
 
@@ -80,7 +81,7 @@ class Models:
                 lambda length, position: client.search_registered_models(
                     max_results=length, order_by=["name ASC"], page_token=position
                 ),
-                versions.model_message,
+                lambda model: versions.model_message(model, self._links),
                 searches.PageRequest(("models",), page_length(page_size), page_token),
             )
         )
@@ -91,7 +92,7 @@ class Models:
         Raises:
             PlatformError: MODEL_NOT_FOUND.
         """
-        return versions.model_message(await self._get_model(model_name))
+        return versions.model_message(await self._get_model(model_name), self._links)
 
     async def count(self) -> int:
         """How many registered models there are."""
@@ -109,7 +110,7 @@ class Models:
                 lambda length, position: client.search_model_versions(
                     versions.of_model(model_name), max_results=length, order_by=["version_number DESC"], page_token=position
                 ),
-                lambda version: versions.version_message(version, versions.aliases_of(model, version)),
+                lambda version: versions.version_message(version, versions.aliases_of(model, version), self._links),
                 searches.PageRequest(("model versions", model_name), page_length(page_size), page_token),
             )
         )
@@ -121,7 +122,7 @@ class Models:
             PlatformError: MODEL_NOT_FOUND, MODEL_VERSION_NOT_FOUND, MODEL_ARTIFACT_UNREADABLE.
         """
         found = await self._get_version(model_name, version)
-        message = versions.version_message(found, found.aliases)
+        message = versions.version_message(found, found.aliases, self._links)
         try:
             details = await self._details_of(found)
         except PlatformError as error:

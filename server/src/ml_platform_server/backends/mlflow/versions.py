@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ml_platform.v1 import errors_pb2, models_pb2
 from ml_platform_server.backends.mlflow import acceleration, failures, lineage, messages, tag_keys
+from ml_platform_server.backends.mlflow.links import Links
 from ml_platform_server.backends.mlflow.run_models import RunModel
 from ml_platform_server.backends.mlflow.searches import BIG_PAGE
 from ml_platform_server.errors import PlatformError
@@ -79,7 +80,7 @@ def aliases_of(model: RegisteredModel, version: ModelVersion) -> list[str]:
     return sorted(alias for alias, number in model.aliases.items() if str(number) == str(version.version))
 
 
-def model_message(model: RegisteredModel) -> models_pb2.RegisteredModel:
+def model_message(model: RegisteredModel, links: Links) -> models_pb2.RegisteredModel:
     """A registered model, without stages."""
     return models_pb2.RegisteredModel(
         name=model.name,
@@ -88,10 +89,11 @@ def model_message(model: RegisteredModel) -> models_pb2.RegisteredModel:
         create_time=messages.timestamp(model.creation_timestamp),
         update_time=messages.timestamp(model.last_updated_timestamp),
         tags=_users_tags(model.tags),
+        url=links.model(model.name),
     )
 
 
-def version_message(version: ModelVersion, aliases: Iterable[str]) -> models_pb2.ModelVersion:
+def version_message(version: ModelVersion, aliases: Iterable[str], links: Links) -> models_pb2.ModelVersion:
     """A version, without stage, signature and flavours."""
     known = lineage.read(version.tags)
     return models_pb2.ModelVersion(
@@ -107,6 +109,7 @@ def version_message(version: ModelVersion, aliases: Iterable[str]) -> models_pb2
         tags=_users_tags(version.tags),
         acceleration=acceleration.read(version.tags),
         doubt=version.tags.get(DOUBT, ""),
+        url=links.version(version.name, int(version.version)),
     )
 
 
