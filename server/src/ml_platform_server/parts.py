@@ -18,7 +18,6 @@ from ml_platform_server.backends.feast.views import FeatureViews
 from ml_platform_server.backends.mlflow.client import MlflowBackend
 from ml_platform_server.backends.mlflow.experiments import Experiments
 from ml_platform_server.backends.mlflow.models import Models
-from ml_platform_server.errors import PlatformError
 from ml_platform_server.jobs.clock import SystemClock
 from ml_platform_server.jobs.deployments import Deployments
 from ml_platform_server.jobs.hub import WatchHub
@@ -35,7 +34,7 @@ from ml_platform_server.serving.policy_check import PolicyChecker
 from ml_platform_server.serving.streams import PredictionStreams
 from ml_platform_server.settings import Settings
 from ml_platform_server.start import StartError
-from ml_platform_server.store.database import Database
+from ml_platform_server.store.database import MigratedDatabase
 from ml_platform_server.store.deployments import DeploymentRecords
 from ml_platform_server.store.done_calls import DoneCalls
 from ml_platform_server.store.jobs import JobRecords
@@ -53,18 +52,6 @@ class _Openable(Protocol):
 
 
 T = TypeVar("T", bound=_Openable)
-
-
-class MigratedDatabase(Database):
-    """The database, its tables up to date once it is open."""
-
-    async def open(self) -> None:
-        """Open it and bring the tables up to date; StartError if it does not answer."""
-        await super().open()
-        try:
-            await self.migrate()
-        except PlatformError as error:
-            raise StartError(f"{error.message} ML_PLATFORM_STORE__URL says where it is.") from None
 
 
 class Parts:
