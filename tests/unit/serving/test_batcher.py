@@ -251,3 +251,46 @@ async def test_the_loop_tells_when_it_has_nothing_else_to_do():
 
     await asyncio.gather(turns(5), asyncio.wait_for(idle.wait(), 5))
     assert order == [0, 1, 2, 3, 4, "idle"]
+
+
+def keep_busy() -> Callable[[], None]:
+    """Give the loop something to do in each of its turns, as an overloaded one has; returns what ends that."""
+    loop, stopped = asyncio.get_running_loop(), False
+
+    def turn() -> None:
+        if not stopped:
+            loop.call_soon(turn)
+
+    def stop() -> None:
+        nonlocal stopped
+        stopped = True
+
+    turn()
+    return stop
+
+
+@on_idle_loop
+async def test_rows_are_answered_on_a_loop_that_never_runs_out_of_work():
+    """Rows do not wait for ever for a moment that does not come: what waits too long is taken, again and again."""
+    stop = keep_busy()
+    batcher = batcher_of(Model())
+    for values in ((1, 2, 3), (4, 5)):
+        async with asyncio.timeout(30):
+            outcomes = await asyncio.gather(*(batcher.submit(row(value), in_an_hour()) for value in values))
+        assert [outcome.prediction for outcome in outcomes] == list(values)
+    stop()
+
+
+@on_idle_loop
+async def test_a_full_batch_waits_for_nothing():
+    """As many rows as a batch takes are taken at once, before the loop runs out of work."""
+    stop = keep_busy()
+    model = Model()
+    batcher = batcher_of(model, largest=3)
+    futures = [submitted(batcher, value, in_an_hour()) for value in range(4)]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert model.batches == [[0, 1, 2]]
+    stop()
+    await asyncio.gather(*futures)
+    assert model.batches == [[0, 1, 2], [3]]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -26,6 +27,8 @@ from ml_platform_server.serving.rows import Row
 Outcome = Said | PlatformError
 # Between two looks at a batch that takes long.
 LOOK_SECONDS = 0.02
+# Rows wait no longer than this for the loop to run out of work.
+MAX_WAIT_SECONDS = 0.1
 # So many batches of one row make a lone caller, and once in so many rows it is looked whether there is another by now.
 SURELY_LONE = 4
 LOOK_AGAIN = 8
@@ -79,6 +82,8 @@ class Batcher:
         self._lone = 0
         self._queue: list[_Waiting] = []
         self._called = False
+        # One timer for many batches: it looks how long the present rows have waited when it fires.
+        self._timer: asyncio.TimerHandle | None = None
         self._running: set[asyncio.Task[None]] = set()
 
     def submit(self, row: Row, deadline: float) -> Awaitable[Outcome]:
@@ -105,7 +110,11 @@ class Batcher:
         if not queue:
             self._waiting_since = time.monotonic()
         queue.append(_Waiting(row, deadline, future, current.get(), current_request_id()))
-        if not self._called and self._free:
+        if not self._free:
+            return future
+        if len(queue) >= self._batching.largest:
+            self._take()
+        elif not self._called:
             self._soon()
         return future
 
@@ -126,6 +135,19 @@ class Batcher:
         """Take what has come when the loop has nothing else to do."""
         self._called = True
         when_idle(self._take)
+        if self._timer is None:
+            self._timer = _call_later(MAX_WAIT_SECONDS, self._take_overdue)
+
+    def _take_overdue(self) -> None:
+        """Take what has waited for long: a loop that is overloaded always has something else to do."""
+        self._timer = None
+        if not self._queue:
+            return
+        rest = self._waiting_since + MAX_WAIT_SECONDS - time.monotonic()
+        if rest > 0:
+            self._timer = _call_later(rest, self._take_overdue)
+        else:
+            self._take()
 
     def _take(self) -> None:
         """Start as many batches as there may be."""
@@ -216,6 +238,17 @@ class _Watch:
                 self._task.cancel()
         else:
             self._handle = self._loop.call_later(LOOK_SECONDS, self._look)
+
+
+def _call_later(seconds: float, method: Callable[[], None]) -> asyncio.TimerHandle:
+    """Call a method later, unless its object is gone by then: the timer does not keep a replaced model in memory."""
+    weak = weakref.WeakMethod(method)
+
+    def call() -> None:
+        if (alive := weak()) is not None:
+            alive()
+
+    return asyncio.get_running_loop().call_later(seconds, call)
 
 
 def _fail_late(waiting: Sequence[_Waiting], now: float) -> None:
