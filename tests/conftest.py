@@ -13,4 +13,5 @@ from tests.support.day import (  # noqa: F401  # fixtures are found by name
     registered,
     trained,
 )
+from tests.support.postgres import postgres_server, postgres_url, store_url  # noqa: F401  # the same
 from tests.support.stack import stack  # noqa: F401  # the same

@@ -39,10 +39,22 @@ class Frame:
         return (("authorization", f"Bearer {self.key}"),)
 
 
+def sqlite_url(folder: Path) -> str:
+    """The URL of the SQLite store in a folder."""
+    return f"sqlite+aiosqlite:///{folder}/store.db"
+
+
 @asynccontextmanager
 async def opened_database(folder: Path) -> AsyncIterator[Database]:
     """A migrated SQLite database in a folder."""
-    database = Database(url=f"sqlite+aiosqlite:///{folder}/store.db")
+    async with opened_store(sqlite_url(folder)) as database:
+        yield database
+
+
+@asynccontextmanager
+async def opened_store(url: str) -> AsyncIterator[Database]:
+    """A migrated database of either kind."""
+    database = Database(url=url)
     await database.open()
     try:
         await database.migrate()

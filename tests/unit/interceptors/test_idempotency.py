@@ -17,7 +17,7 @@ from ml_platform_server.errors import PlatformError
 from ml_platform_server.interceptors.idempotency import Idempotency
 from ml_platform_server.method import Method
 from ml_platform_server.store.done_calls import DoneCalls
-from tests.support.frame import opened_database
+from tests.support.frame import opened_store
 
 METHOD = Method(
     full_name="/ml_platform.v1.ExperimentService/CreateExperiment",
@@ -54,8 +54,8 @@ class Work:
 
 
 @pytest.fixture
-async def calls(tmp_path):
-    async with opened_database(tmp_path) as database:
+async def calls(store_url):
+    async with opened_store(store_url) as database:
         yield DoneCalls(database=database)
 
 

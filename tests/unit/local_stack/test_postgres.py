@@ -5,37 +5,24 @@ from __future__ import annotations
 import io
 import os
 import subprocess
-import threading
 from collections.abc import Iterator
 
 import psutil
 import psycopg
 import pytest
 
-from deploy.local import preparation
 from deploy.local.config import DEFAULT_PORTS, StackConfig
-from deploy.local.launch import Step
-from deploy.local.layout import Layout, Service
-from deploy.local.preparation import Preparation
 from deploy.local.progress import Progress
 from deploy.local.services import postgres
 from deploy.local.stack import Stack
-
-
-def describe(layout: Layout) -> dict[str, Service]:
-    return {"postgres": postgres.service(layout)}
-
-
-def prepare(layout: Layout, **_rest: object) -> list[Step]:
-    preparing = Preparation(layout, timeout=60.0, cancelled=threading.Event())
-    return [step for step in preparation.database_steps(preparing) if step.name != "store"]
+from tests.support.postgres import postgres_alone, prepare_postgres
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A stack of PostgreSQL alone, in a folder that nobody else may enter."""
     folder = tmp_path_factory.mktemp("stack with a space")
-    stack = Stack(folder, progress=Progress(io.StringIO()), describe=describe, prepare=prepare, supervised=False)
+    stack = Stack(folder, progress=Progress(io.StringIO()), describe=postgres_alone, prepare=prepare_postgres, supervised=False)
     stack.up(StackConfig(state=folder, ports=dict.fromkeys(DEFAULT_PORTS, 0)))
     yield stack
     stack.down()

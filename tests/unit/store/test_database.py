@@ -17,11 +17,18 @@ from sqlalchemy.exc import IntegrityError
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.store.database import Database
 from ml_platform_server.store.tables import Base, GenerationRow
-from tests.support.frame import opened_database
+from tests.support.frame import opened_database, opened_store, sqlite_url
+from tests.support.processes import free_port
 
 
 @pytest.fixture
-async def database(tmp_path):
+async def database(store_url):
+    async with opened_store(store_url) as database:
+        yield database
+
+
+@pytest.fixture
+async def sqlite_database(tmp_path):
     async with opened_database(tmp_path) as database:
         yield database
 
@@ -47,7 +54,8 @@ async def test_the_migrations_make_the_conditional_indexes(database):
 
     def conditions(connection):
         indexes = inspect(connection).get_indexes("deployments")
-        return {index["name"]: str(index["dialect_options"]["sqlite_where"]) for index in indexes if index["unique"]}
+        where = f"{connection.dialect.name}_where"
+        return {index["name"]: str(index["dialect_options"][where]).strip("()") for index in indexes if index["unique"]}
 
     async with database.engine.connect() as connection:
         found = await connection.run_sync(conditions)
@@ -72,12 +80,11 @@ def migrate_in_a_process(url):
     asyncio.run(migrate())
 
 
-async def test_several_processes_may_migrate_at_once(tmp_path):
+async def test_several_processes_may_migrate_at_once(store_url):
     """Servers that start together on an empty database all start."""
-    url = f"sqlite+aiosqlite:///{tmp_path}/store.db"
     with multiprocessing.get_context("spawn").Pool(3) as pool:
-        await asyncio.to_thread(pool.map, migrate_in_a_process, [url] * 3)
-    database = Database(url=url)
+        await asyncio.to_thread(pool.map, migrate_in_a_process, [store_url] * 3)
+    database = Database(url=store_url)
     await database.open()
     assert await generation(database) == 0
     await database.close()
@@ -119,9 +126,11 @@ async def test_a_broken_constraint_is_not_a_broken_database(database):
         await insert_twice()
 
 
-async def test_a_database_that_is_away_is_unavailable(tmp_path):
+@pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
+async def test_a_database_that_is_away_is_unavailable(backend, tmp_path):
     """A database that cannot be opened is told as one that does not answer, without its driver's words."""
-    database = Database(url=f"sqlite+aiosqlite:///{tmp_path}/no/such/folder/store.db")
+    nobody_listens = f"postgresql+psycopg://user:secret@127.0.0.1:{free_port()}/x"
+    database = Database(url=sqlite_url(tmp_path / "no/such/folder") if backend == "sqlite" else nobody_listens)
     await database.open()
     for work in (database.probe(), database.migrate()):
         with pytest.raises(PlatformError) as caught:
@@ -140,31 +149,31 @@ async def test_a_database_that_is_there_is_well(database):
     assert await database.probe() is None
 
 
-async def test_a_store_whose_file_was_removed_is_unavailable(database, tmp_path):
+async def test_a_store_whose_file_was_removed_is_unavailable(sqlite_database, tmp_path):
     """SQLite would go on with the file that it has open, and lose what is written; no empty file takes its place."""
     (tmp_path / "store.db").rename(tmp_path / "elsewhere.db")
     for _ in range(3):
         with pytest.raises(PlatformError, match="does not answer"):
-            await database.probe()
+            await sqlite_database.probe()
     assert not (tmp_path / "store.db").exists()
 
 
-async def test_a_store_whose_file_was_replaced_is_read_anew(database, tmp_path):
+async def test_a_store_whose_file_was_replaced_is_read_anew(sqlite_database, tmp_path):
     """A backup that is put in the store's place is what counts from then on."""
     (tmp_path / "backup").mkdir()
     async with opened_database(tmp_path / "backup") as other, other.session() as session:
         (await session.get_one(GenerationRow, 1)).value = 7
-    assert await generation(database) == 0
+    assert await generation(sqlite_database) == 0
     for leftover in tmp_path.glob("store.db-*"):
         leftover.unlink()
     (tmp_path / "backup" / "store.db").replace(tmp_path / "store.db")
-    assert await generation(database) == 7
+    assert await generation(sqlite_database) == 7
 
 
-async def test_an_empty_file_is_no_store(tmp_path):
+async def test_an_empty_database_is_no_store(store_url, tmp_path):
     """A database without the platform's tables answers, but is not well."""
-    (tmp_path / "store.db").touch()
-    database = Database(url=f"sqlite+aiosqlite:///{tmp_path}/store.db")
+    (tmp_path / "store.db").touch()  # SQLite's.
+    database = Database(url=store_url)
     await database.open()
     with pytest.raises(PlatformError, match="does not answer"):
         await database.probe()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -17,7 +16,7 @@ from ml_platform_server.store.jobs import JobRecords
 from ml_platform_server.store.paging import Page
 from ml_platform_server.store.policies import policy_of, stored
 from ml_platform_server.store.tables import DeploymentRow, JobRow
-from tests.support.frame import opened_database
+from tests.support.frame import opened_store
 
 STAGING = deployments_pb2.ENVIRONMENT_STAGING
 PRODUCTION = deployments_pb2.ENVIRONMENT_PRODUCTION
@@ -27,8 +26,8 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    async with opened_database(tmp_path) as database:
+async def database(store_url: str) -> AsyncIterator[Database]:
+    async with opened_store(store_url) as database:
         row = JobRow(
             job_id="mlp-1",
             kind=jobs_pb2.JOB_KIND_DEPLOYMENT,
@@ -80,11 +79,11 @@ async def test_a_deployment_keeps_its_feature_policy(records: DeploymentRecords)
     ]
 
 
-async def test_of_several_servers_exactly_one_activates(tmp_path: Path, database: Database, records: DeploymentRecords) -> None:
+async def test_of_several_servers_exactly_one_activates(store_url: str, database: Database, records: DeploymentRecords) -> None:
     """Ten servers that see the same success at once move traffic once and count one generation."""
     await activated(records, row(1))
     await records.begin(row(2))
-    others = [Database(url=f"sqlite+aiosqlite:///{tmp_path}/store.db") for _ in range(10)]
+    others = [Database(url=store_url) for _ in range(10)]
     for other in others:
         await other.open()
     won = await asyncio.gather(*(DeploymentRecords(database=other).activate("dep-2") for other in others))

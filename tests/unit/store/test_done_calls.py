@@ -14,7 +14,7 @@ from ml_platform_server.errors import PlatformError
 from ml_platform_server.store.done_calls import LEASE_TIMEOUT, RENEW_INTERVAL, CallKey, DoneCalls, InProgress, Ticket
 from ml_platform_server.store.owners import this_process
 from ml_platform_server.store.tables import DoneCallRow
-from tests.support.frame import opened_database
+from tests.support.frame import opened_store
 
 KEY = CallKey("ann", "/Service/Method", "r")
 
@@ -54,8 +54,8 @@ def clock():
 
 
 @pytest.fixture
-async def calls(tmp_path, clock):
-    async with opened_database(tmp_path) as database:
+async def calls(store_url, clock):
+    async with opened_store(store_url) as database:
         yield DoneCalls(database=database, now=clock)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -14,15 +13,15 @@ from ml_platform_server.errors import PlatformError
 from ml_platform_server.store.jobs import JobRecords
 from ml_platform_server.store.paging import Page
 from ml_platform_server.store.tables import JobRow
-from tests.support.frame import opened_database
+from tests.support.frame import opened_store
 
 TRAINING = jobs_pb2.JOB_KIND_TRAINING
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
-async def records(tmp_path: Path) -> AsyncIterator[JobRecords]:
-    async with opened_database(tmp_path) as database:
+async def records(store_url: str) -> AsyncIterator[JobRecords]:
+    async with opened_store(store_url) as database:
         yield JobRecords(database=database)
 
 

@@ -15,14 +15,14 @@ from ml_platform_server import scopes
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.store import keys as keys_module
 from ml_platform_server.store.keys import ApiKeys
-from tests.support.frame import opened_database
+from tests.support.frame import opened_store
 
 READ = scopes.parse(["experiments:read"])
 
 
 @pytest.fixture
-async def database(tmp_path):
-    async with opened_database(tmp_path) as database:
+async def database(store_url):
+    async with opened_store(store_url) as database:
         yield database
 
 

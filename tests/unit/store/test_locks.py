@@ -12,13 +12,13 @@ from ml_platform_server.errors import PlatformError
 from ml_platform_server.store.done_calls import DoneCalls
 from ml_platform_server.store.locks import Locks
 from ml_platform_server.store.owners import this_process
-from tests.support.frame import opened_database
+from tests.support.frame import opened_store
 
 
 @pytest.fixture
-async def two(tmp_path):
+async def two(store_url):
     """The locks of two servers on one database."""
-    async with opened_database(tmp_path) as first, opened_database(tmp_path) as second:
+    async with opened_store(store_url) as first, opened_store(store_url) as second:
         yield Locks(calls=DoneCalls(database=first)), Locks(calls=DoneCalls(database=second))
 
 
@@ -58,9 +58,9 @@ async def test_a_call_waits_no_longer_than_its_deadline(two):
     assert caught.value.reason_name == "DEADLINE_EXCEEDED"
 
 
-async def test_the_lock_of_a_process_that_has_ended_is_taken_over(tmp_path):
+async def test_the_lock_of_a_process_that_has_ended_is_taken_over(store_url):
     """Its block never came to its end."""
-    async with opened_database(tmp_path) as database:
+    async with opened_store(store_url) as database:
         machine = this_process().partition(":")[0]
         crashed = Locks(calls=DoneCalls(database=database, owner=f"{machine}:999999999:1"))
         await crashed._acquire("registry")
