@@ -12,7 +12,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DataError, IntegrityError
 
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.store.database import Database
@@ -124,6 +124,18 @@ async def test_a_broken_constraint_is_not_a_broken_database(database):
 
     with pytest.raises(IntegrityError):
         await insert_twice()
+
+
+async def test_a_value_that_does_not_fit_is_not_a_broken_database(postgres_url):
+    """It never fits, so nobody is asked to try again. SQLite stores whatever it is given."""
+
+    async def write_too_much(database):
+        async with database.session() as session:
+            await session.execute(update(GenerationRow).values(value=2**31))
+
+    async with opened_store(postgres_url) as opened:
+        with pytest.raises(DataError):
+            await write_too_much(opened)
 
 
 @pytest.mark.parametrize("backend", ["sqlite", "postgresql"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
@@ -9,6 +10,7 @@ import pytest
 
 from ml_platform.v1 import jobs_pb2
 from ml_platform.v1.jobs_pb2 import JobKind
+from ml_platform_server.backends.paging import token_after
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.store.jobs import JobRecords
 from ml_platform_server.store.paging import Page
@@ -97,10 +99,42 @@ async def test_a_list_is_narrowed_by_experiment_and_kind(records: JobRecords) ->
 
 @pytest.mark.parametrize("token", ["?", "bm9uc2Vuc2U", "WzEsIDJd", "WyIyMDI2LTAxLTAxIiwgIngiXQ", "{}", "ä"])
 async def test_a_token_that_no_list_gave_is_refused(records: JobRecords, token: str) -> None:
-    """Rubbish, other JSON and times without a zone are PAGE_TOKEN_INVALID."""
+    """Rubbish and other JSON are PAGE_TOKEN_INVALID."""
     with pytest.raises(PlatformError) as caught:
         await records.list(Page(token=token))
     assert caught.value.reason_name == "PAGE_TOKEN_INVALID"
+
+
+@pytest.mark.parametrize(
+    "position",
+    [
+        ["2026-01-01", "mlp-1"],
+        ["0001-01-01T00:00:00+14:00", "mlp-1"],
+        ["2026-01-01T00:00:00+00:00", "mlp-\0"],
+        ["2026-01-01T00:00:00+00:00", 1],
+        ["2026-01-01T00:00:00+00:00", None],
+        [],
+        {},
+        1,
+    ],
+    ids=str,
+)
+async def test_a_token_with_a_position_of_no_row_is_refused(records: JobRecords, position: object) -> None:
+    """A position that a caller wrote into a token neither fails in the database nor selects anything."""
+    with pytest.raises(PlatformError) as caught:
+        await records.list(Page(token=token_after(json.dumps(position), "")))
+    assert caught.value.reason_name == "PAGE_TOKEN_INVALID"
+
+
+async def test_a_message_may_hold_any_character(records: JobRecords) -> None:
+    """PostgreSQL refuses NUL, which a message that quotes a log may hold: it is replaced. Parameters keep theirs, escaped."""
+    added = row(1)
+    added.conf = {"a": "\0"}
+    await records.add(added)
+    await records.refresh("mlp-1", state=jobs_pb2.JOB_STATE_FAILED, message="größe \0 \U0001f600", end_time=START)
+    kept = await records.get("mlp-1")
+    assert kept is not None
+    assert (kept.message, kept.conf) == ("größe \N{REPLACEMENT CHARACTER} \U0001f600", {"a": "\0"})
 
 
 async def test_jobs_are_counted_by_kind_and_time(records: JobRecords) -> None:

@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy import Engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, DisconnectionError, IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -109,6 +109,7 @@ class Database:
         Raises:
             PlatformError: BACKEND_UNAVAILABLE when the database does not answer.
             sqlalchemy.exc.IntegrityError: a constraint was broken.
+            sqlalchemy.exc.DataError: a value does not fit its column.
         """
         if self._sessions is None:
             raise RuntimeError("The database is not open.")
@@ -164,10 +165,10 @@ class MigratedDatabase(Database):
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Tell a database that fails from one that refuses."""
+    """Tell a database that fails from one that refuses: a value that it does not store is no reason to try again."""
     try:
         yield
-    except IntegrityError:
+    except (IntegrityError, DataError):
         raise
     except (DBAPIError, PoolTimeout, OSError) as error:
         _log.warning("store_failed", error=str(error))

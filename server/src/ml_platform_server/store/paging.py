@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Protocol, Self, TypeVar
 
 from google.protobuf.message import Message
@@ -86,11 +86,11 @@ class Page:
         try:
             time, key = json.loads(position_of(self.token, self.list_id))
             moment = datetime.fromisoformat(time)
-        except (ValueError, TypeError):
+            if moment.tzinfo is None or "\0" in key:  # Neither is in any row, and databases refuse them.
+                raise page_token_invalid()
+            return moment.astimezone(UTC), key
+        except (ValueError, TypeError, OverflowError):
             raise page_token_invalid() from None
-        if moment.tzinfo is None or not isinstance(key, str):
-            raise page_token_invalid()
-        return moment, key
 
 
 def _before(

@@ -32,6 +32,17 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value and value.tzinfo is None else value
 
 
+class Message(TypeDecorator[str]):
+    """A text that may quote a backend. PostgreSQL refuses NUL characters, which logs and exceptions may hold."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002  # SQLAlchemy's signature
+        """Replace NUL characters."""
+        return value.replace("\0", "\N{REPLACEMENT CHARACTER}") if value else value
+
+
 class ApiKeyRow(Base):
     """One API key; the secret itself is never stored."""
 
@@ -79,7 +90,7 @@ class JobRow(Base):
     experiment_name: Mapped[str] = mapped_column(String(250), default="")
     conf: Mapped[dict[str, Any]] = mapped_column(JSON)
     submitted_by: Mapped[str] = mapped_column(String(250))
-    message: Mapped[str] = mapped_column(Text, default="")
+    message: Mapped[str] = mapped_column(Message, default="")
     outcome: Mapped[bytes | None] = mapped_column(LargeBinary)
     create_time: Mapped[datetime] = mapped_column(UtcDateTime)
     end_time: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -100,7 +111,7 @@ class DeploymentRow(Base):
     version: Mapped[int] = mapped_column(Integer)
     environment: Mapped[int] = mapped_column(Integer)
     state: Mapped[int] = mapped_column(Integer)
-    message: Mapped[str] = mapped_column(Text, default="")
+    message: Mapped[str] = mapped_column(Message, default="")
     actor: Mapped[str] = mapped_column(String(250))
     reason: Mapped[str] = mapped_column(Text, default="")
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.job_id"))
