@@ -23,6 +23,7 @@ MARK = "ML_PLATFORM_STACK"
 SERVICE_MARK = "ML_PLATFORM_STACK_SERVICE"
 GRACE = 10.0  # Seconds between asking and killing.
 KILL_ROUNDS = 20
+MARK_SECONDS = 1.0  # Far more than the system needs; a program may wipe its environment first.
 
 
 def spawn(
@@ -39,7 +40,21 @@ def spawn(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    return ProcessRecord(pid=process.pid, create_time=_born(process.pid), start_time=time.time())
+    record = ProcessRecord(pid=process.pid, create_time=_born(process.pid), start_time=time.time())
+    _wait_until_marked(record, state)
+    return record
+
+
+def _wait_until_marked(record: ProcessRecord, state: StateFolder) -> None:
+    """Wait until others see the mark: the system shows the environment of a new program only a moment after it has started it.
+
+    Whoever ended the stack within that moment would miss the process.
+    """
+    deadline = time.monotonic() + MARK_SECONDS
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(record.pid)
+        while not _is_gone(process) and not _service_of(process, state) and time.monotonic() < deadline:
+            time.sleep(0.001)
 
 
 def marks(state: StateFolder, name: str) -> dict[str, str]:

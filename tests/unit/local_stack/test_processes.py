@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -55,6 +56,15 @@ def test_a_started_process_is_alive_and_found(state: StateFolder) -> None:
     assert [each.pid for each in processes.marked(state)] == [record.pid]
     assert [each.pid for each in processes.marked(state, "mlflow")] == [record.pid]
     assert processes.marked(state, "airflow") == []
+
+
+def test_a_process_is_found_as_soon_as_it_was_started(state: StateFolder) -> None:
+    """However early somebody looks."""
+    for _ in range(40):
+        record = start(state, SLEEPER)
+        assert [each.pid for each in processes.marked(state)] == [record.pid]
+        os.kill(record.pid, signal.SIGKILL)
+        wait_until_ended(record)
 
 
 def test_another_stacks_processes_are_left_alone(state: StateFolder, tmp_path_factory: pytest.TempPathFactory) -> None:
