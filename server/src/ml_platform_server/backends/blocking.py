@@ -19,6 +19,11 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+DEFAULT_TIMEOUT = 30.0
+_REQUESTS = 3
+"""How many requests in a row a function makes at most, as a rule."""
+
+
 class BlockingPool:
     """A bounded executor that belongs to one backend.
 
@@ -26,11 +31,11 @@ class BlockingPool:
     keeps a hanging backend from piling up work.
     """
 
-    def __init__(self, name: str, *, threads: int, waiting: int = 256, timeout: float = 30.0) -> None:
+    def __init__(self, name: str, *, threads: int, waiting: int = 256, timeout: float | None = None) -> None:
         self._name = name
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._free = threads + waiting
-        self._timeout = timeout
+        self._timeout = DEFAULT_TIMEOUT if timeout is None else timeout
 
     async def run(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a blocking function in the pool and wait for it until the call's deadline.
@@ -60,6 +65,11 @@ class BlockingPool:
     def close(self) -> None:
         """Let the threads end without waiting for what still runs."""
         self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+def longest_run(request_timeout: float) -> float:
+    """How long a function may run outside of a call, where no deadline counts: long enough for slow requests to be answered."""
+    return max(DEFAULT_TIMEOUT, _REQUESTS * request_timeout)
 
 
 def too_many_wait(name: str) -> PlatformError:

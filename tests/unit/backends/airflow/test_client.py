@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from ml_platform_server.backends import blocking
 from ml_platform_server.backends.airflow.client import AirflowBackend
 from ml_platform_server.backends.airflow.errors import UnansweredError
 from ml_platform_server.settings import AirflowSettings
@@ -52,3 +54,11 @@ async def test_a_start_whose_load_failed_is_no_obstacle(backend: AirflowBackend)
 
 def _token_of(client: Any, timeout: float) -> str:
     return str(client.configuration.access_token)
+
+
+async def test_a_function_outside_of_a_call_may_take_as_long_as_its_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long timeout in the settings counts: the pool does not end a function before its request may be answered."""
+    monkeypatch.setattr(blocking, "DEFAULT_TIMEOUT", 0.0)
+    backend = AirflowBackend(settings=AirflowSettings(timeout=30.0))
+    await backend._pool.run(time.sleep, 0.05)
+    await backend.close()

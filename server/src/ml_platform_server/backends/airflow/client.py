@@ -14,7 +14,7 @@ from ml_platform.v1 import errors_pb2
 from ml_platform_server.backends.airflow.errors import CREDENTIALS_REFUSED, RefusedError, UnansweredError, translate
 from ml_platform_server.backends.airflow.links import Links
 from ml_platform_server.backends.airflow.tokens import Tokens
-from ml_platform_server.backends.blocking import BlockingPool
+from ml_platform_server.backends.blocking import BlockingPool, longest_run
 from ml_platform_server.call import remaining
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.settings import AirflowSettings
@@ -41,7 +41,7 @@ class AirflowBackend:
     def __init__(self, *, settings: AirflowSettings) -> None:
         self._settings = settings
         self.links = Links(settings)
-        self._pool = BlockingPool("Airflow", threads=settings.threads)
+        self._pool = BlockingPool("Airflow", threads=settings.threads, timeout=longest_run(settings.timeout))
         self._tokens = Tokens(settings=settings)
         self._client: ApiClient | None = None
         self._loading = threading.Lock()

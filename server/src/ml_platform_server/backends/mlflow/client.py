@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, TypeVar
 
-from ml_platform_server.backends.blocking import BlockingPool
+from ml_platform_server.backends.blocking import BlockingPool, longest_run
 from ml_platform_server.backends.mlflow import failures
 from ml_platform_server.backends.mlflow.links import Links
 from ml_platform_server.errors import PlatformError
@@ -38,7 +38,7 @@ class MlflowBackend:
     def __init__(self, *, settings: MlflowSettings) -> None:
         self._settings = settings
         self.links = Links(settings)
-        self._pool = BlockingPool("MLflow", threads=settings.threads)
+        self._pool = BlockingPool("MLflow", threads=settings.threads, timeout=longest_run(settings.timeout))
         # Model files may take minutes; they must not take the threads of the quick requests.
         self._downloads = BlockingPool("MLflow artifacts", threads=DOWNLOAD_THREADS, timeout=DOWNLOAD_TIMEOUT)
         self._client: MlflowClient | None = None
