@@ -36,8 +36,11 @@ from ml_platform_server.tls import server_credentials
 
 # What gRPC needs to send the last answers after the last call has ended.
 _LAST_WORDS = 0.5
-# How long callers who do not stop calling are waited for.
-_LAST_CALLERS = 1.0
+# How long callers who do not stop calling are waited for: turns of the event loop, a millisecond each or longer, and seconds.
+_LAST_CALLERS_TURNS = 1000
+_LAST_CALLERS_SECONDS = 5.0
+# Seconds of waiting for them that are not taken from the calls that run.
+_LAST_CALLERS_EXTRA = 1.0
 # How long the word that its connection ends may take to a client.
 _GOODBYE = 0.1
 _MOST_PENDING = 100_000
@@ -128,12 +131,14 @@ class GrpcServer:
 
     async def stop(self, grace: float) -> None:
         """Accept nothing new, let calls end for `grace` seconds, tell what is left that the server shuts down, and stop."""
-        await self._shutdown.turn_away(min(grace, _LAST_CALLERS))
+        loop = asyncio.get_running_loop()
+        end = loop.time() + grace + _LAST_CALLERS_EXTRA
+        await self._shutdown.turn_away(_LAST_CALLERS_TURNS, min(grace, _LAST_CALLERS_SECONDS))
         stopping = asyncio.create_task(self._server.stop(grace + 2 * _LAST_WORDS))
         await asyncio.sleep(min(grace, _GOODBYE))
         self._shutdown.part()
         try:
-            async with asyncio.timeout(grace):
+            async with asyncio.timeout(min(grace, end - loop.time())):
                 await self._shutdown.wait_idle()
                 if self._idempotency is not None:
                     await self._idempotency.close()

@@ -68,20 +68,23 @@ class Shutdown:
 
         return handle
 
-    async def turn_away(self, at_most: float) -> None:
-        """Let nothing in from now on, until nothing comes any more, but not for longer than so many seconds.
+    async def turn_away(self, most_turns: int, at_most: float) -> None:
+        """Let nothing in from now on, until nothing comes any more, for so many turns of the event loop and seconds at most.
 
         What gRPC has received and not handed over when it stops is cancelled by it. So nobody hears that he is refused before
-        `part`: who calls again at once would always have something under way.
+        `part`: who calls again at once would always have something under way. gRPC hands over one call a turn, so turns are
+        counted: on a busy machine, seconds may pass before the calls that wait were handed over.
         """
         self._refusing = True
         loop = asyncio.get_running_loop()
         end = loop.time() + at_most
         before, quiet = self._refused, 0
-        while quiet < _QUIET_TURNS and loop.time() < end:
+        for _ in range(most_turns):
             await asyncio.sleep(0.001)
             quiet = quiet + 1 if self._refused == before else 0
             before = self._refused
+            if quiet == _QUIET_TURNS or loop.time() > end:
+                break
 
     def part(self) -> None:
         """Tell those who were not let in that they may call again; to be called when connections are told to end."""
