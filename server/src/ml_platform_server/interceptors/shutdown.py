@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any
 
 from ml_platform.v1 import errors_pb2
@@ -13,6 +14,8 @@ from ml_platform_server.method import Handler, Method, Response
 # Turns of the event loop, a millisecond each or longer where it is busy, without a call: then nothing is left of what callers had
 # sent before they heard that they are to go.
 _QUIET_TURNS = 40
+# Where calls came, gRPC's own threads may have more of them under way, and no turn of the event loop shows it.
+_QUIET_SECONDS = 0.2
 
 
 class Shutdown:
@@ -78,12 +81,14 @@ class Shutdown:
         self._refusing = True
         loop = asyncio.get_running_loop()
         end = loop.time() + at_most
-        before, quiet = self._refused, 0
+        before, quiet, quiet_from = self._refused, 0, -math.inf
         for _ in range(most_turns):
             await asyncio.sleep(0.001)
-            quiet = quiet + 1 if self._refused == before else 0
-            before = self._refused
-            if quiet == _QUIET_TURNS or loop.time() > end:
+            quiet += 1
+            if self._refused != before:
+                before, quiet, quiet_from = self._refused, 0, loop.time()
+            now = loop.time()
+            if (quiet >= _QUIET_TURNS and now - quiet_from >= _QUIET_SECONDS) or now > end:
                 break
 
     def part(self) -> None:
