@@ -12,7 +12,7 @@ import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import hiredis
@@ -36,11 +36,11 @@ async def asked(
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         commands = hiredis.Reader()
-        while data := await reader.read(65536):
-            commands.feed(data)
-            while (words := commands.gets()) is not False:
-                await answering(words, writer)
-        writer.close()
+        with closing(writer):
+            while data := await reader.read(65536):
+                commands.feed(data)
+                while (words := commands.gets()) is not False:
+                    await answering(words, writer)
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     port = server.sockets[0].getsockname()[1]
