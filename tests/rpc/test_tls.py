@@ -8,6 +8,12 @@ from pathlib import Path
 import grpc
 import pytest
 import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from ml_platform import AsyncMLPlatform
 from ml_platform.errors import MLPlatformError
@@ -177,3 +183,11 @@ async def test_this_machines_own_addresses_need_no_tls(host):
     await server.open()
     assert server.port > 0
     await server.close()
+
+
+async def test_a_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(files):
+    """A server has nobody at a terminal: the error says what is wrong with the key."""
+    key = load_pem_private_key(files.key.read_bytes(), None)
+    files.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")))
+    with pytest.raises(StartError, match="protected by a passphrase"):
+        await GrpcServer(settings=files.settings()).open()

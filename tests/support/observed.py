@@ -18,7 +18,7 @@ from tests.support.echo import ECHO, EchoService
 async def echo_behind(interceptors: Sequence[Interceptor], service: EchoService) -> AsyncIterator[grpc.aio.Channel]:
     """Serve the echo service until the block ends; gives a channel to it."""
     server = grpc.aio.server()
-    chain = Chain((*interceptors, Validation(largest=2**24)))
+    chain = Chain((*interceptors, Validation(largest=2**24, most_bytes=2**26)))
     anyone = Admission(
         identify=lambda _: NOBODY,
         allowed=lambda _: lambda _: True,

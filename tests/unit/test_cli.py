@@ -121,3 +121,18 @@ def test_the_tables_are_brought_up_to_date(run_without_store, tmp_path):
     results = [run_without_store("db", "upgrade") for _ in range(2)]
     assert [(result.exit_code, result.stdout) for result in results] == [(0, "The tables are up to date.\n")] * 2
     assert (tmp_path / "store.db").exists()
+
+
+@pytest.mark.parametrize("host", ["", " ", "*"])
+def test_a_host_that_is_none_is_named(run, monkeypatch, host):
+    """What is no address of a machine is told as that, and not as a port that is taken."""
+    monkeypatch.setenv("ML_PLATFORM_SERVER__HOST", host)
+    result = run("serve")
+    assert (result.exit_code, "ML_PLATFORM_SERVER__HOST" in result.output) == (1, True)
+
+
+def test_a_store_address_that_is_none_is_named(run, monkeypatch):
+    """A port that is no number is told with the variable that holds it."""
+    monkeypatch.setenv("ML_PLATFORM_STORE__URL", "postgresql+psycopg://bob:pw@127.0.0.1:notaport/x")
+    result = run("keys", "list")
+    assert (result.exit_code, "ML_PLATFORM_STORE__URL" in result.output, "pw" in result.output) == (1, True, False)

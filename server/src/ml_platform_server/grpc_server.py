@@ -104,7 +104,11 @@ class GrpcServer:
         told = (RequestId(), *traces, AccessLog(metrics), Errors())
         auth, revocation, deadline = Auth(keys=keys), Revocation(keys=keys), Deadline(default=self._settings.default_deadline)
         largest = self._settings.max_message_bytes
-        answered = (Validation(largest=largest), Reply(largest=largest), self._idempotency)
+        answered = (
+            Validation(largest=largest, most_bytes=self._settings.max_large_request_bytes),
+            Reply(largest=largest),
+            self._idempotency,
+        )
         refusing = Chain((*told, Unadmitted(self._shutdown)))
         admission = Admission(
             identify=auth.identify,

@@ -32,6 +32,9 @@ class ServerSettings(BaseModel):
     default_deadline: Seconds = Field(default=30.0, description="For calls that bring no deadline.")
     drain: float = Field(default=10.0, ge=0, description="How long calls may go on after SIGTERM.")
     max_message_bytes: int = Field(default=16 * 1024 * 1024, gt=0)
+    max_large_request_bytes: int = Field(
+        default=64 * 1024 * 1024, gt=0, description="Of requests above 64 KiB that are inflated, parsed and answered at once."
+    )
     max_streams_per_connection: int = Field(default=256, gt=0, description="Calls and watches of one connection at once.")
     max_connection_age: float = Field(
         default=1800.0,
@@ -59,6 +62,13 @@ class ServerSettings(BaseModel):
     def offered(self) -> frozenset[str]:
         """The services to offer, by name."""
         return frozenset(SERVICES if self.services == "all" else _names(self.services))
+
+    @field_validator("host")
+    @classmethod
+    def _named(cls, host: str) -> str:
+        if not host.strip() or host == "*":
+            raise ValueError("a name or an address of this machine is wanted; 0.0.0.0 stands for all of them")
+        return host
 
     @field_validator("services")
     @classmethod

@@ -107,7 +107,8 @@ class _Certificates:
 
     def _verify(self) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self._certificate, self._key)  # Compares the two, which gRPC does not.
+        # Compares the two, which gRPC does not. Without the function OpenSSL would ask for a passphrase on the terminal.
+        context.load_cert_chain(self._certificate, self._key, password=_refuse_passphrase)
         if self._client_ca is not None:
             context.load_verify_locations(self._client_ca)
 
@@ -122,6 +123,10 @@ class _Certificates:
             return tuple((status.st_ino, status.st_mtime_ns, status.st_size) for status in map(Path.stat, self._files))
         except OSError:
             return None
+
+
+def _refuse_passphrase() -> str:
+    raise OSError("the key is protected by a passphrase; store it without one, readable to the server alone")
 
 
 def _is_loopback(host: str) -> bool:

@@ -49,3 +49,33 @@ def test_bytes_that_end_within_an_element_are_refused(seed: int) -> None:
     for count in range(1, 7):
         with contextlib.suppress(PlatformError):
             assert packed(read(cut, count)) == cut
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        [2**62] * 10_000,
+        [1] * 65,
+        [0] + [1] * 64,
+        [1] * 17,
+        [0, 2**62],
+        [0, 2**62, 2**62],
+        [1, 2**30, 2**30],
+        [2**63 - 1, 2**24 + 1],
+    ],
+)
+def test_shapes_beyond_any_models_are_refused_before_they_are_multiplied(shape: list[int]) -> None:
+    """A shape of many or huge sizes costs nothing, also where there are no rows."""
+    request = ModelInferRequest(raw_input_contents=[b"\0" * 8])
+    request.inputs.add(name="s", datatype="FP64", shape=shape)
+    with pytest.raises(PlatformError, match="shape") as refused:
+        received(request)
+    assert refused.value.reason_name == "INVALID_FIELDS"
+
+
+def test_shapes_of_many_dimensions_are_read() -> None:
+    """Up to sixteen dimensions, and no rows of a large size, are as they say."""
+    request = ModelInferRequest(raw_input_contents=[b"\0" * 8, b""])
+    request.inputs.add(name="a", datatype="FP64", shape=[1] * 16)
+    request.inputs.add(name="b", datatype="FP64", shape=[0, 2**24])
+    assert [array.shape for array in received(request).values()] == [(1,) * 16, (0, 2**24)]

@@ -240,3 +240,28 @@ async def test_keys_are_listed_oldest_first(keys):
 async def test_revoking_a_key_that_is_not_there_says_so(keys):
     """There is nothing to revoke under an unknown id."""
     assert not await keys.revoke("nothing")
+
+
+async def test_a_store_that_hangs_keeps_no_expired_key_alive(database, monkeypatch):
+    """Keys expire on time, and whoever watches them learns of it, while a poll of the store hangs."""
+    keys = ApiKeys(database=database, pepper="a pepper", refresh_interval=0.02)
+    key, row = await keys.create("ann", READ, timedelta(seconds=1))
+    await keys.open()
+    assert keys.find(key)
+    ended: list[str] = []
+    keys.subscribe(ended.extend)
+    monkeypatch.setattr(keys, "_read", asyncio.Event().wait)
+    async with asyncio.timeout(30):
+        while not ended:  # noqa: ASYNC110  # the subscription has no event
+            await asyncio.sleep(0.01)
+    assert (ended, keys.find(key)) == ([row.key_id], None)
+    await keys.close()
+
+
+async def test_an_unknown_key_does_not_wait_for_a_store_that_hangs(keys, monkeypatch):
+    """Who cannot be looked up is told that the store does not answer."""
+    key, _ = await keys.create("ann", READ)
+    monkeypatch.setattr(keys, "_read", asyncio.Event().wait)
+    monkeypatch.setattr(keys_module, "_LOOK_TIMEOUT", 0.05)
+    assert await refusal(keys, key) == "BACKEND_UNAVAILABLE"
+    await keys.close()

@@ -12,6 +12,7 @@ from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError, Violation
 from ml_platform_server.inflate import COMPRESSED, inflated
 from ml_platform_server.interceptors.large import LARGE, LargeRequests
+from ml_platform_server.interceptors.large_in_flight import LargeInFlight
 from ml_platform_server.interceptors.remembered import remembering
 from ml_platform_server.interceptors.rules import Check, Rules
 from ml_platform_server.method import Handler, Method, Response
@@ -24,11 +25,13 @@ class Validation:
 
     Args:
         largest: bytes that a message of any method may have.
+        most_bytes: bytes of large requests at once.
     """
 
-    def __init__(self, *, largest: int) -> None:
+    def __init__(self, *, largest: int, most_bytes: int) -> None:
         self._rules = Rules()
         self._largest = largest
+        self._in_flight = LargeInFlight(most_bytes=most_bytes)
 
     def wrap(self, method: Method, proceed: Handler) -> Handler:
         """See Interceptor."""
@@ -40,10 +43,16 @@ class Validation:
         return self._unary(_Requests(method, check, self._largest), proceed)
 
     def _unary(self, requests: _Requests, proceed: Handler) -> Handler:
-        read = requests.read
+        read, in_flight = requests.read, self._in_flight
 
         async def proceed_later(request: bytes, call: Call) -> Response:
-            return await proceed(await requests.read_large(request), call)
+            with in_flight.of(requests.most_bytes_of(request)):
+                request = await requests.inflate(request)
+            # The message is in memory until it is answered.
+            with in_flight.of(len(request)):
+                message = await requests.read_large(request)
+                request = b""  # Nobody needs both.
+                return await proceed(message, call)
 
         def handle(request: bytes, call: Call) -> Awaitable[Response]:
             if len(request) > LARGE or request[:1] in COMPRESSED:
@@ -53,10 +62,14 @@ class Validation:
         return handle
 
     def _stream(self, requests: _Requests, proceed: Handler) -> Handler:
+        in_flight = self._in_flight
+
         async def messages(received: AsyncIterator[bytes]) -> AsyncIterator[Message]:
             async for request in received:
                 if len(request) > LARGE or request[:1] in COMPRESSED:
-                    yield await requests.read_large(request)
+                    with in_flight.of(requests.most_bytes_of(request)):
+                        message = await requests.read_large(await requests.inflate(request))
+                    yield message
                 else:
                     yield requests.read(request)
 
@@ -98,11 +111,15 @@ class _Requests:
                 raise _invalid(violations)
         return message
 
-    async def read_large(self, data: bytes) -> Message:
-        """The message that these bytes are, however many they are, and if they were compressed.
+    def most_bytes_of(self, data: bytes) -> int:
+        """How many bytes a request may have once it is inflated."""
+        return self._largest if data[:1] in COMPRESSED else len(data)
+
+    async def inflate(self, data: bytes) -> bytes:
+        """The request as it was before it was compressed, if it was.
 
         Raises:
-            PlatformError: INVALID_FIELDS, REQUEST_TOO_LARGE.
+            PlatformError: REQUEST_TOO_LARGE.
         """
         if data[:1] in COMPRESSED:
             whole = await asyncio.to_thread(inflated, data, self._largest)
@@ -111,6 +128,14 @@ class _Requests:
             data = whole
         if len(data) > self._largest:
             raise self._too_large(len(data))
+        return data
+
+    async def read_large(self, data: bytes) -> Message:
+        """The message that these bytes are, however many they are.
+
+        Raises:
+            PlatformError: INVALID_FIELDS.
+        """
         violations: list[Violation] = []
         try:
             message = await self._large.parse(data, violations)

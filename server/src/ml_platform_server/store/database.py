@@ -41,7 +41,7 @@ class Database:
     def __init__(self, *, url: str) -> None:
         try:
             self._url = make_url(url)
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, ValueError) as error:
             raise _unusable(error) from None
         self._engine: AsyncEngine | None = None
         self._sessions: async_sessionmaker[Session] | None = None

@@ -16,7 +16,7 @@ from sqlalchemy import func, select, update
 
 from ml_platform.v1 import errors_pb2
 from ml_platform_server.call import Principal
-from ml_platform_server.errors import PlatformError
+from ml_platform_server.errors import PlatformError, backend_unavailable
 from ml_platform_server.store.database import Database
 from ml_platform_server.store.tables import ApiKeyRow
 
@@ -31,6 +31,8 @@ REFRESH_SECONDS = 1.0
 _PAUSE_SECONDS = 0.2
 # A change that the counts do not show, such as scopes edited by hand, takes effect within this time.
 _RELOAD_SECONDS = 60.0
+# An unknown key waits no longer for a store that hangs.
+_LOOK_TIMEOUT = 5.0
 
 _log = structlog.get_logger(__name__)
 
@@ -58,18 +60,18 @@ class ApiKeys:
         self._refreshed_at = -_PAUSE_SECONDS
         self._refresh: asyncio.Task[None] | None = None
         self._reading = asyncio.Lock()
-        self._polling: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._on_ended: tuple[OnEnded, ...] = ()
         self._ids: frozenset[str] = frozenset()
 
     async def open(self) -> None:
         """Read the keys, and poll for changes from now on."""
         await self._read()
-        self._polling = asyncio.create_task(self._poll(), context=contextvars.Context())
+        self._tasks = [asyncio.create_task(work, context=contextvars.Context()) for work in (self._poll(), self._sweep())]
 
     async def close(self) -> None:
         """Stop polling."""
-        tasks = [task for task in (self._polling, self._refresh) if task is not None]
+        tasks = [*self._tasks, *([self._refresh] if self._refresh else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -143,7 +145,11 @@ class ApiKeys:
             # A context of its own: whoever comes first must not lend it his deadline.
             self._refresh = asyncio.create_task(self._look_soon(), context=contextvars.Context())
             self._refresh.add_done_callback(lambda task: task.cancelled() or task.exception())
-        await asyncio.shield(self._refresh)
+        try:
+            async with asyncio.timeout(_LOOK_TIMEOUT):
+                await asyncio.shield(self._refresh)
+        except TimeoutError:
+            raise backend_unavailable("The platform's own database") from None
 
     async def _look_soon(self) -> None:
         await asyncio.sleep(self._refreshed_at + _PAUSE_SECONDS - time.monotonic())
@@ -162,6 +168,11 @@ class ApiKeys:
                 if not down:
                     _log.warning("keys_not_refreshed", error=str(error))
                 down = True
+
+    async def _sweep(self) -> None:
+        """Drop expired keys. Apart from the poll, which a store that hangs would hold up."""
+        while True:
+            await asyncio.sleep(self._interval)
             self._replace({digest: principal for digest, principal in self._live.items() if not expired(principal)})
 
     async def _read(self) -> None:

@@ -18,6 +18,11 @@ from ml_platform_server.serving.inference.datatypes import BYTES, DTYPES, FIELDS
 _LENGTH = struct.Struct("<I")
 
 
+# More than any model has. Without a bound the product alone of many sizes would take seconds.
+MAX_DIMENSIONS = 16
+MAX_ROW_ELEMENTS = 2**24
+
+
 def received(request: Message) -> dict[str, Array]:
     """The inputs of a request by name. Those of BYTES are arrays of objects: bytes, or texts already.
 
@@ -42,6 +47,9 @@ def _received(tensor: Message, raw: bytes | None, where: str) -> Array:
         raise invalid(f"{where}.datatype", f"must be one of {', '.join([*DTYPES, BYTES])}")
     if not shape or shape[0] < 0 or any(size < 1 for size in shape[1:]):
         raise invalid(f"{where}.shape", "must have the rows first, which may be 0, and then dimensions of at least 1")
+    if len(shape) > MAX_DIMENSIONS or math.prod(shape[1:]) > MAX_ROW_ELEMENTS:
+        most = f"{MAX_DIMENSIONS} dimensions, or rows of more than {MAX_ROW_ELEMENTS:,} elements"
+        raise invalid(f"{where}.shape", f"has more than {most}")
     count = math.prod(shape)
     if raw is None:
         elements = _typed(tensor.contents, datatype, where)
