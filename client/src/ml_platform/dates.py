@@ -22,13 +22,17 @@ def to_day(value: Day | None, field: str) -> str | None:
 
 def to_start(value: Day, field: str) -> Timestamp:
     """The start of a window: a day begins at midnight UTC; a moment is taken as it is."""
-    return _timestamp(_moment(_parsed(value, field)))
+    return _timestamp(_moment(_parsed(value, field)), field)
 
 
 def to_end(value: Day, field: str) -> Timestamp:
     """The end of a window, excluded: a day counts in full, so it ends at the next midnight UTC; a moment is taken as it is."""
     parsed = _parsed(value, field)
-    return _timestamp(_moment(parsed if isinstance(parsed, datetime) else parsed + timedelta(days=1)))
+    if isinstance(parsed, datetime):
+        return _timestamp(_moment(parsed), field)
+    if parsed == date.max:
+        raise invalid(field, "has no next day")
+    return _timestamp(_moment(parsed + timedelta(days=1)), field)
 
 
 def to_moment(value: Day, field: str) -> Timestamp:
@@ -44,7 +48,10 @@ def to_duration(value: float | timedelta | None, field: str) -> Duration | None:
     if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not 0 <= seconds < float("inf"):
         raise invalid(field, f"{value!r} is neither a timedelta nor a number of seconds, 0 or more")
     duration = Duration()
-    duration.FromNanoseconds(round(seconds * 1e9))
+    try:
+        duration.FromMicroseconds(round(seconds * 1e6))  # Feast keeps nothing finer.
+    except ValueError:
+        raise invalid(field, f"{value!r} is longer than 10,000 years") from None
     return duration
 
 
@@ -66,7 +73,10 @@ def _moment(value: date | datetime) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _timestamp(moment: datetime) -> Timestamp:
+def _timestamp(moment: datetime, field: str) -> Timestamp:
     stamp = Timestamp()
-    stamp.FromDatetime(moment)
+    try:
+        stamp.FromDatetime(moment)
+    except (OverflowError, ValueError):
+        raise invalid(field, f"{moment.isoformat()} lies outside of the years 1 to 9999 in UTC") from None
     return stamp

@@ -75,7 +75,10 @@ def choice(name: str, choices: Mapping[str, N], field: str) -> N:
 def to_struct(values: Mapping[str, Any], field: str) -> Struct:
     """Make a Struct of a mapping; `field` names it in errors."""
     struct = Struct()
-    struct.update(_jsonable(as_mapping(values, field), field, MAX_DEPTH))
+    try:
+        struct.update(_jsonable(as_mapping(values, field), field, MAX_DEPTH))
+    except UnicodeEncodeError:
+        raise invalid(field, "a text or a name is no valid Unicode: it holds half of a surrogate pair") from None
     return struct
 
 
@@ -154,9 +157,28 @@ def _jsonable(value: object, field: str, depth: int) -> Any:  # noqa: ANN401  # 
         # As base64 they would be text like any other, and a column of strings would take it for its own.
         raise invalid(field, "bytes cannot be sent; send text, or base64.b64encode(value).decode() for a column of bytes")
     # NumPy's arrays and scalars, pandas' series: asked by name, so that neither needs to be imported.
-    if callable(tolist := getattr(value, "tolist", None)):
-        return _jsonable(tolist(), field, depth - 1)
+    tolist: Any = getattr(value, "tolist", None)
+    if callable(tolist):
+        kind = getattr(getattr(value, "dtype", None), "kind", "")
+        if kind in {"m", "M"}:
+            return _jsonable(_times(value, kind, field), field, depth - 1)
+        listed: Any = tolist()
+        if type(listed).__name__ == "longdouble":  # It stays what it is.
+            return float(listed)
+        return _jsonable(listed, field, depth - 1)
     return _scalar(value, field)
+
+
+def _times(value: Any, kind: str, field: str) -> object:  # noqa: ANN401  # NumPy's and pandas' times and spans
+    """Times of NumPy as Python's own; of nanoseconds `tolist` would make plain numbers."""
+    if kind == "m":
+        raise invalid(field, "a span of time cannot be sent; send it as a number of the unit that the model was trained with")
+    if getattr(value, "ndim", 0):
+        return list(value)
+    moment = value.astype("datetime64[us]")
+    if moment != value and value == value:  # noqa: PLR0124  # NaT differs from itself
+        raise invalid(field, "a time finer than microseconds cannot be sent")
+    return moment.tolist()
 
 
 def _scalar(value: object, field: str) -> bool | str | int | float | None:
@@ -166,7 +188,7 @@ def _scalar(value: object, field: str) -> bool | str | int | float | None:
         return value
     if isinstance(value, int):
         # As protobuf's own JSON writes int64: the server reads digits in a string where it expects an integer.
-        return value if abs(value) < EXACT_INTEGERS else str(value)
+        return value if abs(value) < EXACT_INTEGERS else _digits(value, field)
     if isinstance(value, float):
         return value
     return _other_scalar(value, field)
@@ -178,8 +200,17 @@ def _other_scalar(value: object, field: str) -> str | float | None:
     if isinstance(value, (datetime, date)):
         return value.isoformat()
     if isinstance(value, Decimal):
-        whole = value.is_finite() and value == value.to_integral_value()
-        return _scalar(int(value) if whole and abs(value) >= EXACT_INTEGERS else float(value), field)
+        if value.is_snan():
+            return float("nan")
+        whole = value.is_finite() and abs(value) >= EXACT_INTEGERS and value == value.to_integral_value()
+        return _scalar(int(value) if whole else float(value), field)
     if isinstance(value, UUID):
         return str(value)
     raise invalid(field, f"a value of type {type(value).__name__} cannot be sent")
+
+
+def _digits(number: int, field: str) -> str:
+    try:
+        return str(number)
+    except ValueError:  # Python writes no more than some thousand digits.
+        raise invalid(field, "an integer has too many digits") from None

@@ -229,3 +229,55 @@ def test_what_is_no_version_is_named(given: Any) -> None:
     """A float is no version, however whole, and neither is a truth value."""
     with pytest.raises(InvalidArgument, match="is not a whole number from 1"):
         to_version(given, "version")
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        (np.datetime64("2024-01-01T12:00:00.5", "ns"), "2024-01-01T12:00:00.500000"),
+        (np.datetime64("2024-01-01", "D"), "2024-01-01T00:00:00"),
+        (np.array(["2024-01-01"], "datetime64[ns]"), ["2024-01-01T00:00:00"]),
+        (np.datetime64("NaT", "ns"), None),
+        (pd.Series(pd.to_datetime(["2024-01-01"])), ["2024-01-01T00:00:00"]),
+        (np.longdouble(1.5), 1.5),
+        (np.float16(1.5), 1.5),
+        (Decimal("1E+30"), "1000000000000000000000000000000"),
+    ],
+)
+def test_numpys_times_and_numbers_are_sent_as_what_they_are(given: Any, sent: Any) -> None:
+    """A time of nanoseconds is a time, and not the number of its nanoseconds."""
+    assert from_struct(to_struct({"x": given}, "inputs"))["x"] == sent
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (np.timedelta64(5, "ns"), "a span of time cannot be sent"),
+        (pd.Series(pd.to_timedelta(["1h"])), "a span of time cannot be sent"),
+        (timedelta(seconds=1), "timedelta cannot be sent"),
+        (np.datetime64(1, "ns"), "finer than microseconds"),
+        ("\ud800", "no valid Unicode"),
+        ({"\ud800": 1}, "no valid Unicode"),
+        pytest.param(10**5000, "too many digits", id="integer"),
+        pytest.param(Decimal(10) ** 5000, "too many digits", id="Decimal"),
+    ],
+)
+def test_what_cannot_be_sent_is_an_argument_that_is_named(given: Any, said: str) -> None:
+    """No exception of Python's or of protobuf's own comes through."""
+    with pytest.raises(InvalidArgument, match=said):
+        to_struct({"x": given}, "inputs")
+
+
+def test_times_beyond_the_calendar_are_named() -> None:
+    """A time whose UTC year is none, and a last day without a next one, are refused."""
+    early = datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=5)))
+    for read, given in ((to_start, early), (to_end, early), (to_end, "9999-12-31"), (to_end, date.max)):
+        with pytest.raises(InvalidArgument, match="start_date"):
+            read(given, "start_date")
+    with pytest.raises(InvalidArgument, match="ttl"):
+        to_duration(10**20, "ttl")
+
+
+def test_a_span_is_kept_to_the_microsecond() -> None:
+    """Feast keeps nothing finer: what is asked for is what is registered."""
+    assert to_duration(3600 / 7, "ttl").ToNanoseconds() == 514_285_714_000

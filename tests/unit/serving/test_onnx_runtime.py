@@ -291,3 +291,31 @@ async def test_file_that_is_no_graph_is_refused(tmp_path: Path, pool: BlockingPo
         await load_onnx(folder, (), pool)
 
     assert (caught.value.reason_name, caught.value.message) == ("MODEL_FAILED", "ONNX Runtime cannot load the model.")
+
+
+def _predicts_probabilities() -> onnx.ModelProto:
+    """A graph that gives all probabilities twice, as what it predicts and by their name."""
+    nodes = [
+        helper.make_node("Sigmoid", ["x"], ["p"]),
+        helper.make_node("Sub", ["one", "p"], ["q"]),
+        helper.make_node("Concat", ["q", "p"], ["prediction"], axis=1),
+        helper.make_node("Identity", ["prediction"], ["probability"]),
+    ]
+    outputs = [_info(name, TensorProto.FLOAT, [None, 2]) for name in ("prediction", "probability")]
+    model = _graph(nodes, [_info("x", TensorProto.FLOAT, [None, 1])], outputs)
+    model.graph.initializer.append(helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0]))
+    return model
+
+
+async def test_a_graph_that_predicts_probabilities_has_a_probability(tmp_path: Path, pool: BlockingPool) -> None:
+    """The probability of the positive class is given in every form: one row, several, and columns."""
+    runtime = await _load(tmp_path, pool, _predicts_probabilities(), column("x"))
+    values = [0.0, 2.0, -3.0]
+    expected = [pytest.approx(1 / (1 + np.exp(-value)), abs=1e-6) for value in values]
+    alone = [(await runtime.predict([[value]]))[0] for value in values]
+    together = await runtime.predict([[value] for value in values])
+    columns = await runtime.predict_columns([np.array(values)], 3)
+    assert columns.probabilities is not None
+    assert [answer.probability for answer in alone] == expected
+    assert [answer.probability for answer in together] == expected
+    assert list(columns.probabilities()) == expected

@@ -112,6 +112,7 @@ async def test_the_one_before_is_archived_and_named(records: DeploymentRecords) 
     assert (states["dep-1"].state, states["dep-1"].message) == (ARCHIVED, "Replaced by dep-3.")
     assert states["dep-1"].end_time is not None
     assert (states["dep-2"].state, states["dep-3"].previous_deployment_id) == (ACTIVE, "dep-1")
+    assert states["dep-3"].message == "Answers predictions."
 
 
 async def test_a_second_one_in_progress_is_refused(records: DeploymentRecords) -> None:

@@ -108,7 +108,11 @@ def to_entity_keys(entity_id: str | int | None, entities: EntityKeys | None) -> 
 
 def to_names(names: str | Sequence[str] | None) -> list[str]:
     """A list of names from one name or several."""
-    return [names] if isinstance(names, str) else list(names or ())
+    if isinstance(names, str):
+        return [names]
+    if names is not None and not isinstance(names, Iterable):
+        raise invalid("names", f"a name or a list of names is wanted, not {type(names).__name__}")
+    return list(names or ())
 
 
 def _pairs(items: object, field: str) -> list[Any]:

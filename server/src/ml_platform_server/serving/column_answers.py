@@ -86,7 +86,9 @@ def clipped(given: Array) -> Array:
 
 def likeliest(labels: Values, given: Array) -> Array:
     """Each row's one probability, out of a row of them: what `answers.probability` does, for all rows at once."""
-    if given.ndim != _MATRIX or given.shape[1] < _MATRIX or (isinstance(labels, np.ndarray) and labels.ndim > 1):
+    # A model that predicts all probabilities has them for labels too.
+    labelled = not isinstance(labels, np.ndarray) or labels.ndim == 1 or np.array_equal(labels, given)
+    if given.ndim != _MATRIX or given.shape[1] < _MATRIX or not labelled:
         return np.full(len(given), np.nan)
     given = given.astype(np.float64, copy=False)
     sensible = ((given >= 0) & (given <= 1)).all(axis=1) & (np.abs(given.sum(axis=1) - 1) <= TOLERANCE)

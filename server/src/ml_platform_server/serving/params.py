@@ -43,7 +43,7 @@ def _value(spec: models_pb2.ParamSpec | None, name: str, value: object, names: S
         raise Unsuitable(f"is no param of the model; {takes}.{did_you_mean(names, [name])}")
     convert = conversion(spec.type)
     if value is None:
-        return None
+        raise Unsuitable("must not be null; left out, it has its default")
     if not spec.list:
         return convert(value)
     if not isinstance(value, list):

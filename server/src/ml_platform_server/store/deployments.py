@@ -118,10 +118,8 @@ class DeploymentRecords:
             row = await session.get_one(DeploymentRow, deployment_id)
             previous = await session.scalar(_active_of(row.model_name, row.environment))
             if previous:
-                message = f"Replaced by {deployment_id}."
-                await session.execute(
-                    _when(previous.deployment_id, _ACTIVE).values(state=_ARCHIVED, end_time=now, message=message)
-                )
+                replaced = {"state": _ARCHIVED, "end_time": now, "message": f"Replaced by {deployment_id}."}
+                await session.execute(_when(previous.deployment_id, _ACTIVE).values(**replaced))
             change = {
                 "state": _ACTIVE,
                 "activate_time": now,

@@ -86,6 +86,8 @@ def _completed(request: features_pb2.FeatureView, folder: Path) -> features_pb2.
 def _check_fields(view: features_pb2.FeatureView) -> None:
     if view.ttl.ToNanoseconds() < 0:
         raise invalid("feature_view.ttl", "must not be negative")
+    if view.ttl.nanos % 1000:
+        raise invalid("feature_view.ttl", "must be whole microseconds, which is what Feast keeps")
     keys = [entity.join_key for entity in view.entities]
     features = [feature.name for feature in view.features]
     for entity in view.entities:

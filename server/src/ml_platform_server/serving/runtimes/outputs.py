@@ -14,6 +14,7 @@ from ml_platform_server.serving.column_answers import ColumnAnswers, clipped, li
 from ml_platform_server.serving.column_values import Values
 
 MATRIX = 2
+PROBABILITY = "probability"
 
 
 class GraphOutput(Protocol):
@@ -83,10 +84,14 @@ def _clipped_maps(given: object) -> object:
 
 
 def _probabilities_at(outputs: Sequence[GraphOutput]) -> int | None:
-    """The position of the class probabilities of a graph whose first output is a label."""
-    if outputs[0].type not in ("tensor(int64)", "tensor(int32)", "tensor(string)", "tensor(bool)"):
-        return None
+    """The position of the class probabilities of a graph whose first output is a label, or these probabilities again."""
+    labels = outputs[0].type in ("tensor(int64)", "tensor(int32)", "tensor(string)", "tensor(bool)")
     for at, output in enumerate(outputs[1:], start=1):
+        if not labels:
+            # A model that predicts all probabilities: its first output is the same as this one.
+            if output.name == PROBABILITY and output.type == outputs[0].type:
+                return at
+            continue
         scores = output.type.startswith("seq(map(") or (output.type in ("tensor(float)", "tensor(double)"))
         if scores and ("prob" in output.name.lower() or len(outputs) == MATRIX):
             return at
