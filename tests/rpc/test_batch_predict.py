@@ -15,10 +15,13 @@ from google.rpc import error_details_pb2, status_pb2
 
 from ml_platform.v1 import features_pb2, predictions_pb2
 from ml_platform_server.call import Call
+from ml_platform_server.errors import PlatformError, to_status
+from ml_platform_server.serving import batch_replies
 from ml_platform_server.serving.batches import SLICE, Batches
+from ml_platform_server.serving.in_flight import MOST_ROWS
 from tests.support.errors import rich_error
 from tests.support.predictions import House, running
-from tests.support.serving import PRODUCTION, struct
+from tests.support.serving import PRODUCTION, column, save_onnx, struct, sum_graph
 
 
 @pytest.fixture
@@ -143,3 +146,42 @@ async def test_a_feature_store_that_is_down_fails_the_rows_that_need_it(house: H
     response = await ask(house, {"amount": 1, "user_id": "u1"}, {"amount": 1, "total": 1}, {"amount": 2, "user_id": "u1"})
     told = [reason(result.error) if result.HasField("error") else None for result in response.results]
     assert told == ["BACKEND_UNAVAILABLE", None, "BACKEND_UNAVAILABLE"]
+
+
+async def test_rows_that_fail_give_others_their_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many columns each row's error names, other calls have a turn in between; equal errors are packed once."""
+    monkeypatch.setattr(batch_replies, "TURN_SECONDS", 0.0)
+    packed: list[object] = []
+
+    def packing(error: PlatformError, request_id: str) -> status_pb2.Status:
+        packed.append(error)
+        return to_status(error, request_id)
+
+    monkeypatch.setattr(batch_replies, "to_status", packing)
+    async with running(House(tmp_path)) as house:
+        names = [f"c{number}" for number in range(300)]
+        house.registry.add("wide", 1, [column(name) for name in names], save_onnx(tmp_path / "wide", sum_graph(300)))
+        house.deployments.activate("wide", 1)
+        request = predictions_pb2.BatchPredictRequest(model_name="wide", environment=PRODUCTION, rows=[struct({})] * SLICE)
+        turns, call = 0, house.stub.BatchPredict(request, metadata=house.frame.metadata, timeout=60)
+        while not call.done():
+            turns += 1
+            await asyncio.sleep(0)
+        response = await call
+    assert turns > 2 * SLICE
+    assert (len(packed), len({result.error.SerializeToString() for result in response.results})) == (1, 1)
+    assert response.results[0].error.message.count("c2") == 11
+    assert "and 250 more columns" in response.results[0].error.message
+
+
+async def test_too_many_rows_as_columns_are_refused(house: House) -> None:
+    """A request has at most 100,000 rows, whatever its columns hold; so many are taken."""
+    for count, expected in ((MOST_ROWS, None), (MOST_ROWS + 1, "INVALID_FIELDS")):
+        values = predictions_pb2.ColumnValues(booleans=predictions_pb2.BooleanValues(values=[True] * count))
+        vectors = predictions_pb2.ColumnValues(vectors=predictions_pb2.VectorValues(values=[1.0] * (3 * count), length=3))
+        for given in (values, vectors):
+            columns = [predictions_pb2.InputColumn(name="nothing", values=given)]
+            request = predictions_pb2.BatchPredictRequest(model_name="m", environment=PRODUCTION, columns=columns)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await house.stub.BatchPredict(request, metadata=house.frame.metadata, timeout=60)
+            assert (rich_error(caught.value).brief[1] == "INVALID_FIELDS") == (expected is not None)

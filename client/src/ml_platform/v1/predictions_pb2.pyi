@@ -180,7 +180,7 @@ class BatchPredictRequest(_message.Message):
 
     @_builtins.property
     def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___InputColumn]:
-        """The same as columns of equal length."""
+        """The same as columns of equal length, of at most 100,000 rows."""
 
     @_builtins.property
     def params(self) -> _struct_pb2.Struct:

@@ -2,26 +2,59 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 from google.rpc import status_pb2
 
 from ml_platform_server import wire
-from ml_platform_server.errors import PlatformError, to_status
+from ml_platform_server.errors import PlatformError, Violation, to_status
 from ml_platform_server.serving.router import ServedVersion
+
+# Errors are made one by one, and one may list hundreds of columns: other calls have a turn after this time.
+TURN_SECONDS = 0.01
+
+
+_Key = tuple[int, str, str, tuple[Violation, ...], tuple[tuple[str, str], ...], float | None]
 
 
 class RowErrors:
-    """Packs the errors of rows. Rows that share an error, because a backend was down for all of them, share the work too."""
+    """Packs the errors of rows. Rows that share an error, or have the same one, share the work too.
+
+    Attributes:
+        turn_end: when other calls should have a turn, on the clock of `time.perf_counter`.
+    """
 
     def __init__(self, request_id: str) -> None:
         self._request_id = request_id
-        self._packed: dict[int, tuple[PlatformError, status_pb2.Status]] = {}
+        self._packed: dict[_Key, status_pb2.Status] = {}
+        self._encoded: dict[_Key, bytes] = {}
+        self.turn_end = time.perf_counter() + TURN_SECONDS
+
+    async def next_turn(self) -> None:
+        """Let other calls have their turn."""
+        await asyncio.sleep(0)
+        self.turn_end = time.perf_counter() + TURN_SECONDS
 
     def status(self, error: PlatformError) -> status_pb2.Status:
         """The error as it would travel with a call."""
-        if id(error) not in self._packed:
-            # The error is kept with its status, so that no other error takes its id over.
-            self._packed[id(error)] = (error, to_status(error, self._request_id))
-        return self._packed[id(error)][1]
+        key = _key(error)
+        if key not in self._packed:
+            self._packed[key] = to_status(error, self._request_id)
+        return self._packed[key]
+
+    def encoded(self, error: PlatformError) -> bytes:
+        """The error as a row's `error` on the wire."""
+        key = _key(error)
+        if key not in self._encoded:
+            self._encoded[key] = wire.field(b"\x12", self.status(error).SerializeToString())
+        return self._encoded[key]
+
+
+def _key(error: PlatformError) -> _Key:
+    """What makes two errors the same to whoever reads them."""
+    metadata = tuple(error.metadata.items())
+    return error.reason, error.message, error.remedy, tuple(error.violations), metadata, error.retry_after
 
 
 def head(served: ServedVersion, prediction_id: str) -> bytes:

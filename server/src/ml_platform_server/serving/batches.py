@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from google.protobuf import struct_pb2
@@ -16,7 +16,7 @@ from ml_platform_server.serving import answer_wire
 from ml_platform_server.serving.answers import Said
 from ml_platform_server.serving.batch_replies import RowErrors, head
 from ml_platform_server.serving.columnar import predict_columns
-from ml_platform_server.serving.in_flight import InFlight
+from ml_platform_server.serving.in_flight import MOST_ROWS, InFlight
 from ml_platform_server.serving.replies import features_of, new_prediction_id
 from ml_platform_server.serving.router import ServedVersion
 from ml_platform_server.serving.rows import Row
@@ -50,8 +50,10 @@ class Batches:
             PlatformError: as the contract says for PredictionService.BatchPredict.
         """
         _check(request)
-        size = request.ByteSize()
-        with self._in_flight.of(len(request.rows) or _column_length(request, size), size):
+        rows = len(request.rows) or _column_length(request)
+        if rows > MOST_ROWS:
+            raise invalid("columns", f"have more than {MOST_ROWS:,} rows; send several requests")
+        with self._in_flight.of(rows, request.ByteSize()):
             served = await self._find(request.model_name, request.environment)
             if request.HasField("params"):
                 served = served.with_params(plain_fields(request.params))
@@ -68,11 +70,12 @@ def _check(request: BatchPredictRequest) -> None:
         raise invalid("include_features", "is for rows only; columns are answered without them")
 
 
-def _column_length(request: BatchPredictRequest, size: int) -> int:
-    """How many rows the columns have, as far as that can be told without reading them."""
+def _column_length(request: BatchPredictRequest) -> int:
+    """How many rows the columns have, as their first one says."""
     values = request.columns[0].values
     kind = values.WhichOneof("kind")
-    return len(getattr(getattr(values, kind), "values", ())) if kind and kind != "vectors" else size // 8
+    count = len(getattr(getattr(values, kind), "values", ())) if kind else 0
+    return count // max(1, values.vectors.length) if kind == "vectors" else count
 
 
 async def predict_rows(served: ServedVersion, request: BatchPredictRequest, call: Call) -> bytes:
@@ -86,20 +89,22 @@ async def predict_rows(served: ServedVersion, request: BatchPredictRequest, call
     errors = RowErrors(call.request_id)
     failed = 0
     for start in range(0, len(request.rows), SLICE):
-        rows, outcomes = await _outcomes(served, request.rows[start : start + SLICE])
+        rows, outcomes = await _outcomes(served, request.rows[start : start + SLICE], errors)
         for row, outcome in zip(rows, outcomes, strict=True):
             if row is None or isinstance(outcome, PlatformError):
                 failed += 1
                 parts.append(_failure(served, outcome, errors))
+                if time.perf_counter() > errors.turn_end:
+                    await errors.next_turn()
             else:
                 parts.append(_prediction(served, row, outcome, include_features=request.include_features))
-        await asyncio.sleep(0)  # the other calls of this process have waited for this slice
+        await errors.next_turn()  # the other calls of this process have waited for this slice
     call.facts.update(prediction_id=prediction_id, rows=len(request.rows), row_errors=failed)
     return b"".join(parts)
 
 
 async def _outcomes(
-    served: ServedVersion, part: Sequence[struct_pb2.Struct]
+    served: ServedVersion, part: Sequence[struct_pb2.Struct], row_errors: RowErrors
 ) -> tuple[list[Row | None], list[Said | PlatformError]]:
     """The rows as they were decoded and completed, None for one that could not be decoded, and what became of each."""
     rows: list[Row | None] = []
@@ -110,6 +115,8 @@ async def _outcomes(
         except PlatformError as error:
             rows.append(None)
             errors[at] = error
+            if time.perf_counter() > row_errors.turn_end:
+                await row_errors.next_turn()
     found = iter(await served.model.answer([row for row in rows if row is not None]))
     outcomes = [errors[at] if row is None else next(found) for at, row in enumerate(rows)]
     return rows, outcomes
@@ -130,4 +137,4 @@ def _prediction(served: ServedVersion, row: Row, answer: Said, *, include_featur
 def _failure(served: ServedVersion, error: Said | PlatformError, errors: RowErrors) -> bytes:
     assert isinstance(error, PlatformError)  # noqa: S101  # a row that could not be decoded has an error
     served.model.metrics.error(error.reason_name)
-    return wire.field(_RESULT, wire.field(b"\x12", errors.status(error).SerializeToString()))
+    return wire.field(_RESULT, errors.encoded(error))

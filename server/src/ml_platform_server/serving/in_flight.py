@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from ml_platform_server.call import remaining
 from ml_platform_server.errors import deadline_exceeded, overloaded
 
+# Rows of one request, as columns or as tensors. A few bytes of each may cost an error of some KB.
+MOST_ROWS = 100_000
+
 
 class InFlight:
     """The rows and the bytes of the requests that are being answered.

@@ -13,6 +13,7 @@ from ml_platform_server.errors import PlatformError, invalid
 from ml_platform_server.open_inference import InferTensorContents, Message
 from ml_platform_server.serving.answers import finite
 from ml_platform_server.serving.column_values import Array, Values
+from ml_platform_server.serving.in_flight import MOST_ROWS
 from ml_platform_server.serving.inference.datatypes import BYTES, DTYPES, FIELDS, of_array
 
 _LENGTH = struct.Struct("<I")
@@ -47,6 +48,8 @@ def _received(tensor: Message, raw: bytes | None, where: str) -> Array:
         raise invalid(f"{where}.datatype", f"must be one of {', '.join([*DTYPES, BYTES])}")
     if not shape or shape[0] < 0 or any(size < 1 for size in shape[1:]):
         raise invalid(f"{where}.shape", "must have the rows first, which may be 0, and then dimensions of at least 1")
+    if shape[0] > MOST_ROWS:
+        raise invalid(f"{where}.shape", f"has more than {MOST_ROWS:,} rows; send several requests")
     if len(shape) > MAX_DIMENSIONS or math.prod(shape[1:]) > MAX_ROW_ELEMENTS:
         most = f"{MAX_DIMENSIONS} dimensions, or rows of more than {MAX_ROW_ELEMENTS:,} elements"
         raise invalid(f"{where}.shape", f"has more than {most}")
