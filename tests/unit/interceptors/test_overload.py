@@ -85,6 +85,13 @@ async def test_control_calls_do_not_keep_out_predictions(running):
     assert full == {"GetTrainingJob", "ListTrainingJobs", "SubmitTrainingJob"}
 
 
+def _look_until(limits, loop, end):
+    """Look ten times a second, as the timer does in a process that runs."""
+    while loop.now < end - 0.01:
+        loop.now += overload._LOOK_SECONDS
+        limits._look()
+
+
 async def test_fewer_predictions_are_let_in_while_calls_queue_up(running, loop, monkeypatch):
     """When the event loop has not run out of work for long, calls wait behind it; then fewer are let in, look by look."""
     monkeypatch.setattr(overload, "_FEWEST", 1)
@@ -93,8 +100,7 @@ async def test_fewer_predictions_are_let_in_while_calls_queue_up(running, loop, 
     running.begin("Predict", 2)
     limits.open()
     assert not full()
-    loop.now = 0.6
-    limits._look()
+    _look_until(limits, loop, 0.6)
     assert full()
     loop.idle()
     limits._look()
@@ -109,11 +115,37 @@ async def test_some_predictions_are_let_in_however_busy_it_is(running, loop):
     limits = Overload(running=running, settings=SETTINGS.model_copy(update={"max_predictions_in_flight": 2048}))
     full = limits.full(METHODS["Predict"])
     limits.open()
-    for now in range(1, 30):
-        loop.now = float(now)
-        limits._look()
+    _look_until(limits, loop, 3.0)
     running.begin("Predict", overload._FEWEST - 1)
     assert not full()
     running.begin("Predict", 1)
+    assert full()
+    limits.close()
+
+
+async def test_a_process_that_stood_still_refuses_nobody_for_it(running, loop, monkeypatch):
+    """Nobody's calls kept the loop from its work while the process was stopped, as on a busy machine or by a profiler."""
+    monkeypatch.setattr(overload, "_FEWEST", 1)
+    limits = Overload(running=running, settings=SETTINGS.model_copy(update={"max_predictions_in_flight": 8}))
+    full = limits.full(METHODS["Predict"])
+    running.begin("Predict", 7)
+    limits.open()
+    loop.now = 2.0
+    limits._look()
+    assert not full()
+    _look_until(limits, loop, 2.2)
+    assert not full()
+    limits.close()
+
+
+async def test_calls_that_queue_up_after_a_process_stood_still_are_counted(running, loop):
+    """A pause excuses itself alone."""
+    limits = Overload(running=running, settings=SETTINGS.model_copy(update={"max_predictions_in_flight": 64}))
+    full = limits.full(METHODS["Predict"])
+    running.begin("Predict", 60)
+    limits.open()
+    loop.now = 2.0
+    limits._look()
+    _look_until(limits, loop, 2.8)
     assert full()
     limits.close()

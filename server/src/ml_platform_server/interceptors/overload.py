@@ -17,6 +17,8 @@ from ml_platform_server.settings import ServerSettings
 _FEWEST = 16
 # Between two looks whether the event loop still runs out of work now and then.
 _LOOK_SECONDS = 0.1
+# A look that is later than this was held up by a process that stood still, and not by calls: no turn of the loop takes as long.
+_STALL_SECONDS = 0.25
 
 
 class Overload:
@@ -35,14 +37,14 @@ class Overload:
     def __init__(self, *, running: Shutdown, settings: ServerSettings) -> None:
         self._running = running
         self._settings = settings
-        self._idle_at = time.monotonic()
+        self._idle_at = self._due = time.monotonic()
         self._most_predictions = settings.max_predictions_in_flight
         self._asked = False
         self._timer: asyncio.TimerHandle | None = None
 
     def open(self) -> None:
         """Begin to watch the event loop."""
-        self._idle_at = time.monotonic()
+        self._idle_at = self._due = time.monotonic()
         self._look()
 
     def close(self) -> None:
@@ -78,8 +80,13 @@ class Overload:
         return handle
 
     def _look(self) -> None:
-        most = self._settings.max_predictions_in_flight
-        if time.monotonic() - self._idle_at > self._settings.max_queue_seconds:
+        most, now = self._settings.max_predictions_in_flight, time.monotonic()
+        if (late := now - self._due) > _STALL_SECONDS:
+            # What came meanwhile is answered soon. Callers who are refused and call again at once would keep the loop busy, so
+            # that a pause of a second became refusals for as long as they call.
+            self._idle_at = min(now, self._idle_at + late)
+        self._due = now + _LOOK_SECONDS
+        if now - self._idle_at > self._settings.max_queue_seconds:
             self._most_predictions = max(_FEWEST, min(self._most_predictions, self._settings.max_predictions_when_busy) // 2)
         else:
             self._most_predictions = min(most, 2 * self._most_predictions)
