@@ -71,6 +71,27 @@ def empty_fixture(feast_project: FeastProject) -> Any:
 
 
 class TestRedefinedViews:
+    async def test_a_registration_is_seen_at_once_by_the_server_that_made_it(
+        self, views: FeatureViews, online: OnlineFeatures, feast_project: FeastProject, empty: Any
+    ) -> None:
+        """Though its cached registry had the earlier definition: by reads, by pushes, and by plans that were made before."""
+        import pyarrow as pa
+
+        name = "seen_at_once"
+        path = empty(name, pa.string())
+        await views.register(view_of(name, "DOUBLE", path))
+        before = await online.plan(features=[name])
+        feast_project.store().delete_feature_view(name)
+        made = await views.register(view_of(name, "INT64", path))
+        assert await views.get(name) == made
+        assert made in (await views.list(1000))[0]
+        assert before.direct is not None
+        assert [feature.value_type for feature in before.direct.plan.features] == [pb.VALUE_TYPE_INT64]
+        assert (await views.push(pushed(name, {"k": "a", "x": 5}))).row_count == 1
+        (vector,) = (await online.get(asked([{"k": "a"}], [name]))).vectors
+        assert vector.features[0].status == PRESENT
+        assert (await every_way(online, await online.plan(features=[name]), "a")) == [(5, PRESENT)] * 4
+
     @pytest.mark.parametrize(("old", "new"), [*zip(VALUES, [*list(VALUES)[1:], "STRING"], strict=True), ("DOUBLE", "STRING")])
     async def test_a_value_of_the_earlier_type_is_not_found(
         self,

@@ -56,13 +56,21 @@ class FeatureViews:
     async def register(self, view: features_pb2.FeatureView) -> features_pb2.FeatureView:
         """Register a view and the entities that it needs; the same definition again changes nothing.
 
+        When this is over, whatever this process reads and pushes goes by the new registry.
+
         Raises:
             PlatformError: FEATURE_VIEW_EXISTS, ENTITY_EXISTS, FEATURE_SOURCE_REFUSED, INVALID_FIELDS.
         """
+
+        async def register() -> features_pb2.FeatureView:
+            registered = await self._backend.call(_register, view, self._backend.source_roots)
+            # Another tool may have taken away a view of this name a moment ago, and the cached registry has that one still.
+            await self._backend.refresh()
+            self._backend.misses.clear()
+            return registered
+
         # Two at once would both find the name free.
-        registered = await self._alone(REGISTRY, lambda: self._backend.call(_register, view, self._backend.source_roots))
-        self._backend.misses.clear()
-        return registered
+        return await self._alone(REGISTRY, register)
 
     async def get(self, name: str) -> features_pb2.FeatureView:
         """One view.
