@@ -36,6 +36,26 @@ class TestPushingAndReading:
         assert (first.feature_view, first.name) == (name, "average")
         assert not nobody.HasField("event_time")
 
+    async def test_infinity_and_nan_inside_of_lists_come_back_by_name(
+        self, views: FeatureViews, online: OnlineFeatures, feast_project: FeastProject
+    ) -> None:
+        """As they may be sent, so that no value that is present is told as null; NaN alone is a missing value."""
+        columns: dict[str, list[object]] = {"float": [None], "double": [None], "float_list": [None], "double_list": [None]}
+        path = feast_project.write_history("infinite.parquet", event_timestamp=["2024-01-01"], infinite=["t"], **columns)
+        view = user_view(
+            entities=[{"name": "infinite"}],
+            features=[{"name": key, "value_type": f"VALUE_TYPE_{key.upper()}"} for key in columns],
+            source={"path": str(path), "timestamp_field": "event_timestamp"},
+        )
+        name = (await views.register(view)).name
+        numbers = ["Infinity", "-Infinity", "NaN", 0.5]
+        row = {"infinite": "a", "float": "Infinity", "double": "-Infinity", "float_list": numbers, "double_list": numbers}
+        await views.push(pushed(name, row, {**row, "infinite": "b", "float": "NaN", "double": "NaN"}))
+        assert told(await online.get(asked(["a", "b"], [name]))) == [
+            [("Infinity", PRESENT), ("-Infinity", PRESENT), (numbers, PRESENT), (numbers, PRESENT)],
+            [(None, NULL), (None, NULL), (numbers, PRESENT), (numbers, PRESENT)],
+        ]
+
     async def test_a_view_s_name_alone_stands_for_all_of_its_features(self, views: FeatureViews, online: OnlineFeatures) -> None:
         """Each once, however often it is asked for."""
         name = (await views.register(user_view())).name

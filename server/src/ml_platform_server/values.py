@@ -46,6 +46,14 @@ def to_value(thing: object) -> struct_pb2.Value:
     return value
 
 
+def to_feature_value(thing: object) -> struct_pb2.Value:
+    """A Value that holds the value of a feature, so that a value is never told as a missing one.
+
+    As `to_value`, but infinity, and NaN inside of a list, are text as in protobuf's JSON. NaN alone is a missing value: null.
+    """
+    return to_value(thing if isinstance(thing, float) and math.isnan(thing) else _named(thing))
+
+
 def to_struct(things: Mapping[str, object]) -> struct_pb2.Struct:
     """A Struct that holds plain things by name."""
     struct = struct_pb2.Struct()
@@ -74,6 +82,18 @@ def _fill(value: struct_pb2.Value, thing: object) -> None:
             value.null_value = struct_pb2.NULL_VALUE
         case _:
             value.string_value = _text(thing)
+
+
+def _named(thing: object) -> object:
+    """The thing with the names of numbers that JSON does not have in place of them."""
+    match thing:
+        case float() if not math.isfinite(thing):
+            return "NaN" if math.isnan(thing) else "Infinity" if thing > 0 else "-Infinity"
+        case list() | tuple() | set() | frozenset():
+            return [_named(item) for item in thing]
+        case dict():
+            return {name: _named(item) for name, item in thing.items()}
+    return thing
 
 
 def _text(thing: object) -> str:

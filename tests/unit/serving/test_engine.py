@@ -13,7 +13,7 @@ from google.protobuf import json_format
 
 from ml_platform.v1 import models_pb2, predictions_pb2
 from ml_platform.v1.deployments_pb2 import MISSING_FEATURES_DEFAULT, Environment, FeaturePolicy
-from ml_platform.v1.features_pb2 import FEATURE_STATUS_DEFAULT
+from ml_platform.v1.features_pb2 import FEATURE_STATUS_DEFAULT, FEATURE_STATUS_FROM_REQUEST, FEATURE_STATUS_PRESENT
 from ml_platform_server.backends.bentoml.client import BentomlBackend
 from ml_platform_server.call import set_deadline
 from ml_platform_server.errors import PlatformError
@@ -161,6 +161,21 @@ async def test_features_are_told_when_asked_for(house: House, engine: Prediction
     ]
     assert [json_format.MessageToDict(feature) for feature in sent.features] == [
         {"featureView": "users", "name": "total", "value": 3.0, "status": "FEATURE_STATUS_FROM_REQUEST"}
+    ]
+
+
+@pytest.mark.parametrize(("value", "name"), [(float("inf"), "Infinity"), (float("-inf"), "-Infinity")])
+async def test_an_infinite_feature_is_told_by_name(house: House, engine: PredictionEngine, value: float, name: str) -> None:
+    """As it may be sent; the model used it, so it is not null."""
+    house.deployments.activate("m", 1)
+    house.features.stored["users", ("u2",)] = {"total": value}
+
+    read = await house.ask(engine, amount=1.0, user_id="u2", include_features=True)
+    sent = await house.ask(engine, amount=1.0, total=name, include_features=True)
+
+    assert [(feature.value.string_value, feature.status) for feature in (*read.features, *sent.features)] == [
+        (name, FEATURE_STATUS_PRESENT),
+        (name, FEATURE_STATUS_FROM_REQUEST),
     ]
 
 

@@ -736,7 +736,9 @@ class FeatureValue(_message.Message):
     """How the value came about."""
     @_builtins.property
     def value(self) -> _struct_pb2.Value:
-        """The value; null if there is none."""
+        """The value; null if there is none. What a JSON number cannot hold is text, as protobuf's JSON has it: "Infinity", "-Infinity", "NaN" inside
+        of a list, and whole numbers from 2^53 on.
+        """
 
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp:

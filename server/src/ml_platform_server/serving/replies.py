@@ -11,7 +11,7 @@ from ml_platform_server.serving import answer_wire
 from ml_platform_server.serving.answers import Said
 from ml_platform_server.serving.router import ServedVersion
 from ml_platform_server.serving.rows import Row
-from ml_platform_server.values import to_value
+from ml_platform_server.values import to_feature_value
 
 # What makes the prediction ids of this process its own; the rest of an id is counted.
 _PROCESS = secrets.token_hex(8)
@@ -49,10 +49,10 @@ def features_of(served: ServedVersion, row: Row) -> list[features_pb2.FeatureVal
         value = features_pb2.FeatureValue(feature_view=feature.view, name=feature.name)
         cell = row.cells.get(column)
         if cell is None:
-            value.value.CopyFrom(to_value(row.values[column]))
+            value.value.CopyFrom(to_feature_value(row.values[column]))
             value.status = features_pb2.FEATURE_STATUS_FROM_REQUEST
         else:
-            value.value.CopyFrom(to_value(cell.value))
+            value.value.CopyFrom(to_feature_value(cell.value))
             value.status = cell.status
             if cell.event_time is not None:
                 value.event_time.FromDatetime(datetime.fromtimestamp(cell.event_time, UTC))

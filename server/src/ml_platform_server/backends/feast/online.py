@@ -17,7 +17,7 @@ from ml_platform_server.backends.feast.plans import Cell, CellColumn, JoinKey, O
 from ml_platform_server.backends.feast.views import looked_up
 from ml_platform_server.call import remaining
 from ml_platform_server.errors import PlatformError, deadline_exceeded, invalid
-from ml_platform_server.values import plain_fields, to_struct, to_value
+from ml_platform_server.values import plain_fields, to_feature_value, to_struct
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -173,7 +173,7 @@ def feature_value(feature: PlannedFeature, cell: Cell) -> features_pb2.FeatureVa
     if isinstance(cell.value, Unreadable):
         raise failures.stored_unreadable(f"{feature.view}:{feature.name}", cell.value.problem)
     message = features_pb2.FeatureValue(
-        feature_view=feature.view, name=feature.name, value=to_value(cell.value), status=cell.status
+        feature_view=feature.view, name=feature.name, value=to_feature_value(cell.value), status=cell.status
     )
     if cell.event_time is not None:
         message.event_time.FromNanoseconds(round(cell.event_time * 1e6) * 1000)
