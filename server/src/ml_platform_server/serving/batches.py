@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from google.protobuf import struct_pb2
@@ -94,11 +93,11 @@ async def predict_rows(served: ServedVersion, request: BatchPredictRequest, call
             if row is None or isinstance(outcome, PlatformError):
                 failed += 1
                 parts.append(_failure(served, outcome, errors))
-                if time.perf_counter() > errors.turn_end:
-                    await errors.next_turn()
+                if errors.turn.over:
+                    await errors.turn.next()
             else:
                 parts.append(_prediction(served, row, outcome, include_features=request.include_features))
-        await errors.next_turn()  # the other calls of this process have waited for this slice
+        await errors.turn.next()  # the other calls of this process have waited for this slice
     call.facts.update(prediction_id=prediction_id, rows=len(request.rows), row_errors=failed)
     return b"".join(parts)
 
@@ -115,8 +114,8 @@ async def _outcomes(
         except PlatformError as error:
             rows.append(None)
             errors[at] = error
-            if time.perf_counter() > row_errors.turn_end:
-                await row_errors.next_turn()
+            if row_errors.turn.over:
+                await row_errors.turn.next()
     found = iter(await served.model.answer([row for row in rows if row is not None]))
     outcomes = [errors[at] if row is None else next(found) for at, row in enumerate(rows)]
     return rows, outcomes

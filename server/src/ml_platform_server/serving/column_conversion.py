@@ -26,12 +26,15 @@ class Converted:
     bad: dict[int, str] = field(default_factory=dict)
 
 
-def convert(column: Column, sent: Sent) -> Converted:
-    """Turn a column into the type of a model's column. Nulls become NaN or None where the column takes them."""
+def convert(column: Column, sent: Sent, *, first: bool = False) -> Converted:
+    """Turn a column into the type of a model's column. Nulls become NaN or None where the column takes them.
+
+    With `first`, nothing needs to be found out after the first value that is wrong: all are refused for it.
+    """
     sent = _nan_as_null(column, sent)
-    converted = _arrays(column, sent) if isinstance(sent.values, np.ndarray) else None
+    converted = _arrays(column, sent, first=first) if isinstance(sent.values, np.ndarray) else None
     if converted is None:
-        return _texts(column, sent) or _singly(column, sent)
+        return _texts(column, sent) or _singly(column, sent, first=first)
     if sent.nulls.size:
         if column.required:
             converted.bad.update(dict.fromkeys(sent.nulls.tolist(), NULL))
@@ -76,7 +79,7 @@ def kind_of(column: Column) -> str:
     return "boolean" if element.startswith("bool") else "string"
 
 
-def _arrays(column: Column, sent: Sent) -> Converted | None:
+def _arrays(column: Column, sent: Sent, *, first: bool) -> Converted | None:
     """The conversion of numbers at once; None where it has to be done singly."""
     array = sent.values
     assert isinstance(array, np.ndarray)  # noqa: S101  # the caller looked
@@ -91,10 +94,9 @@ def _arrays(column: Column, sent: Sent) -> Converted | None:
     converted = Converted(values)
     if good is not None and not good.all():
         rows = good if good.ndim == 1 else good.reshape(len(good), -1).all(axis=1)
-        absent = set(sent.nulls.tolist())
-        for at in np.flatnonzero(~rows).tolist():
-            if at not in absent:
-                converted.bad[at] = _refusal(column, array[at].tolist())
+        bad = np.setdiff1d(np.flatnonzero(~rows), sent.nulls, assume_unique=True)
+        for at in bad[:1].tolist() if first else bad.tolist():
+            converted.bad[at] = _refusal(column, array[at].tolist())
     return converted
 
 
@@ -125,7 +127,7 @@ def _texts(column: Column, sent: Sent) -> Converted | None:
     return Converted(list(sent.values))
 
 
-def _singly(column: Column, sent: Sent) -> Converted:
+def _singly(column: Column, sent: Sent, *, first: bool) -> Converted:
     converted = Converted([])
     assert isinstance(converted.values, list)  # noqa: S101  # it was made here
     for at, thing in enumerate(sent.plain()):
@@ -134,6 +136,8 @@ def _singly(column: Column, sent: Sent) -> Converted:
             value = column.taken(thing)
         except Unsuitable as error:
             converted.bad[at] = str(error)
+            if first:
+                break
         converted.values.append(value)
     return converted
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ml_platform.v1.predictions_pb2 import BatchPredictRequest, BatchPredictResponse, DegradedRow, RowError
+from ml_platform.v1.predictions_pb2 import BatchPredictRequest, BatchPredictResponse, DegradedRow
 from ml_platform_server import wire
 from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError, Violation
 from ml_platform_server.serving.answer_wire import is_integer
-from ml_platform_server.serving.batch_replies import RowErrors, head
+from ml_platform_server.serving.batch_replies import RowErrors, Turn, head
 from ml_platform_server.serving.bindings import Binding
 from ml_platform_server.serving.column_answers import Outputs
 from ml_platform_server.serving.column_conversion import convert
@@ -30,9 +30,10 @@ from ml_platform_server.serving.rows import unsuitable
 
 # Rows that are answered together. More would hold up the other calls of this process; fewer would cost more reads and runs.
 SLICE = 2048
-# The tags of BatchPredictResponse's fields 6 and 7, and of the fields of an OutputColumn.
-_OUTPUT, _PROBABILITIES = b"\x32", b"\x3a"
+# The tags of BatchPredictResponse's fields 6, 7 and 8, of the fields of an OutputColumn, and of a RowError's first field.
+_OUTPUT, _PROBABILITIES, _ERROR = b"\x32", b"\x3a", b"\x42"
 _NAME, _VALUES = b"\x0a", b"\x12"
+_ROW = b"\x08"
 
 
 async def predict_columns(served: ServedVersion, request: BatchPredictRequest, call: Call) -> bytes:
@@ -55,7 +56,7 @@ async def predict_columns(served: ServedVersion, request: BatchPredictRequest, c
     unused = served.model.enrichment.unused(sent)
     if unused:
         call.facts["unused_inputs"] = unused
-    return batch.response(prediction_id, call.request_id, unused)
+    return await batch.response(prediction_id, call.request_id, unused)
 
 
 @dataclass(slots=True)
@@ -105,7 +106,7 @@ class _Batch:
         """How many rows have errors."""
         return len(self._errors)
 
-    def response(self, prediction_id: str, request_id: str, unused: Sequence[str]) -> bytes:
+    async def response(self, prediction_id: str, request_id: str, unused: Sequence[str]) -> bytes:
         """All of it, its fields in the order of their numbers."""
         failed = sorted(self._errors)
         parts = [head(self._served, prediction_id)]
@@ -116,36 +117,44 @@ class _Batch:
         probabilities = self._outputs.probabilities()
         if probabilities is not None:
             parts.append(packed_doubles(_PROBABILITIES, probabilities))
-        if failed or self._degraded:
-            parts.append(self._troubles(failed, request_id).SerializeToString())
+        parts.extend(await self._row_errors(failed, request_id))
+        degraded = sorted(set(self._degraded).difference(failed))
+        if degraded:
+            rows = [DegradedRow(row=row, degraded_features=self._degraded[row]) for row in degraded]
+            parts.append(BatchPredictResponse(degraded_rows=rows).SerializeToString())
         integers = [name for name, values in columns.items() if _is_integer(values)]
         parts.append(BatchPredictResponse(unused_inputs=unused, integer_outputs=integers).SerializeToString())
         return b"".join(parts)
 
-    def _troubles(self, failed: Sequence[int], request_id: str) -> BatchPredictResponse:
-        """The errors, which are counted, and the rows that went on without something."""
-        errors, response = RowErrors(request_id), BatchPredictResponse()
-        response.errors.extend(RowError(row=row, error=errors.status(self._errors[row])) for row in failed)
-        for error in self._errors.values():
+    async def _row_errors(self, failed: Sequence[int], request_id: str) -> list[bytes]:
+        """The errors, which are counted, each as an entry of BatchPredictResponse's `errors`."""
+        errors, parts = RowErrors(request_id), []
+        for row in failed:
+            error = self._errors[row]
+            place = _ROW + wire.length(row) if row else b""
+            parts.append(wire.field(_ERROR, place + errors.encoded(error)))
             self._served.model.metrics.error(error.reason_name)
-        degraded = sorted(set(self._degraded).difference(failed))
-        response.degraded_rows.extend(DegradedRow(row=row, degraded_features=self._degraded[row]) for row in degraded)
-        return response
+            if errors.turn.over:
+                await errors.turn.next()
+        return parts
 
 
-async def complete(served: ServedVersion, sent: Mapping[str, Sent], rows: int) -> Inputs:
-    """Turn columns as they were sent into the model's, with the features that were not sent."""
+async def complete(served: ServedVersion, sent: Mapping[str, Sent], rows: int, *, first: bool = False) -> Inputs:
+    """Turn columns as they were sent into the model's, with the features that were not sent.
+
+    With `first`, the errors are those of the first row that has any, and of some others.
+    """
     model = served.model
     places: dict[int, str] = {at: column.name for at, column in enumerate(model.columns) if column.name in sent}
     taken: dict[int, Values] = {}
-    errors = _taken(model, sent, places, taken)
+    errors = await _taken(model, sent, places, taken, first=first)
     binding = None
     missing = [at for at in range(len(model.columns)) if at not in places]
     degraded: Mapping[int, Sequence[str]] = {}
     if missing:
         binding = await binding_of(model)
         aliases = _aliases(binding, missing, sent)
-        late = _taken(model, sent, aliases, taken)
+        late = await _taken(model, sent, aliases, taken, first=first)
         missing = [at for at in missing if at not in aliases]
         if missing:
             features = ColumnFeatures(
@@ -163,17 +172,25 @@ async def complete(served: ServedVersion, sent: Mapping[str, Sent], rows: int) -
     return Inputs([taken[at] for at in range(len(model.columns))], errors, degraded)
 
 
-def _taken(
-    model: LoadedModel, sent: Mapping[str, Sent], names: Mapping[int, str], taken: dict[int, Values]
+async def _taken(
+    model: LoadedModel, sent: Mapping[str, Sent], names: Mapping[int, str], taken: dict[int, Values], *, first: bool
 ) -> dict[int, PlatformError]:
     """Convert the columns that were sent; gives the errors of the rows with values that do not fit."""
     violations: dict[int, list[Violation]] = {}
+    turn = Turn()
     for at, name in names.items():
-        converted = convert(model.columns[at], sent[name])
+        converted = convert(model.columns[at], sent[name], first=first)
         taken[at] = converted.values
         for row, problem in converted.bad.items():
             violations.setdefault(row, []).append(Violation(f"inputs.{name}", problem))
-    return {row: unsuitable(found) for row, found in violations.items()}
+        if turn.over:
+            await turn.next()
+    errors = {}
+    for row, found in violations.items():
+        errors[row] = unsuitable(found)
+        if turn.over:
+            await turn.next()
+    return errors
 
 
 async def binding_of(model: LoadedModel) -> Binding | None:

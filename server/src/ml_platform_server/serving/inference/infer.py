@@ -156,7 +156,7 @@ def _nothing(served: ServedVersion) -> dict[str, Values]:
 
 async def _answered(served: ServedVersion, sent: Mapping[str, Sent], start: int, rows: int) -> ColumnAnswers:
     """The answers for the rows from `start`."""
-    inputs = await complete(served, sent, rows)
+    inputs = await complete(served, sent, rows, first=True)
     if inputs.errors:
         row = min(inputs.errors)
         served.model.metrics.error(inputs.errors[row].reason_name)
