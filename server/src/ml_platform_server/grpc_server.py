@@ -102,7 +102,8 @@ class GrpcServer:
         self._idempotency = Idempotency(calls=calls)
         traces = () if tracing is None else (Traces(tracing),)
         told = (RequestId(), *traces, AccessLog(metrics), Errors())
-        auth, revocation, deadline = Auth(keys=keys), Revocation(keys=keys), Deadline(default=self._settings.default_deadline)
+        auth, revocation = Auth(keys=keys), Revocation(keys=keys)
+        deadline, timed = (Deadline(default=self._settings.default_deadline, timed=timed) for timed in (False, True))
         largest = self._settings.max_message_bytes
         answered = (
             Validation(largest=largest, most_bytes=self._settings.max_large_request_bytes),
@@ -116,7 +117,7 @@ class GrpcServer:
             full=self._overload.full,
             admitted=Chain((*told, self._shutdown, revocation, deadline, *answered)).wrap,
             waiting=Chain(
-                (*told, Unadmitted(self._shutdown), deadline, auth, self._overload, revocation, Receive(), *answered)
+                (*told, Unadmitted(self._shutdown), timed, auth, self._overload, revocation, Receive(), *answered)
             ).wrap,
         )
         register(self._server, services, admission=admission)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from dataclasses import dataclass
@@ -64,6 +65,19 @@ async def test_the_callers_deadline_counts(name, seconds):
 async def test_the_default_is_for_callers_who_give_none(name):
     """A unary call without a deadline has the server's."""
     assert await given(name, None) == pytest.approx(30.0, abs=2.5)
+
+
+@unary
+async def test_whoever_waits_before_the_engine_has_a_timer(name):
+    """A prediction whose key is looked up in a store that hangs ends at its deadline."""
+
+    async def proceed(request, call):
+        await asyncio.sleep(60)
+
+    started = time.monotonic()
+    with refused("DEADLINE_EXCEEDED"):
+        await Deadline(default=0.05, timed=True).wrap(METHODS[name], proceed)(b"", called(name, None))
+    assert time.monotonic() - started < 30
 
 
 @pytest.mark.parametrize("name", ["StreamPredict", "WatchTrainingJob"])

@@ -13,16 +13,22 @@ from ml_platform_server.method import Handler, Method, Response
 
 
 class Deadline:
-    """Takes the caller's deadline, or the default for a unary call that brings none."""
+    """Takes the caller's deadline, or the default for a unary call that brings none.
 
-    def __init__(self, *, default: float) -> None:
+    Args:
+        default: that default, in seconds.
+        timed: whether predictions get a timer too, because they wait for something before the engine has them.
+    """
+
+    def __init__(self, *, default: float, timed: bool = False) -> None:
         self._default = default
+        self._timed = timed
 
     def wrap(self, method: Method, proceed: Handler) -> Handler:
         """See Interceptor."""
         if method.client_streaming or method.server_streaming:
             return self._stream(proceed)
-        return self._kept_by_the_engine(proceed) if method.batched else self._unary(proceed)
+        return self._kept_by_the_engine(proceed) if method.batched and not self._timed else self._unary(proceed)
 
     def _kept_by_the_engine(self, proceed: Handler) -> Handler:
         # A timer for each call costs much. The engine has one timer for each batch; and gRPC cancels the call when the caller's
