@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
+from google.protobuf import struct_pb2
 
 from ml_platform_server.backends.feast.client import FeastBackend
 from ml_platform_server.backends.feast.online import Cell, OnlineFeatures, OnlinePlan
@@ -38,10 +39,22 @@ TIMES = [NOW, NOW - timedelta(days=2), EPOCH, EPOCH - timedelta(seconds=0.25), d
 OTHER = object()
 """What a value reads as that is not of its feature's type."""
 
+INFINITE = {"inf": struct_pb2.Value(string_value="Infinity"), "-inf": struct_pb2.Value(string_value="-Infinity")}
+IN_LISTS = {**INFINITE, "nan": struct_pb2.Value(string_value="NaN")}
+
 
 def at(seconds: int) -> datetime:
     """A point in time."""
     return EPOCH + timedelta(seconds=seconds)
+
+
+def in_message(thing: object) -> struct_pb2.Value:
+    """What a message tells for what was read: the numbers that JSON does not have are text, and only a NaN alone is a null."""
+    if isinstance(thing, list):
+        return struct_pb2.Value(
+            list_value=struct_pb2.ListValue(values=[IN_LISTS.get(repr(item), in_message(item)) for item in thing])
+        )
+    return INFINITE.get(repr(thing), to_value(thing))
 
 
 def table() -> dict[str, list[tuple[Any, object]]]:
@@ -218,7 +231,7 @@ class TestEveryWayToRead:
         response = await online.get(asked([rows[at] for at in some], [view]))
         for at, vector in zip(some, response.vectors, strict=True):
             for cell, feature in zip(cells[at], vector.features, strict=True):
-                assert (feature.value, feature.status) == (to_value(cell.value), cell.status)
+                assert (feature.value, feature.status) == (in_message(cell.value), cell.status)
                 assert feature.HasField("event_time") == (cell.event_time is not None)
                 if cell.event_time is not None:
                     assert feature.event_time.ToNanoseconds() == round(cell.event_time * 1e6) * 1000
@@ -279,5 +292,5 @@ class TestMaterialized:
             for value, column in zip(expected, await online.read_columns(way, {"thing": ["a", "b"]}, 2), strict=True):
                 assert (listed(column.values), list(column.statuses)) == ([value, None], [PRESENT, NULL])
         response = await online.get(asked([{"thing": "a"}, {"thing": "b"}], [view.name]))
-        assert [each.value for each in response.vectors[0].features] == [to_value(value) for value in expected]
+        assert [each.value for each in response.vectors[0].features] == [in_message(value) for value in expected]
         assert {each.status for each in response.vectors[1].features} == {NULL}
