@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import time
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -41,6 +42,8 @@ def spawn(
             start_new_session=True,
         )
     record = ProcessRecord(pid=process.pid, create_time=_born(process.pid), start_time=time.time())
+    with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+        del process  # It outlives its starter on purpose, and is found by its mark.
     _wait_until_marked(record, state)
     return record
 

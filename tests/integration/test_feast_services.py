@@ -38,14 +38,15 @@ store.apply([
 """
 
 
-class TestServices:
-    @pytest.fixture(scope="class")
-    def places(self, tmp_path_factory: pytest.TempPathFactory, valkey_port: int) -> FeastProject:
-        """A project with views of two entities, one of them looked up by two keys, and a view computed on demand."""
-        project = make_project("places", tmp_path_factory.mktemp("places"), valkey_port)
-        project.apply(PLACES)
-        return project
+@pytest.fixture(scope="module", name="places")
+def places_fixture(tmp_path_factory: pytest.TempPathFactory, valkey_port: int) -> FeastProject:
+    """A project with views of two entities, one of them looked up by two keys, and a view computed on demand."""
+    project = make_project("places", tmp_path_factory.mktemp("places"), valkey_port)
+    project.apply(PLACES)
+    return project
 
+
+class TestServices:
     @pytest.fixture
     async def online(self, places: FeastProject) -> AsyncIterator[OnlineFeatures]:
         backend = FeastBackend(settings=FeastSettings(config_path=places.config_path))

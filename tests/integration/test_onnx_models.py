@@ -51,7 +51,8 @@ class Case:
         )
         options = {id(self.model): self.options} if self.options else None
         converted = skl2onnx.convert_sklearn(self.model, initial_types=types, options=options)
-        signature = mlflow.models.infer_signature(self.table, self.model.predict(self.table))
+        given = self.table if "city" in self.table else self.table.to_numpy()
+        signature = mlflow.models.infer_signature(self.table, self.model.predict(given))
         mlflow.onnx.log_model(converted, name="m", signature=signature, pip_requirements=[], registered_model_name=name)
 
 

@@ -49,11 +49,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         process = subprocess.Popen(
             [*COMMAND, "serve", "--port", "0"], env=environment, stdout=subprocess.PIPE, stderr=log, text=True
         )
-    try:
-        yield Served(process, ready_port(process, folder / "log"), key, run)
-    finally:
-        process.kill()
-        process.wait()
+    with process:
+        try:
+            yield Served(process, ready_port(process, folder / "log"), key, run)
+        finally:
+            process.kill()
 
 
 def settings(folder: Path) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 from collections import OrderedDict
 from concurrent.futures import Future
 from pathlib import Path
@@ -25,7 +26,7 @@ class LoadedModel:
 
     def __init__(self, model: Any, *, created: int, folder: TemporaryDirectory[str]) -> None:  # noqa: ANN401  # any flavour
         self._model = model
-        self._folder = folder  # Some flavours read their files late. They go when the model goes.
+        weakref.finalize(self, folder.cleanup)  # Some flavours read their files late.
         self._schema = model.metadata.get_input_schema()
         self._outputs = model.metadata.get_output_schema()
         self._raw = _raw(model)
@@ -130,23 +131,35 @@ class LoadedModels:
 
 def _load(name: str, version: int) -> LoadedModel:
     import mlflow.pyfunc  # noqa: PLC0415  # takes seconds
-    from mlflow.exceptions import MlflowException  # noqa: PLC0415  # the same
 
     created = _created(name, version)
     folder = TemporaryDirectory(prefix="model-")
     try:
+        path = _download(name, version, folder.name)
+        return LoadedModel(mlflow.pyfunc.load_model(str(path)), created=created, folder=folder)
+    except (ArtifactMissing, ArtifactUnreadable):
+        folder.cleanup()
+        raise
+    except Exception as error:  # unpickling runs somebody else's code, which may raise anything
+        folder.cleanup()
+        raise ModelFailed(f"Version {version} of {name!r} cannot be loaded.", error, loading=True) from error
+
+
+def _download(name: str, version: int, folder: str) -> Path:
+    """Fetch a version's files, and return where they are."""
+    import mlflow  # noqa: PLC0415  # takes seconds
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415  # the same
+
+    try:
         uri = mlflow.MlflowClient().get_model_version_download_uri(name, str(version))
-        path = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder.name))
+        path = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder))
     except (MlflowException, OSError) as error:
         if _is_gone(name, version):
             raise ArtifactMissing(f"The files of version {version} of {name!r} are gone.") from error
         raise ArtifactUnreadable(f"The files of version {version} of {name!r} cannot be fetched.") from error
     if not (path / "MLmodel").is_file():
         raise ArtifactMissing(f"The files of version {version} of {name!r} are gone.")
-    try:
-        return LoadedModel(mlflow.pyfunc.load_model(str(path)), created=created, folder=folder)
-    except Exception as error:  # unpickling runs somebody else's code, which may raise anything
-        raise ModelFailed(f"Version {version} of {name!r} cannot be loaded.", error, loading=True) from error
+    return path
 
 
 def _is_gone(name: str, version: int) -> bool:

@@ -128,6 +128,7 @@ class Sampler:
         rows = [list(row) for row in zip(*columns, strict=True)] if count else []
         return [[row] for row in rows] if self._fields[0].width else rows
 
+    @np.errstate(over="ignore")  # What is too large is cut to the limits.
     def _column(self, at: int, count: int, inside: Any) -> list[Any]:  # noqa: ANN401  # an array
         field, seen = self._field(at), self._seen[at]
         if field.kind == "boolean":

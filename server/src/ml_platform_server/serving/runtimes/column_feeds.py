@@ -27,7 +27,10 @@ def stacked(columns: Sequence[Values], dtype: type[np.generic], rows: int) -> Ar
 
 
 def as_type(values: Values, dtype: type[np.generic]) -> Array:
-    """The values in a type. Whole numbers that it does not hold are refused, as NumPy refuses them one by one."""
+    """The values in a type. Whole numbers that it does not hold are refused, as NumPy refuses them one by one.
+
+    A double that is too large for a float becomes infinity, as it does in the model.
+    """
     if not isinstance(values, np.ndarray):
         return np.array(values, dtype)
     if values.dtype == dtype:
@@ -36,4 +39,5 @@ def as_type(values: Values, dtype: type[np.generic]) -> Array:
         limits = np.iinfo(dtype)  # type: ignore[type-var]  # it is a type of whole numbers
         if values.min() < limits.min or values.max() > limits.max:
             raise OverflowError(f"whole numbers that {np.dtype(dtype)} does not hold")
-    return values.astype(dtype, copy=False)
+    with np.errstate(over="ignore"):
+        return values.astype(dtype, copy=False)
