@@ -277,3 +277,45 @@ async def test_a_long_text_in_an_error_is_cut(caller, longest):
     assert error is not None
     assert len(error.message) < 2000
     assert longest[0] <= MOST_SECONDS_SHARED
+
+
+def nested(value: Any) -> list[tuple[str, Any]]:
+    """Requests that hold a value within a Struct, or a list of values."""
+    predict = predictions_pb2.PredictRequest(model_name="m", environment=1)  # type: ignore[arg-type]  # a number
+    batch = predictions_pb2.BatchPredictRequest(model_name="m", environment=1)  # type: ignore[arg-type]  # a number
+    columns = predictions_pb2.BatchPredictRequest(model_name="m", environment=1)  # type: ignore[arg-type]  # a number
+    push = features_pb2.PushFeaturesRequest(feature_view="v")
+    predict.inputs["a"] = value
+    batch.rows.add()["a"] = value
+    columns.columns.add(name="a").values.any.extend([value])
+    push.rows.add().values["a"] = value
+    service = "/ml_platform.v1.PredictionService"
+    return [
+        (f"{service}/Predict", predict),
+        (f"{service}/BatchPredict", batch),
+        (f"{service}/BatchPredict", columns),
+        ("/ml_platform.v1.FeatureService/PushFeatures", push),
+    ]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [[None] * 110_000, {f"k{number}": 1 for number in range(11_000)}, [{"k": 1}] * 55_000, [[[None]]] * 40_000],
+    ids=["nulls", "entries", "small objects", "lists of lists"],
+)
+async def test_values_within_one_input_are_counted(caller, longest, value):
+    """What one input holds is counted at any depth, and refused before it is made into Python's values."""
+    for path, request in nested(value):
+        error, seconds = await shortest_turn(caller, longest, path, request.SerializeToString())
+        assert error is not None
+        assert error.brief == ("INVALID_ARGUMENT", "INVALID_FIELDS")
+        assert error.fields[0].partition("[")[0] in {"inputs", "rows", "columns"}
+        assert seconds <= MOST_SECONDS_SHARED
+
+
+@pytest.mark.parametrize("value", [[None] * 49_000, {f"k{number}": 1 for number in range(9_900)}, [{"k": 1}] * 24_000])
+async def test_values_within_the_limits_are_read_whole(caller, value):
+    """As many as the limits allow arrive as they were sent."""
+    for path, request in nested(value):
+        assert await caller.call(path, request.SerializeToString()) is None
+        assert request in [servicer.request for servicer in caller.servicers]

@@ -24,7 +24,8 @@ def plain(value: struct_pb2.Value) -> object:
     if kind == "bool_value":
         return value.bool_value
     if kind == "list_value":
-        return [plain(item) for item in value.list_value.values]
+        # What a Value does not hold reads as 0 or "". So what reads as something else is what it holds.
+        return [item.number_value or item.string_value or plain(item) for item in value.list_value.values]
     if kind == "struct_value":
         return {name: plain(item) for name, item in value.struct_value.fields.items()}
     return None

@@ -44,7 +44,7 @@ class PredictRequest(_message.Message):
         """The inputs by name: columns of the model's signature, and join keys of the features it uses. Others are ignored, and named in the
         response's `unused_inputs`. Numbers may be sent as text, as protobuf's JSON has them ("5", "1.5e3", "-Infinity"). For an integer column
         a whole number from 2^53 on must be, because a JSON number may not hold it exactly. NaN is null for a column that is not of
-        floating-point numbers.
+        floating-point numbers. At most 50,000 values, those in lists and objects included: send longer vectors as BatchPredict's `vectors`.
         """
 
     @_builtins.property
@@ -263,7 +263,7 @@ class ColumnValues(_message.Message):
 
     @_builtins.property
     def any(self) -> _struct_pb2.ListValue:
-        """Whatever JSON can say: lists for vectors, objects."""
+        """Whatever JSON can say: lists for vectors, objects. At most 100,000 values, those in lists and objects included."""
 
     @_builtins.property
     def vectors(self) -> Global___VectorValues:
