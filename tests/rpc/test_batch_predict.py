@@ -17,6 +17,7 @@ from ml_platform.v1 import features_pb2, predictions_pb2
 from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError, to_status
 from ml_platform_server.serving import batch_replies
+from ml_platform_server.serving import turns as serving_turns
 from ml_platform_server.serving.batches import SLICE, Batches
 from ml_platform_server.serving.in_flight import MOST_ROWS
 from tests.support.errors import rich_error
@@ -150,7 +151,7 @@ async def test_a_feature_store_that_is_down_fails_the_rows_that_need_it(house: H
 
 async def test_rows_that_fail_give_others_their_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many columns each row's error names, other calls have a turn in between; equal errors are packed once."""
-    monkeypatch.setattr(batch_replies, "TURN_SECONDS", 0.0)
+    monkeypatch.setattr(serving_turns, "TURN_SECONDS", 0.0)
     packed: list[object] = []
 
     def packing(error: PlatformError, request_id: str) -> status_pb2.Status:

@@ -153,7 +153,7 @@ async def _columns(house: House, kind: str, value: object) -> object:
     if reply.errors:
         assert [error.row for error in reply.errors] == [0, 1]
         return _refusal(reply.errors[0].error)
-    first, second = received(reply.outputs)[0]["x_out"].plain()
+    first, second = (await received(reply.outputs))[0]["x_out"].plain()
     assert repr(first) == repr(second)
     return first
 

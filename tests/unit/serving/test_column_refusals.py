@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,13 @@ import pytest
 from ml_platform.v1.models_pb2 import ColumnSpec, ModelSignature
 from ml_platform.v1.predictions_pb2 import BatchPredictRequest, ColumnValues, InputColumn, TextValues
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.serving import batch_replies, column_conversion
-from ml_platform_server.serving.column_conversion import convert
+from ml_platform_server.serving import column_conversion
+from ml_platform_server.serving import turns as serving_turns
+from ml_platform_server.serving.column_conversion import convert, convert_in_turns
 from ml_platform_server.serving.column_values import Sent
 from ml_platform_server.serving.columns import Column, columns_of
 from ml_platform_server.serving.inference.infer import infer
+from ml_platform_server.serving.turns import Turn
 from tests.support.inference import raw_request
 from tests.support.predictions import House, running
 from tests.support.serving import PRODUCTION, column, save_onnx, sum_graph
@@ -36,12 +39,21 @@ BAD = [
 
 @pytest.mark.parametrize("required", [True, False])
 @pytest.mark.parametrize(("kind", "values", "nulls"), BAD)
-def test_the_first_bad_value_is_the_first_of_all(
-    kind: str, values: np.ndarray | list[object], nulls: np.ndarray, *, required: bool
+async def test_the_first_bad_value_is_the_first_of_all(
+    kind: str, values: np.ndarray | list[object], nulls: np.ndarray, *, required: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever stops at the first bad value learns what whoever looks at all of them learns of it."""
     (taken,) = columns_of(ModelSignature(inputs=[ColumnSpec(name="a", type=kind, required=required)]))
-    whole, first = (convert(taken, Sent(values, nulls), first=only).bad for only in (False, True))
+    sent = Sent(values, nulls)
+    whole = convert(taken, sent).bad
+    for part in (1, 2, 100):
+        monkeypatch.setattr(column_conversion, "PART", part)
+        assert (await convert_in_turns(taken, sent, Turn())).bad == whole
+        first = (await convert_in_turns(taken, sent, Turn(), first=True)).bad
+        _stops_at_the_first(whole, first)
+
+
+def _stops_at_the_first(whole: Mapping[int, str], first: Mapping[int, str]) -> None:
     assert min(whole, default=None) == min(first, default=None)
     assert all(whole[row] == problem for row, problem in first.items())
 
@@ -75,7 +87,7 @@ async def test_tensors_are_refused_at_the_first_bad_row(tmp_path: Path, monkeypa
 
 async def test_columns_that_fail_give_others_their_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other calls have a turn between two columns and between the errors of two rows."""
-    monkeypatch.setattr(batch_replies, "TURN_SECONDS", 0.0)
+    monkeypatch.setattr(serving_turns, "TURN_SECONDS", 0.0)
     async with running(House(tmp_path)) as house:
         names = [f"c{number}" for number in range(100)]
         house.registry.add("wide", 1, [column(name) for name in names], save_onnx(tmp_path / "wide", sum_graph(100)))

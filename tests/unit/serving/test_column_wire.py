@@ -27,9 +27,9 @@ NUMBERS = [0, 1, 127, 128, 300, 16_383, 16_384, 2**31, 2**56, 2**63 - 1, -1, -(2
 DOUBLES = [0.0, -0.0, 0.1, 1e300, float("inf"), float("-inf"), float("nan")]
 
 
-def taken(values: ColumnValues) -> list[Any]:
+async def taken(values: ColumnValues) -> list[Any]:
     """What is read of a column."""
-    sent, rows = received([InputColumn(name="a", values=values)])
+    sent, rows = await received([InputColumn(name="a", values=values)])
     array = sent["a"].values
     assert isinstance(array, np.ndarray)
     assert len(array) == rows
@@ -44,15 +44,15 @@ def some(things: list[Any], count: int) -> list[Any]:
 
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("things", [[0, 1, 127], [0, 128], NUMBERS, [-1]], ids=["short", "two bytes", "any", "negative"])
-def test_whole_numbers_are_read_as_protobuf_reads_them(things: list[int], count: int) -> None:
+async def test_whole_numbers_are_read_as_protobuf_reads_them(things: list[int], count: int) -> None:
     """Of every length, and negative ones."""
     numbers = some(things, count)
-    assert taken(ColumnValues(integers=IntegerValues(values=numbers))) == numbers
+    assert await taken(ColumnValues(integers=IntegerValues(values=numbers))) == numbers
 
 
 @pytest.mark.parametrize("message", [DoubleValues, IntegerValues, BooleanValues])
 @pytest.mark.parametrize("count", [1, 300])
-def test_fields_of_a_contract_to_come_are_no_values(message: type[Any], count: int) -> None:
+async def test_fields_of_a_contract_to_come_are_no_values(message: type[Any], count: int) -> None:
     """A message that holds fields that this server does not know has the values that it has without them."""
     plain = message(values=[1] * count)
     unknown = b"\x7a\x09" + b"\x01" * 9  # field 15, of bytes
@@ -60,24 +60,24 @@ def test_fields_of_a_contract_to_come_are_no_values(message: type[Any], count: i
         read = message.FromString(data)
         assert len(read.SerializeToString()) == len(data)
         column = ColumnValues(**{message.__name__.removesuffix("Values").lower() + "s": read})
-        assert taken(column) == [1] * count
+        assert await taken(column) == [1] * count
 
 
 @pytest.mark.parametrize("count", COUNTS)
-def test_doubles_and_truth_values_are_read_as_protobuf_reads_them(count: int) -> None:
+async def test_doubles_and_truth_values_are_read_as_protobuf_reads_them(count: int) -> None:
     """Whatever their number, bit for bit."""
     doubles, flags = some(DOUBLES, count), some([True, False], count)
-    found = taken(ColumnValues(doubles=DoubleValues(values=doubles)))
+    found = await taken(ColumnValues(doubles=DoubleValues(values=doubles)))
     assert [repr(each) for each in found] == [repr(each) for each in doubles]
-    assert taken(ColumnValues(booleans=BooleanValues(values=flags))) == flags
+    assert await taken(ColumnValues(booleans=BooleanValues(values=flags))) == flags
 
 
-def test_numbers_that_were_not_packed_are_read_too() -> None:
+async def test_numbers_that_were_not_packed_are_read_too() -> None:
     """A caller may send a field of numbers one by one, or in several pieces; protobuf packs them before they are looked at."""
     singly = IntegerValues.FromString(b"\x08\x05\x0a\x02\x06\x07\x08\xac\x02")
-    assert taken(ColumnValues(integers=singly)) == [5, 6, 7, 300]
+    assert await taken(ColumnValues(integers=singly)) == [5, 6, 7, 300]
     flags = BooleanValues.FromString(b"\x08\x01\x08\x07\x0a\x01\x00")
-    assert taken(ColumnValues(booleans=flags)) == [True, True, False]
+    assert await taken(ColumnValues(booleans=flags)) == [True, True, False]
 
 
 @pytest.mark.parametrize("nulls", [[], [0], [0, 5, 126], [127]])

@@ -378,7 +378,7 @@ async def test_numbers_travel_as_they_are(house: House) -> None:
         message = DoubleValues.FromString(packed_doubles(b"\x0a", numbers))
         assert list(message.values[:5]) == numbers[:5].tolist()
         assert len(message.values) == count
-        taken, rows = received([InputColumn(name="a", values=ColumnValues(doubles=message))])
+        taken, rows = await received([InputColumn(name="a", values=ColumnValues(doubles=message))])
         assert rows == count
         assert np.array_equal(taken["a"].values, numbers)
 

@@ -2,37 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-
 from google.rpc import status_pb2
 
 from ml_platform_server import wire
 from ml_platform_server.errors import PlatformError, Violation, to_status
 from ml_platform_server.serving.router import ServedVersion
-
-# Errors are made one by one, and one may list hundreds of columns: other calls have a turn after this time.
-TURN_SECONDS = 0.01
-
+from ml_platform_server.serving.turns import Turn
 
 _Key = tuple[int, str, str, tuple[Violation, ...], tuple[tuple[str, str], ...], float | None]
-
-
-class Turn:
-    """How long the event loop has been held by work that is done piece by piece."""
-
-    def __init__(self) -> None:
-        self._end = time.perf_counter() + TURN_SECONDS
-
-    @property
-    def over(self) -> bool:
-        """Whether other calls should have a turn."""
-        return time.perf_counter() > self._end
-
-    async def next(self) -> None:
-        """Let other calls have their turn."""
-        await asyncio.sleep(0)
-        self._end = time.perf_counter() + TURN_SECONDS
 
 
 class RowErrors:

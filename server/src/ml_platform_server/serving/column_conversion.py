@@ -15,7 +15,11 @@ import numpy as np
 
 from ml_platform_server.serving.column_values import Array, Sent, Values
 from ml_platform_server.serving.columns import LARGEST, NULL, RANGES, Column, Refusal, Unsuitable
+from ml_platform_server.serving.turns import Turn
 from ml_platform_server.values import EXACT
+
+# Values that are converted one by one without a break: any of them may be a list.
+PART = 256
 
 
 @dataclass(slots=True)
@@ -26,15 +30,39 @@ class Converted:
     bad: dict[int, str] = field(default_factory=dict)
 
 
-def convert(column: Column, sent: Sent, *, first: bool = False) -> Converted:
-    """Turn a column into the type of a model's column. Nulls become NaN or None where the column takes them.
+def convert(column: Column, sent: Sent) -> Converted:
+    """Turn a column into the type of a model's column. Nulls become NaN or None where the column takes them."""
+    sent = _nan_as_null(column, sent)
+    return _at_once(column, sent, first=False) or _singly(column, sent, first=False)
+
+
+async def convert_in_turns(column: Column, sent: Sent, turn: Turn, *, first: bool = False) -> Converted:
+    """Do the same. Other calls have their turn amid values that are converted one by one.
 
     With `first`, nothing needs to be found out after the first value that is wrong: all are refused for it.
     """
     sent = _nan_as_null(column, sent)
+    converted = _at_once(column, sent, first=first)
+    if converted is not None:
+        return converted
+    whole = Converted([])
+    assert isinstance(whole.values, list)  # noqa: S101  # it was made here
+    for start in range(0, len(sent.values), PART):
+        part = _singly(column, sent.part(start, start + PART), first=first)
+        whole.values.extend(part.values)
+        whole.bad.update((start + at, problem) for at, problem in part.bad.items())
+        if first and part.bad:
+            break
+        if turn.over:
+            await turn.next()
+    return whole
+
+
+def _at_once(column: Column, sent: Sent, *, first: bool) -> Converted | None:
+    """The conversion of all values at once; None where it has to be done singly."""
     converted = _arrays(column, sent, first=first) if isinstance(sent.values, np.ndarray) else None
     if converted is None:
-        return _texts(column, sent) or _singly(column, sent, first=first)
+        return _texts(column, sent)
     if sent.nulls.size:
         if column.required:
             converted.bad.update(dict.fromkeys(sent.nulls.tolist(), NULL))

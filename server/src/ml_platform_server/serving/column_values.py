@@ -18,6 +18,7 @@ from ml_platform.v1.predictions_pb2 import (
 )
 from ml_platform_server.errors import PlatformError, invalid
 from ml_platform_server.serving import column_wire
+from ml_platform_server.serving.turns import Turn
 from ml_platform_server.values import plain, to_value
 
 Array = npt.NDArray[Any]
@@ -54,14 +55,14 @@ class Sent:
         return values
 
 
-def received(columns: Sequence[InputColumn]) -> tuple[dict[str, Sent], int]:
-    """The columns of a request by name, and how many rows they have.
+async def received(columns: Sequence[InputColumn]) -> tuple[dict[str, Sent], int]:
+    """The columns of a request by name, and how many rows they have. Other calls have their turn between two columns.
 
     Raises:
         PlatformError: INVALID_FIELDS for columns of different lengths, without values, or called alike.
     """
     found: dict[str, Sent] = {}
-    rows = -1
+    rows, turn = -1, Turn()
     for at, column in enumerate(columns):
         where = f"columns[{at}].values"
         sent = _received(column.values, where)
@@ -71,6 +72,8 @@ def received(columns: Sequence[InputColumn]) -> tuple[dict[str, Sent], int]:
         if column.name in found:
             raise invalid(f"columns[{at}].name", "is the name of another column too")
         found[column.name] = sent
+        if turn.over:
+            await turn.next()
     if rows < 1:
         raise invalid("columns[0].values", "must hold a value")
     return found, rows

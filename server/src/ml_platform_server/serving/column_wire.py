@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from google.protobuf.message import Message
 
 from ml_platform.v1.predictions_pb2 import BooleanValues, DoubleValues, IntegerValues
 from ml_platform_server import varints, wire
@@ -40,10 +41,15 @@ def booleans(values: BooleanValues) -> Array:
 
 
 def _content(values: DoubleValues | IntegerValues | BooleanValues) -> bytes:
-    """What a message of one packed field holds, without the field's tag and length, and without fields of a contract to come."""
-    if not values.values:
-        return b""
-    data = values.SerializeToString()
+    return packed_content(values) if values.values else b""
+
+
+def packed_content(message: Message) -> bytes:
+    """What a message holds in its only field that is set, which is packed and has a number below 16.
+
+    It comes without the field's tag and length, and without fields of a contract to come.
+    """
+    data = message.SerializeToString()
     size, at, shift = 0, 1, 0
     while data[at] >= varints.MORE:
         size |= (data[at] & (varints.MORE - 1)) << shift

@@ -16,17 +16,19 @@ from ml_platform_server import wire
 from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError, Violation
 from ml_platform_server.serving.answer_wire import is_integer
-from ml_platform_server.serving.batch_replies import RowErrors, Turn, head
+from ml_platform_server.serving.batch_replies import RowErrors, head
 from ml_platform_server.serving.bindings import Binding
 from ml_platform_server.serving.column_answers import Outputs
-from ml_platform_server.serving.column_conversion import convert
+from ml_platform_server.serving.column_conversion import convert_in_turns
 from ml_platform_server.serving.column_features import ColumnFeatures
 from ml_platform_server.serving.column_values import Array, Sent, Values, received, told
 from ml_platform_server.serving.column_wire import packed_doubles
+from ml_platform_server.serving.columns import MOST_NAMED
 from ml_platform_server.serving.loaded import LoadedModel
 from ml_platform_server.serving.replies import new_prediction_id
 from ml_platform_server.serving.router import ServedVersion
 from ml_platform_server.serving.rows import unsuitable
+from ml_platform_server.serving.turns import Turn
 
 # Rows that are answered together. More would hold up the other calls of this process; fewer would cost more reads and runs.
 SLICE = 2048
@@ -42,7 +44,7 @@ async def predict_columns(served: ServedVersion, request: BatchPredictRequest, c
     Raises:
         PlatformError: INVALID_FIELDS, and what kept the model itself from answering.
     """
-    sent, rows = received(request.columns)
+    sent, rows = await received(request.columns)
     call.facts["rows"] = rows
     batch = _Batch(served, rows)
     for start in range(0, rows, SLICE):
@@ -179,10 +181,12 @@ async def _taken(
     violations: dict[int, list[Violation]] = {}
     turn = Turn()
     for at, name in names.items():
-        converted = convert(model.columns[at], sent[name], first=first)
+        converted = await convert_in_turns(model.columns[at], sent[name], turn, first=first)
         taken[at] = converted.values
         for row, problem in converted.bad.items():
-            violations.setdefault(row, []).append(Violation(f"inputs.{name}", problem))
+            found = violations.setdefault(row, [])
+            if len(found) <= MOST_NAMED:
+                found.append(Violation(f"inputs.{name}", problem))
         if turn.over:
             await turn.next()
     errors = {}

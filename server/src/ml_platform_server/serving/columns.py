@@ -15,6 +15,8 @@ from ml_platform_server.values import EXACT, INEXACT
 
 Convert = Callable[[object], object]
 
+# Columns that one error names: each row of a batch may have such an error.
+MOST_NAMED = 50
 NULL = "must not be null"
 LARGEST_FLOAT = 3.4028234663852886e38
 UNNAMED = "inputs"

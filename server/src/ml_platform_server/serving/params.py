@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ml_platform.v1 import models_pb2
 from ml_platform_server.errors import PlatformError, Violation
-from ml_platform_server.serving.columns import Unsuitable, conversion, got
+from ml_platform_server.serving.columns import MOST_NAMED, Unsuitable, conversion, got
 from ml_platform_server.serving.lacks import did_you_mean
 from ml_platform_server.serving.rows import unsuitable
 
@@ -27,8 +27,10 @@ def converted(specs: Sequence[models_pb2.ParamSpec], sent: Mapping[str, object])
             found[name] = _value(known.get(name), name, value, list(known))
         except Unsuitable as error:
             violations.append(Violation(f"params.{name[:100]}", str(error)))
+            if len(violations) > MOST_NAMED:
+                break
     if violations:
-        raise unsuitable(violations[:100], remedy=REMEDY)
+        raise unsuitable(violations, remedy=REMEDY)
     return found
 
 

@@ -12,7 +12,7 @@ from google.protobuf import struct_pb2
 from ml_platform.v1 import errors_pb2
 from ml_platform_server.backends.feast.online import Cell
 from ml_platform_server.errors import PlatformError, Violation
-from ml_platform_server.serving.columns import CONVERSIONS, LARGEST, LARGEST_FLOAT, Column, Convert, Unsuitable
+from ml_platform_server.serving.columns import CONVERSIONS, LARGEST, LARGEST_FLOAT, MOST_NAMED, Column, Convert, Unsuitable
 from ml_platform_server.serving.policies import USUAL, Policy
 from ml_platform_server.values import EXACT, plain
 
@@ -149,8 +149,13 @@ COLUMN_REMEDY = "Send values of the types in the model's signature (ModelService
 
 
 def unsuitable(violations: Sequence[Violation], *, remedy: str = COLUMN_REMEDY) -> PlatformError:
-    """The error for inputs that are not of their types: those of the model's columns, if the remedy says no other."""
-    told = "; ".join(f"{violation.field}: {violation.description}" for violation in violations)
+    """The error for inputs that are not of their types: those of the model's columns, if the remedy says no other.
+
+    It names MOST_NAMED of them: each row of a batch may have such an error.
+    """
+    more = "; and more" if len(violations) > MOST_NAMED else ""
+    violations = violations[:MOST_NAMED]
+    told = "; ".join(f"{violation.field}: {violation.description}" for violation in violations) + more
     return PlatformError(
         errors_pb2.ERROR_REASON_INPUT_INVALID,
         f"The inputs do not fit the model: {told}.",

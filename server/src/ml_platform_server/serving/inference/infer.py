@@ -20,6 +20,7 @@ from ml_platform_server.serving.inference.tensors import Told, received
 from ml_platform_server.serving.lacks import did_you_mean
 from ml_platform_server.serving.replies import new_prediction_id
 from ml_platform_server.serving.router import ServedVersion
+from ml_platform_server.serving.turns import Turn
 
 MATRIX = "input"
 # Names in an error, at most.
@@ -41,7 +42,7 @@ async def infer(served: ServedVersion, request: Message, facts: MutableMapping[s
     """
     params = params_of(request, [spec.name for spec in served.model.version.signature.params] if request.parameters else ())
     served = served.with_params(params)
-    tensors = received(request)
+    tensors = await received(request)
     rows = _rows(tensors)
     sent = await _columns(served, tensors)
     answers = await _answers(served, sent, rows)
@@ -78,7 +79,12 @@ async def _columns(served: ServedVersion, tensors: Mapping[str, Array]) -> dict[
             raise invalid("inputs", f"the model does not know {', '.join(extras[:MOST_TOLD])}; it takes {takes}.{close}")
         return {name: Sent(matrix[:, at], _NO_NULLS) for at, name in enumerate(names)}
     shapes = {column.name: column.shape for column in model.columns}
-    return {name: _column(name, array, shapes.get(name, ())) for name, array in tensors.items()}
+    sent, turn = {}, Turn()
+    for name, array in tensors.items():
+        sent[name] = _column(name, array, shapes.get(name, ()))
+        if turn.over:
+            await turn.next()
+    return sent
 
 
 async def _unknown(served: ServedVersion, tensors: Mapping[str, Array]) -> list[str]:
@@ -178,11 +184,14 @@ def _of_row(row: int, error: PlatformError) -> PlatformError:
 
 
 def _wanted(request: Message, answers: Mapping[str, Values]) -> list[str]:
-    wanted = [output.name for output in request.outputs]
-    for at, name in enumerate(wanted):
-        if name not in answers:
+    wanted: dict[str, None] = {}
+    for at, output in enumerate(request.outputs):
+        if output.name not in answers:
             raise invalid(f"outputs[{at}].name", f"the model has no such output; it gives {', '.join(answers)}")
-    return wanted or list(answers)
+        if output.name in wanted:
+            raise invalid(f"outputs[{at}].name", "is asked for twice")
+        wanted[output.name] = None
+    return list(wanted or answers)
 
 
 def _response(served: ServedVersion, request: Message) -> Message:

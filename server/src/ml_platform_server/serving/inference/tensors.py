@@ -6,26 +6,38 @@ import json
 import math
 import struct
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from ml_platform_server import varints
 from ml_platform_server.errors import PlatformError, invalid
 from ml_platform_server.open_inference import InferTensorContents, Message
 from ml_platform_server.serving.answers import finite
 from ml_platform_server.serving.column_values import Array, Values
+from ml_platform_server.serving.column_wire import packed_content
 from ml_platform_server.serving.in_flight import MOST_ROWS
 from ml_platform_server.serving.inference.datatypes import BYTES, DTYPES, FIELDS, of_array
+from ml_platform_server.serving.turns import Turn
 
 _LENGTH = struct.Struct("<I")
+_LONG = 8  # bytes
 
 
 # More than any model has. Without a bound the product alone of many sizes would take seconds.
 MAX_DIMENSIONS = 16
 MAX_ROW_ELEMENTS = 2**24
+MAX_INPUTS = 10_000
+# Each becomes a Python object.
+MAX_TEXTS = MOST_ROWS
+# Typed elements from which reading all at once takes less time than one by one.
+_MANY = 256
 
 
-def received(request: Message) -> dict[str, Array]:
+async def received(request: Message) -> dict[str, Array]:
     """The inputs of a request by name. Those of BYTES are arrays of objects: bytes, or texts already.
+
+    Other calls have their turn between two inputs.
 
     Raises:
         PlatformError: INVALID_FIELDS for inputs that are not what they say they are.
@@ -33,12 +45,17 @@ def received(request: Message) -> dict[str, Array]:
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         raise invalid("raw_input_contents", f"has {len(raw)} entries for {len(request.inputs)} inputs; all are raw, or none is")
+    if len(request.inputs) > MAX_INPUTS:
+        raise invalid("inputs", f"has {len(request.inputs)} entries; at most {MAX_INPUTS} are allowed")
     found: dict[str, Array] = {}
+    turn = Turn()
     for at, tensor in enumerate(request.inputs):
         where = f"inputs[{at}]"
         if tensor.name in found:
             raise invalid(f"{where}.name", "is the name of another input too")
         found[tensor.name] = _received(tensor, raw[at] if raw else None, where)
+        if turn.over:
+            await turn.next()
     return found
 
 
@@ -54,33 +71,41 @@ def _received(tensor: Message, raw: bytes | None, where: str) -> Array:
         most = f"{MAX_DIMENSIONS} dimensions, or rows of more than {MAX_ROW_ELEMENTS:,} elements"
         raise invalid(f"{where}.shape", f"has more than {most}")
     count = math.prod(shape)
+    if datatype == BYTES and count > MAX_TEXTS:
+        raise invalid(
+            f"{where}.shape", f"says {count:,} elements of BYTES, and at most {MAX_TEXTS:,} are allowed; send several requests"
+        )
     if raw is None:
-        elements = _typed(tensor.contents, datatype, where)
+        elements = _typed(tensor.contents, datatype, shape, where)
     elif tensor.HasField("contents") and tensor.contents.ListFields():
         raise invalid(f"{where}.contents", "must not be set beside raw_input_contents")
     else:
-        elements = _raw(raw, datatype, count, where)
-    if len(elements) != count:
-        raise invalid(where, f"has {len(elements)} elements, and its shape {shape} says {count}")
+        elements = _raw(raw, datatype, shape, where)
     return elements.reshape(shape)
 
 
-def _raw(raw: bytes, datatype: str, count: int, where: str) -> Array:
+def _check_count(found: int, shape: Sequence[int], where: str, *, more: bool = False) -> None:
+    count = math.prod(shape)
+    if found != count:
+        raise invalid(where, f"has {f'more than {count}' if more else found} elements, and its shape {[*shape]} says {count}")
+
+
+def _raw(raw: bytes, datatype: str, shape: Sequence[int], where: str) -> Array:
+    count = math.prod(shape)
     if datatype == BYTES:
-        return _strings(raw, where)
+        return _objects(_short_texts(raw, count) or _strings(raw, shape, where))
     dtype = DTYPES[datatype]
     if len(raw) != count * dtype.itemsize:
         raise invalid(where, f"has {len(raw)} bytes, and its shape and datatype say {count * dtype.itemsize}")
     return np.frombuffer(raw, dtype) if raw else np.empty(0, dtype)
 
 
-def _strings(raw: bytes, where: str) -> Array:
-    texts = _short_texts(raw)
-    if texts is not None:
-        return _objects(texts)
+def _strings(raw: bytes, shape: Sequence[int], where: str) -> list[bytes]:
     found: list[bytes] = []
-    start, end = 0, len(raw)
+    start, end, count = 0, len(raw), math.prod(shape)
     while start < end:
+        if len(found) == count:
+            _check_count(count + 1, shape, where, more=True)
         if end - start < _LENGTH.size:
             raise _cut_short(where)
         start, length = start + _LENGTH.size, _LENGTH.unpack_from(raw, start)[0]
@@ -88,12 +113,13 @@ def _strings(raw: bytes, where: str) -> Array:
             raise _cut_short(where)
         found.append(raw[start : start + length])
         start += length
-    return _objects(found)
+    _check_count(len(found), shape, where)
+    return found
 
 
-def _short_texts(raw: bytes) -> list[str] | None:
+def _short_texts(raw: bytes, count: int) -> list[str] | None:
     """The elements as texts, if all are ASCII, not empty, and so short that three zeros, the rest of a length, part them."""
-    if not raw.isascii():
+    if not raw.isascii() or raw.count(b"\0\0\0") != count:
         return None
     pieces = raw.decode("ascii").split("\0\0\0")
     texts = [piece[:-1] for piece in pieces]  # the first byte of the next one's length ends each but the last
@@ -108,7 +134,7 @@ def _cut_short(where: str) -> PlatformError:
     return invalid(where, "ends within an element: each BYTES element stands behind its length, 4 bytes little-endian")
 
 
-def _typed(contents: Message, datatype: str, where: str) -> Array:
+def _typed(contents: Message, datatype: str, shape: Sequence[int], where: str) -> Array:
     field = FIELDS.get(datatype)
     if field is None:
         raise invalid(f"{where}.contents", f"cannot hold {datatype}; send it in raw_input_contents")
@@ -116,12 +142,34 @@ def _typed(contents: Message, datatype: str, where: str) -> Array:
     if given not in ([], [field]):
         raise invalid(f"{where}.contents", f"must hold {datatype} in {field}, and nothing else")
     values = getattr(contents, field)
+    _check_count(len(values), shape, where)
     if datatype == BYTES:
         return _objects(list(values))
+    if len(values) >= _MANY:
+        found = _at_once(contents, DTYPES[datatype])
+        if found is None:
+            raise _not_held(datatype, where)
+        return found
     try:
         return np.fromiter(values, DTYPES[datatype], len(values))
     except OverflowError:
-        raise invalid(f"{where}.contents", f"has a number that {datatype} does not hold") from None
+        raise _not_held(datatype, where) from None
+
+
+def _at_once(contents: Message, dtype: np.dtype[Any]) -> Array | None:
+    """The typed elements without a Python object for each; None if one is not of the type."""
+    data = packed_content(contents)
+    if dtype.kind in "fb":
+        return np.frombuffer(data, dtype)
+    numbers = varints.unpacked(data)
+    if dtype.itemsize == _LONG:
+        return numbers.view(dtype)
+    limits = np.iinfo(dtype)
+    return numbers.astype(dtype) if limits.min <= numbers.min() and numbers.max() <= limits.max else None
+
+
+def _not_held(datatype: str, where: str) -> PlatformError:
+    return invalid(f"{where}.contents", f"has a number that {datatype} does not hold")
 
 
 def _objects(things: Sequence[object]) -> Array:
