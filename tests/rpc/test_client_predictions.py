@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -46,24 +47,41 @@ def told(outputs: dict[str, Any]) -> str:
     return repr(sorted(outputs.items()))
 
 
+def json_number(number: float) -> float | None:
+    """The number as responses have it: NaN is null."""
+    return None if math.isnan(number) else number
+
+
 async def test_an_output_has_one_type_however_it_is_asked_for(tmp_path: Path) -> None:
-    """Integers are int, whatever their size, and other numbers float, for predictions alone, rows, streams and frames."""
+    """Integers are int, whatever their size, and other numbers float, infinite ones too, in every form; texts stay texts."""
     kinds = {"label": TensorProto.INT64, "score": TensorProto.DOUBLE, "text": TensorProto.STRING}
     columns = [column("label", "long"), column("score"), column("text", "string"), column("pair", "tensor(int64)", shape=[-1, 2])]
+    columns.append(column("shares", "tensor(float64)", shape=[-1, 2]))
     graph = echo_graph(kinds)
     graph.graph.node.append(helper.make_node("Identity", ["pair"], ["pair_out"]))
     graph.graph.input.append(helper.make_tensor_value_info("pair", TensorProto.INT64, [None, 2]))
     graph.graph.output.append(helper.make_tensor_value_info("pair_out", TensorProto.INT64, [None, 2]))
+    graph.graph.node.append(helper.make_node("Identity", ["shares"], ["shares_out"]))
+    graph.graph.input.append(helper.make_tensor_value_info("shares", TensorProto.DOUBLE, [None, 2]))
+    graph.graph.output.append(helper.make_tensor_value_info("shares_out", TensorProto.DOUBLE, [None, 2]))
     rows: list[dict[str, Any]] = [
-        {"label": label, "score": score, "text": "9007199254740993", "pair": [label, 1]}
-        for label, score in ((2**53 + 1, 1058.0), (7, 611.5), (-(2**63), 2.0**60), (0, float("nan")))
+        {"label": label, "score": score, "text": text, "pair": [label, 1], "shares": [score, 0.5]}
+        for label, score, text in (
+            (2**53 + 1, 1058.0, "9007199254740993"),
+            (7, 611.5, "Infinity"),
+            (-(2**63), 2.0**60, "a"),
+            (0, float("nan"), "NaN"),
+            (1, float("inf"), "Infinity"),
+            (2, float("-inf"), "-Infinity"),
+        )
     ]
     expected = [
         {
             "label_out": row["label"],
-            "score_out": None if row["score"] != row["score"] else row["score"],  # NaN differs
+            "score_out": json_number(row["score"]),
             "text_out": row["text"],
             "pair_out": row["pair"],
+            "shares_out": [json_number(row["score"]), 0.5],
         }
         for row in rows
     ]

@@ -26,6 +26,7 @@ EXACT_INTEGERS = 2**53
 # protobuf reads messages 100 levels deep, and each level of a Struct is three.
 MAX_DEPTH = 30
 _INTEGER = re.compile(r"-?[0-9]{16,20}")
+_INFINITE = ("Infinity", "-Infinity")
 
 
 def build(message_class: type[M], **fields: object) -> M:
@@ -105,18 +106,25 @@ def from_value(value: Value) -> Any:  # noqa: ANN401  # whatever a Value can hol
     return None if kind in {None, "null_value"} else getattr(value, str(kind))
 
 
-def from_output(value: Value, *, integer: bool) -> Any:  # noqa: ANN401  # whatever a model gives
-    """Make a Python value of a model's output. Of an integer output, texts are integers from 2^53 on; other numbers are float."""
+def from_output(value: Value, *, integer: bool, infinite: bool = False) -> Any:  # noqa: ANN401  # whatever a model gives
+    """Make a Python value of a model's output.
+
+    Of an integer output, texts are integers from 2^53 on; other numbers are float. An infinite one holds infinity as text.
+    """
     kind = value.WhichOneof("kind")
     if kind == "number_value":
         number = value.number_value
         return int(number) if integer and number.is_integer() else number
     if kind == "string_value":
-        return int(value.string_value) if integer and _INTEGER.fullmatch(value.string_value) else value.string_value
+        text = value.string_value
+        if infinite and text in _INFINITE:
+            return float(text)
+        return int(text) if integer and _INTEGER.fullmatch(text) else text
     if kind == "list_value":
-        return [from_output(item, integer=integer) for item in value.list_value.values]
+        return [from_output(item, integer=integer, infinite=infinite) for item in value.list_value.values]
     if kind == "struct_value":
-        return {name: from_output(item, integer=integer) for name, item in value.struct_value.fields.items()}
+        found = value.struct_value.fields.items()
+        return {name: from_output(item, integer=integer, infinite=infinite) for name, item in found}
     return from_value(value)
 
 

@@ -39,8 +39,8 @@ def plain_fields(struct: struct_pb2.Struct) -> dict[str, object]:
 def to_value(thing: object) -> struct_pb2.Value:
     """A Value that holds a plain thing.
 
-    What JSON cannot say becomes what it can: NaN and infinity null; times, bytes, whole numbers too large to be exact, and
-    whatever else there may be, text.
+    What JSON cannot say becomes what it can: NaN null; infinity, times, bytes, whole numbers too large to be exact, and whatever
+    else there may be, text.
     """
     value = struct_pb2.Value()
     _fill(value, thing)
@@ -50,7 +50,7 @@ def to_value(thing: object) -> struct_pb2.Value:
 def to_feature_value(thing: object) -> struct_pb2.Value:
     """A Value that holds the value of a feature, so that a value is never told as a missing one.
 
-    As `to_value`, but infinity, and NaN inside of a list, are text as in protobuf's JSON. NaN alone is a missing value: null.
+    As `to_value`, but NaN inside of a list is text as in protobuf's JSON. NaN alone is a missing value: null.
     """
     return to_value(thing if isinstance(thing, float) and math.isnan(thing) else _named(thing))
 
@@ -86,10 +86,10 @@ def _fill(value: struct_pb2.Value, thing: object) -> None:
 
 
 def _named(thing: object) -> object:
-    """The thing with the names of numbers that JSON does not have in place of them."""
+    """The thing with a text in place of every NaN."""
     match thing:
-        case float() if not math.isfinite(thing):
-            return "NaN" if math.isnan(thing) else "Infinity" if thing > 0 else "-Infinity"
+        case float() if math.isnan(thing):
+            return "NaN"
         case list() | tuple() | set() | frozenset():
             return [_named(item) for item in thing]
         case dict():
@@ -108,8 +108,15 @@ def _fill_number(value: struct_pb2.Value, number: float) -> None:
         value.string_value = str(number)
     elif math.isfinite(number):
         value.number_value = number
-    else:
+    elif math.isnan(number):
         value.null_value = struct_pb2.NULL_VALUE
+    else:
+        value.string_value = infinity(number)
+
+
+def infinity(number: float) -> str:
+    """An infinite number as protobuf's JSON has it."""
+    return "Infinity" if number > 0 else "-Infinity"
 
 
 def as_text(time: datetime) -> str:

@@ -19,6 +19,10 @@ _number = Struct("<cd").pack
 _LENGTHS = [bytes((length,)) for length in range(128)]
 
 
+# What is no number in JSON: NaN and infinity.
+_NOT_FINITE = {"nan": NULL, "inf": b"\x1a\x08Infinity", "-inf": b"\x1a\x09-Infinity"}
+
+
 def length(size: int) -> bytes:
     """A length, or any other whole number from 0, as a varint."""
     if size < 128:  # noqa: PLR2004  # seven bits
@@ -40,7 +44,7 @@ def value(thing: object) -> bytes:  # noqa: PLR0911  # one for each kind of Valu
     """A Value that holds a plain thing, as `values.to_value` makes it."""
     kind = type(thing)
     if kind is float:
-        return _number(b"\x11", thing) if thing - thing == 0 else NULL  # type: ignore[operator]  # 0, but for NaN and infinity
+        return _number(b"\x11", thing) if thing - thing == 0 else _NOT_FINITE[str(thing)]  # type: ignore[operator]  # a float
     if kind is int and -EXACT < thing < EXACT:  # type: ignore[operator]  # an int
         return _number(b"\x11", thing)
     if kind is str:

@@ -52,7 +52,7 @@ def test_probability_is_that_of_the_positive_or_the_predicted_class(
         ([1, [True, "x"]], [1.0, [True, "x"]]),
         ({"a": {"b": None}}, {"a": {"b": None}}),
         (float("nan"), None),
-        (float("-inf"), None),
+        (float("-inf"), "-Infinity"),
         (2**60, "1152921504606846976"),
         (b"abc", "YWJj"),
         (datetime(2024, 3, 31, 12, tzinfo=UTC), "2024-03-31T12:00:00Z"),

@@ -21,6 +21,7 @@ from ml_platform_server.serving.answer_wire import encoded
 from ml_platform_server.serving.columns import columns_of
 from ml_platform_server.serving.runtimes.onnx import INLINE_SECONDS, OnnxRuntime, load_onnx
 from ml_platform_server.serving.runtimes.run_times import RunTimes
+from ml_platform_server.values import plain
 from tests.support.inference import classifier_graph
 from tests.support.serving import column, save_onnx, sum_graph
 
@@ -73,16 +74,15 @@ async def test_columns_go_side_by_side_into_one_matrix(total: OnnxRuntime) -> No
     assert (first.probability, first.outputs) == (None, {"total": 4.5})
 
 
-async def test_missing_numbers_and_infinite_answers_are_null(total: OnnxRuntime) -> None:
-    """A null goes in as NaN; what comes out and JSON does not have is encoded as null."""
+async def test_missing_numbers_are_null_and_infinite_ones_text(total: OnnxRuntime) -> None:
+    """A null goes in as NaN; of what comes out and JSON does not have, NaN is null, and infinity is text and named."""
     missing, endless, fine = await total.predict([[None, 1, True], [float("inf"), 1, True], [1.0, 1, True]])
 
     assert [str(answer.prediction) for answer in (missing, endless, fine)] == ["nan", "inf", "3.0"]
-    assert [PredictResponse.FromString(encoded(answer)).prediction.WhichOneof("kind") for answer in (missing, endless, fine)] == [
-        "null_value",
-        "null_value",
-        "number_value",
-    ]
+    responses = [PredictResponse.FromString(encoded(answer)) for answer in (missing, endless, fine)]
+    assert [plain(response.prediction) for response in responses] == [None, "Infinity", 3.0]
+    assert [response.infinite_prediction for response in responses] == [False, True, False]
+    assert [list(response.infinite_outputs) for response in responses] == [[], list(endless.outputs), []]
 
 
 async def test_short_runs_stay_on_the_loop_and_long_ones_leave_it(total: OnnxRuntime, pool: CountingPool) -> None:

@@ -108,7 +108,7 @@ def _read_row(response: BatchPredictResponse, at: int, result: RowResult) -> Out
         return from_status(result.error)
     said = result.prediction
     return Prediction(
-        prediction=from_output(said.prediction, integer=said.integer_prediction),
+        prediction=from_output(said.prediction, integer=said.integer_prediction, infinite=said.infinite_prediction),
         probability=said.probability if said.HasField("probability") else None,
         outputs=read_outputs(said),
         features=read_values(said.features),
@@ -122,7 +122,7 @@ def _read_columns(response: BatchPredictResponse) -> Sequence[Outcome]:
     errors = {error.row: from_status(error.error) for error in response.errors}
     degraded = {row.row: tuple(row.degraded_features) for row in response.degraded_rows}
     names, unused = [output.name for output in response.outputs], tuple(response.unused_inputs)
-    rows = list(from_columns(response.outputs, response.integer_outputs)) if names else [()] * len(errors)
+    rows = list(from_columns(response)) if names else [()] * len(errors)
     probabilities: Iterable[float] = response.probabilities or [math.nan] * len(rows)
     return [
         errors[at]

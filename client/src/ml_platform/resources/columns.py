@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from google.protobuf.struct_pb2 import ListValue
 
 from ml_platform.v1.predictions_pb2 import (
+    BatchPredictResponse,
     BooleanValues,
     ColumnValues,
     DoubleValues,
     InputColumn,
     IntegerValues,
-    OutputColumn,
     TextValues,
 )
 from ml_platform.values import EXACT_INTEGERS, from_output, is_missing, to_struct
@@ -55,17 +55,19 @@ def _exact(number: object) -> bool:
     return not isinstance(number, int) or abs(number) < EXACT_INTEGERS
 
 
-def from_columns(columns: Iterable[OutputColumn], integers: Collection[str]) -> Iterator[tuple[Any, ...]]:
-    """The rows of outputs, of which some are integers. What JSON does not have is None."""
-    return zip(*(_plain(column.values, integer=column.name in integers) for column in columns), strict=True)
+def from_columns(response: BatchPredictResponse) -> Iterator[tuple[Any, ...]]:
+    """The rows of outputs. NaN is None, as in the response to a single row."""
+    integers, infinite = response.integer_outputs, response.infinite_outputs
+    columns = [_plain(each.values, integer=each.name in integers, infinite=each.name in infinite) for each in response.outputs]
+    return zip(*columns, strict=True)
 
 
-def _plain(values: ColumnValues, *, integer: bool) -> list[Any]:
+def _plain(values: ColumnValues, *, integer: bool, infinite: bool) -> list[Any]:
     kind = values.WhichOneof("kind")
     if kind == "vectors":
         found: list[Any] = [[_number(each) for each in vector] for vector in _cut(values.vectors.values, values.vectors.length)]
     elif kind == "any":
-        found = [from_output(value, integer=integer) for value in values.any.values]
+        found = [from_output(value, integer=integer, infinite=infinite) for value in values.any.values]
     elif kind == "doubles":
         found = [_number(number) for number in values.doubles.values]
     else:
@@ -80,4 +82,4 @@ def _cut(numbers: Sequence[float], length: int) -> Iterator[Sequence[float]]:
 
 
 def _number(number: float) -> float | None:
-    return number if math.isfinite(number) else None
+    return None if math.isnan(number) else number

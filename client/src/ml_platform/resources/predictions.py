@@ -59,14 +59,15 @@ def read_streamed(message: predictions_pb2.StreamPredictResponse) -> StreamedPre
 
 def read_outputs(message: predictions_pb2.PredictResponse | predictions_pb2.RowPrediction) -> dict[str, Any]:
     """The outputs by name, each of its own type."""
-    integers = frozenset(message.integer_outputs)
-    return {name: from_output(value, integer=name in integers) for name, value in message.outputs.fields.items()}
+    integers, infinite = frozenset(message.integer_outputs), frozenset(message.infinite_outputs)
+    found = message.outputs.fields.items()
+    return {name: from_output(value, integer=name in integers, infinite=name in infinite) for name, value in found}
 
 
 def read_prediction(message: predictions_pb2.PredictResponse) -> Prediction:
     """Make a prediction of the reply."""
     return Prediction(
-        prediction=from_output(message.prediction, integer=message.integer_prediction),
+        prediction=from_output(message.prediction, integer=message.integer_prediction, infinite=message.infinite_prediction),
         probability=message.probability if message.HasField("probability") else None,
         outputs=read_outputs(message),
         model_name=message.model_name,

@@ -88,6 +88,8 @@ class PredictResponse(_message.Message):
     UNUSED_INPUTS_FIELD_NUMBER: _builtins.int
     INTEGER_OUTPUTS_FIELD_NUMBER: _builtins.int
     INTEGER_PREDICTION_FIELD_NUMBER: _builtins.int
+    INFINITE_OUTPUTS_FIELD_NUMBER: _builtins.int
+    INFINITE_PREDICTION_FIELD_NUMBER: _builtins.int
     prediction_id: _builtins.str
     """The prediction's id, unique; also in the server's log, save for those of a stream, of which the log tells but the sum."""
     model_name: _builtins.str
@@ -102,6 +104,8 @@ class PredictResponse(_message.Message):
     """
     integer_prediction: _builtins.bool
     """Whether the prediction is one of them."""
+    infinite_prediction: _builtins.bool
+    """Whether the prediction holds it."""
     @_builtins.property
     def prediction(self) -> _struct_pb2.Value:
         """The model's first output: a class label, a number, or a list for a model with a vector output."""
@@ -130,6 +134,12 @@ class PredictResponse(_message.Message):
     def integer_outputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The outputs that are whole numbers, or lists of them, by name. In `prediction` and `outputs`, a whole number from 2^53 on is text."""
 
+    @_builtins.property
+    def infinite_outputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The outputs that hold infinity, by name. In `prediction` and `outputs` it is the text "Infinity" or "-Infinity", as in protobuf's JSON;
+        NaN is null.
+        """
+
     def __init__(
         self,
         *,
@@ -145,10 +155,12 @@ class PredictResponse(_message.Message):
         unused_inputs: _abc.Iterable[_builtins.str] | None = ...,
         integer_outputs: _abc.Iterable[_builtins.str] | None = ...,
         integer_prediction: _builtins.bool = ...,
+        infinite_outputs: _abc.Iterable[_builtins.str] | None = ...,
+        infinite_prediction: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "outputs", b"outputs", "prediction", b"prediction", "probability", b"probability"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "degraded_features", b"degraded_features", "deployment_id", b"deployment_id", "features", b"features", "integer_outputs", b"integer_outputs", "integer_prediction", b"integer_prediction", "model_name", b"model_name", "model_version", b"model_version", "outputs", b"outputs", "prediction", b"prediction", "prediction_id", b"prediction_id", "probability", b"probability", "unused_inputs", b"unused_inputs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "degraded_features", b"degraded_features", "deployment_id", b"deployment_id", "features", b"features", "infinite_outputs", b"infinite_outputs", "infinite_prediction", b"infinite_prediction", "integer_outputs", b"integer_outputs", "integer_prediction", b"integer_prediction", "model_name", b"model_name", "model_version", b"model_version", "outputs", b"outputs", "prediction", b"prediction", "prediction_id", b"prediction_id", "probability", b"probability", "unused_inputs", b"unused_inputs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__probability: _TypeAlias = _typing.Literal["probability"]  # noqa: Y015
     _WhichOneofArgType__probability: _TypeAlias = _typing.Literal["_probability", b"_probability"]  # noqa: Y015
@@ -435,6 +447,7 @@ class BatchPredictResponse(_message.Message):
     DEGRADED_ROWS_FIELD_NUMBER: _builtins.int
     UNUSED_INPUTS_FIELD_NUMBER: _builtins.int
     INTEGER_OUTPUTS_FIELD_NUMBER: _builtins.int
+    INFINITE_OUTPUTS_FIELD_NUMBER: _builtins.int
     prediction_id: _builtins.str
     """The id of the whole batch, unique; also in the server's log. The id of a row is this, a hyphen and the row's position."""
     model_name: _builtins.str
@@ -450,7 +463,7 @@ class BatchPredictResponse(_message.Message):
     @_builtins.property
     def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___OutputColumn]:
         """If the request had `columns`: the model's outputs, the prediction first, one value a row. The value of a row with an error is null.
-        Empty if every row has an error. Where Predict says null for a number that is infinite or none, this says what it is.
+        Empty if every row has an error. Columns of numbers hold infinity and NaN as they are.
         """
 
     @_builtins.property
@@ -473,6 +486,10 @@ class BatchPredictResponse(_message.Message):
     def integer_outputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """If the request had `columns`: the outputs that are whole numbers, as `integer_outputs` of PredictResponse."""
 
+    @_builtins.property
+    def infinite_outputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """If the request had `columns`: the outputs of lists or objects that hold infinity, as `infinite_outputs` of PredictResponse."""
+
     def __init__(
         self,
         *,
@@ -487,10 +504,11 @@ class BatchPredictResponse(_message.Message):
         degraded_rows: _abc.Iterable[Global___DegradedRow] | None = ...,
         unused_inputs: _abc.Iterable[_builtins.str] | None = ...,
         integer_outputs: _abc.Iterable[_builtins.str] | None = ...,
+        infinite_outputs: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["degraded_rows", b"degraded_rows", "deployment_id", b"deployment_id", "errors", b"errors", "integer_outputs", b"integer_outputs", "model_name", b"model_name", "model_version", b"model_version", "outputs", b"outputs", "prediction_id", b"prediction_id", "probabilities", b"probabilities", "results", b"results", "unused_inputs", b"unused_inputs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["degraded_rows", b"degraded_rows", "deployment_id", b"deployment_id", "errors", b"errors", "infinite_outputs", b"infinite_outputs", "integer_outputs", b"integer_outputs", "model_name", b"model_name", "model_version", b"model_version", "outputs", b"outputs", "prediction_id", b"prediction_id", "probabilities", b"probabilities", "results", b"results", "unused_inputs", b"unused_inputs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -542,9 +560,13 @@ class RowPrediction(_message.Message):
     UNUSED_INPUTS_FIELD_NUMBER: _builtins.int
     INTEGER_OUTPUTS_FIELD_NUMBER: _builtins.int
     INTEGER_PREDICTION_FIELD_NUMBER: _builtins.int
+    INFINITE_OUTPUTS_FIELD_NUMBER: _builtins.int
+    INFINITE_PREDICTION_FIELD_NUMBER: _builtins.int
     probability: _builtins.float
     """As in PredictResponse."""
     integer_prediction: _builtins.bool
+    """As in PredictResponse."""
+    infinite_prediction: _builtins.bool
     """As in PredictResponse."""
     @_builtins.property
     def prediction(self) -> _struct_pb2.Value:
@@ -570,6 +592,10 @@ class RowPrediction(_message.Message):
     def integer_outputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """As in PredictResponse."""
 
+    @_builtins.property
+    def infinite_outputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in PredictResponse."""
+
     def __init__(
         self,
         *,
@@ -581,10 +607,12 @@ class RowPrediction(_message.Message):
         unused_inputs: _abc.Iterable[_builtins.str] | None = ...,
         integer_outputs: _abc.Iterable[_builtins.str] | None = ...,
         integer_prediction: _builtins.bool = ...,
+        infinite_outputs: _abc.Iterable[_builtins.str] | None = ...,
+        infinite_prediction: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "outputs", b"outputs", "prediction", b"prediction", "probability", b"probability"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "degraded_features", b"degraded_features", "features", b"features", "integer_outputs", b"integer_outputs", "integer_prediction", b"integer_prediction", "outputs", b"outputs", "prediction", b"prediction", "probability", b"probability", "unused_inputs", b"unused_inputs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "degraded_features", b"degraded_features", "features", b"features", "infinite_outputs", b"infinite_outputs", "infinite_prediction", b"infinite_prediction", "integer_outputs", b"integer_outputs", "integer_prediction", b"integer_prediction", "outputs", b"outputs", "prediction", b"prediction", "probability", b"probability", "unused_inputs", b"unused_inputs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__probability: _TypeAlias = _typing.Literal["probability"]  # noqa: Y015
     _WhichOneofArgType__probability: _TypeAlias = _typing.Literal["_probability", b"_probability"]  # noqa: Y015

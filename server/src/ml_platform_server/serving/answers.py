@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from ml_platform_server.values import infinity
+
 # How far the sum of a row of probabilities may be from one.
 TOLERANCE = 1e-3
 # How far beyond 0 and 1 rounding may bring a probability that is a sum of many numbers of 32 bits.
@@ -15,8 +17,9 @@ ROUNDING = 1e-5
 class Answer(NamedTuple):
     """A model's answer for one row.
 
-    `prediction` is the first output; `probability` is that of the positive class if there are two, else of the predicted one. NaN
-    and infinity, which JSON does not have, are encoded as null. `encoded` is all of it on the wire, if that is written already.
+    `prediction` is the first output; `probability` is that of the positive class if there are two, else of the predicted one.
+    What JSON does not have is encoded as null (NaN) or as text (infinity). `encoded` is all of it on the wire, if that is written
+    already.
     """
 
     prediction: object
@@ -95,9 +98,9 @@ def clipped(given: Sequence[float]) -> Sequence[float] | None:
 
 
 def finite(thing: object) -> object:
-    """The same thing with None in place of every NaN and infinity."""
+    """The same thing as JSON can say it: None in place of NaN, and text in place of infinity."""
     if isinstance(thing, float):
-        return thing if math.isfinite(thing) else None
+        return infinity(thing) if math.isinf(thing) else None if math.isnan(thing) else thing
     if isinstance(thing, list):
         return [finite(item) for item in thing]
     if isinstance(thing, dict):

@@ -15,7 +15,7 @@ from ml_platform.v1.predictions_pb2 import BatchPredictRequest, BatchPredictResp
 from ml_platform_server import wire
 from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError, Violation
-from ml_platform_server.serving.answer_wire import is_integer
+from ml_platform_server.serving.answer_wire import is_infinite, is_integer
 from ml_platform_server.serving.batch_replies import RowErrors, head
 from ml_platform_server.serving.bindings import Binding
 from ml_platform_server.serving.column_answers import Outputs
@@ -112,10 +112,13 @@ class _Batch:
         """All of it, its fields in the order of their numbers."""
         failed = sorted(self._errors)
         parts = [head(self._served, prediction_id)]
-        columns = self._outputs.columns()
+        columns, infinite = self._outputs.columns(), []
         for name, values in columns.items():
             said = wire.field(_NAME, name.encode()) if name else b""
-            parts.append(wire.field(_OUTPUT, said + wire.field(_VALUES, told(values, failed))))
+            encoded = told(values, failed)
+            parts.append(wire.field(_OUTPUT, said + wire.field(_VALUES, encoded)))
+            if isinstance(values, list) and b"Infinity" in encoded and is_infinite(values):
+                infinite.append(name)
         probabilities = self._outputs.probabilities()
         if probabilities is not None:
             parts.append(packed_doubles(_PROBABILITIES, probabilities))
@@ -125,7 +128,8 @@ class _Batch:
             rows = [DegradedRow(row=row, degraded_features=self._degraded[row]) for row in degraded]
             parts.append(BatchPredictResponse(degraded_rows=rows).SerializeToString())
         integers = [name for name, values in columns.items() if _is_integer(values)]
-        parts.append(BatchPredictResponse(unused_inputs=unused, integer_outputs=integers).SerializeToString())
+        more = BatchPredictResponse(unused_inputs=unused, integer_outputs=integers, infinite_outputs=infinite)
+        parts.append(more.SerializeToString())
         return b"".join(parts)
 
     async def _row_errors(self, failed: Sequence[int], request_id: str) -> list[bytes]:

@@ -105,8 +105,8 @@ def test_what_does_not_fit_is_refused_in_words(value: object, value_type: pb.Val
     [
         (None, None),
         (math.nan, None),
-        (-math.inf, None),
-        ([math.inf], [None]),
+        (-math.inf, "-Infinity"),
+        ([math.inf, math.nan], ["Infinity", None]),
         (True, True),
         (2**53 - 1, 2.0**53 - 1),
         (2**53, str(2**53)),
