@@ -93,9 +93,10 @@ class TestExperiments:
         "which", [{"experiment_id": "4711000"}, {"experiment_id": "9" * 40}, {"experiment_id": "no number"}, {"name": "nobody's"}]
     )
     async def test_an_unknown_experiment_is_not_found(self, experiments: Experiments, which: dict[str, str]) -> None:
-        """By whatever id, even one that MLflow calls invalid, and by name."""
-        with refused("EXPERIMENT_NOT_FOUND"):
+        """By whatever id, even one that MLflow calls invalid, and by name. An id that is no number may be a name."""
+        with refused("EXPERIMENT_NOT_FOUND") as error:
             await experiments.get(**which)
+        assert ("by `name`" in error.value.remedy) == (which == {"experiment_id": "no number"})
 
     async def test_an_experiment_is_asked_for_in_one_way(self, experiments: Experiments) -> None:
         """Neither id nor name is as wrong as both."""

@@ -67,7 +67,8 @@ class TestRuns:
             )
         assert [violation.field for violation in error.value.violations] == [field]
         assert text in error.value.message
-        assert "metrics.accuracy > 0.8" in error.value.remedy
+        lessons = {"filter": "metrics.accuracy > 0.8", "order_by": "metrics.accuracy DESC"}
+        assert [name for name, lesson in lessons.items() if lesson in error.value.remedy] == [field]
 
     @pytest.mark.parametrize(
         ("order_by", "unknown", "meant"),

@@ -58,9 +58,15 @@ _CAUSES: tuple[tuple[re.Pattern[str], Cause], ...] = tuple(
             "If it serves plaintext, write http://{target}. Otherwise check the port.",
         ),
         (
-            r"failed parsing http/2|http2 header with status: 4\d\d|received http1",
+            # The fourth letters of "HTTP" and "<!DOCTYPE" stand where a frame has its type.
+            r"http1\.x server|got frame type (80|79)\b|http2 header with status: 4\d\d|received http1",
             "The server at {target} speaks HTTP, but not gRPC.",
             "Check the port: the platform's gRPC port is wanted, 50051 by default, not a web page's.",
+        ),
+        (
+            r"failed parsing http/2",
+            "What listens at {target} is no gRPC server: it does not speak HTTP/2.",
+            "Check the port: the platform's gRPC port is wanted, 50051 by default.",
         ),
         (
             r"http2 header with status: (?P<status>\d+)",

@@ -25,7 +25,8 @@ Handler = Callable[[Any, Call], Awaitable[Response]]
 
 # In place of a scope: anyone may call, with a key or without. Only for what says nothing but that the server is there.
 OPEN = cast("Scope.ValueType", -1)
-DATA_PLANE = frozenset({"ml_platform.v1.PredictionService", "inference.GRPCInferenceService"})
+# What predicts. Whoever asks whether a model is ready does not.
+_PREDICTING = frozenset({"Predict", "BatchPredict", "StreamPredict", "ModelInfer"})
 
 # Bytes of a request; of each message, if the client streams. What carries rows, columns or tensors takes as much as a message may
 # have in this process, one row less, and everything else this much.
@@ -103,5 +104,5 @@ def _method(descriptor: MethodDescriptor, scopes: Mapping[str, Scope.ValueType])
         client_streaming=descriptor.client_streaming,
         server_streaming=descriptor.server_streaming,
         mutating=changes and "request_id" in descriptor.input_type.fields_by_name,
-        data_plane=descriptor.containing_service.full_name in DATA_PLANE,
+        data_plane=descriptor.name in _PREDICTING,
     )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import http.server
 import socket
+import socketserver
 import threading
 from collections.abc import Iterator
 from concurrent import futures
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -47,14 +48,18 @@ def grpc_server(certificate: trustme.LeafCert | None = None, *, asks_clients: bo
         server.stop(None)
 
 
-@contextmanager
-def web_server() -> Iterator[int]:
+def web_server() -> AbstractContextManager[int]:
     """A server of web pages, HTTP/1, which refuses to be a proxy."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+    return serving(http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler))
+
+
+@contextmanager
+def serving(server: socketserver.TCPServer) -> Iterator[int]:
+    """The port of a server that runs."""
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield server.server_port
+        yield int(server.server_address[1])
     finally:
         server.shutdown()
         server.server_close()
@@ -142,6 +147,20 @@ def test_a_server_that_requires_client_certificates(ca_file: Path):
         error = failure(f"https://localhost:{port}", ca_file)
     assert "It may require a client certificate." in error.message
     assert "cert_file" in error.remedy
+
+
+@pytest.mark.parametrize("greeting", [b"SSH-2.0-OpenSSH_9.2p1\r\n", b"220 mail ESMTP\r\n", b"-ERR unknown command 'PRI'\r\n"])
+def test_a_server_of_another_protocol(greeting):
+    """What speaks neither gRPC nor HTTP is not called a web server."""
+
+    class Greeting(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.sendall(greeting)
+            self.request.recv(1024)
+
+    with serving(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Greeting)) as port:
+        error = failure(f"http://127.0.0.1:{port}")
+    assert error.message.startswith(f"What listens at 127.0.0.1:{port} is no gRPC server: it does not speak HTTP/2.")
 
 
 def test_a_web_server():

@@ -132,3 +132,11 @@ async def test_parameters_that_the_pipeline_does_not_declare_are_told(house: Hou
     assert list(job.undeclared_parameters) == ["rate"]
     assert "does not declare the parameters rate" in job.message
     assert house.pipelines.triggered[0][2] == {"experiment_name": "churn", "depth": 3, "rate": 0.1}
+
+
+async def test_a_parameter_that_nobody_can_see_is_refused(house: House, training: Training, call: Call) -> None:
+    """Its name is held to the rules of other names, and the character is named."""
+    with pytest.raises(PlatformError, match=r"U\+200B") as caught:
+        await training.submit(request({"depth\u200b": 3}), call)
+    assert caught.value.reason_name == "INVALID_FIELDS"
+    assert house.pipelines.triggered == []

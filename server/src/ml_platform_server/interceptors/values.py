@@ -11,7 +11,7 @@ from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 
 from ml_platform.v1.validation_pb2 import FieldRules
 from ml_platform_server.errors import Violation
-from ml_platform_server.interceptors.visible import what_is_wrong
+from ml_platform_server.visible import what_is_wrong
 
 # Appends what is wrong with a value; the text is the path of the value.
 ValueCheck = Callable[[Any, str, list[Violation]], None]

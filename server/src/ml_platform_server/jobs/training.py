@@ -20,6 +20,7 @@ from ml_platform_server.jobs.jobs import Jobs, NewJob
 from ml_platform_server.jobs.needs import Tracking
 from ml_platform_server.settings import AirflowSettings
 from ml_platform_server.values import EXACT, INEXACT
+from ml_platform_server.visible import what_is_wrong
 
 RESERVED = ("experiment_name", "data_start_date", "data_end_date")
 
@@ -137,7 +138,7 @@ def _violations(request: SubmitTrainingJobRequest) -> Iterator[Violation]:
     for name, value in request.parameters.fields.items():
         if name in RESERVED:
             yield Violation(f"parameters.{name}", "is a reserved name; use the request's field of that name")
-        elif problem := _problem(value):
+        elif problem := what_is_wrong(name) or _problem(value):
             yield Violation(f"parameters.{name}", problem)
 
 

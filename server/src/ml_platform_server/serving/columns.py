@@ -125,7 +125,13 @@ def number(value: object) -> float:
         if math.isinf(found) and not value.endswith("y"):
             raise Unsuitable("expected a number within the range of a double")
         return found
+    if type(value) is str and len(value) > _LONGEST_NUMBER and _is_whole(value):
+        raise Unsuitable(f"expected a number of at most {_LONGEST_NUMBER} characters, got one of {len(value)}")
     raise Unsuitable(f"expected a number, got {got(value)}")
+
+
+def _is_whole(text: str) -> bool:
+    return text.isascii() and text.removeprefix("-").isdecimal()
 
 
 def narrow(largest: float, bits: int) -> Callable[[object], float]:
@@ -157,6 +163,8 @@ def whole(lowest: int, highest: int) -> Callable[[object], int]:
         elif type(value) is str and _DIGITS.fullmatch(value):
             # Protobuf's JSON writes whole numbers of 64 bits as text, because a double cannot hold them all.
             value = int(value)
+        if type(value) is str and _is_whole(value):
+            raise Unsuitable(kind)
         if type(value) is not int:
             raise Unsuitable(f"expected a whole number, got {got(value)}")
         if not lowest <= value <= highest:

@@ -79,7 +79,7 @@ class Experiments:
         """
         if bool(experiment_id) == bool(name):
             raise invalid("experiment_id", "give either experiment_id or name")
-        missing = _not_found(experiment_id or name)
+        missing = _not_found(experiment_id, name)
         if experiment_id.isdecimal() and int(experiment_id) > LARGEST_ID:
             raise missing  # MLflow's database fails on such a number, and MLflow answers as if it were down.
         found = await self._backend.call(
@@ -205,12 +205,15 @@ def _tags_to_keep(request: experiments_pb2.CreateExperimentRequest) -> dict[str,
     return tags
 
 
-def _not_found(which: str) -> PlatformError:
+def _not_found(experiment_id: str, name: str) -> PlatformError:
+    remedy = "List the experiments with ListExperiments, or make one with CreateExperiment."
+    if experiment_id and not experiment_id.isdecimal():
+        remedy = f"If this is its name, GetExperiment finds the id by `name`. {remedy}"
     return PlatformError(
         errors_pb2.ERROR_REASON_EXPERIMENT_NOT_FOUND,
-        f"There is no experiment {which!r}.",
-        remedy="List the experiments with ListExperiments, or make one with CreateExperiment.",
-        resource=("experiment", which),
+        f"There is no experiment {name!r}." if name else f"There is no experiment with the id {experiment_id!r}.",
+        remedy=remedy,
+        resource=("experiment", experiment_id or name),
     )
 
 

@@ -27,6 +27,18 @@ _KINDS = {
     "parameter": ("params", "LIKE '%'"),
     "tag": ("tags", "LIKE '%'"),
 }
+_REMEDIES = {
+    "filter": (
+        "Write a filter as conditions joined with 'and' (there is no 'or'): metrics.accuracy > 0.8 and "
+        "params.max_depth = '3' and tags.team = 'risk' and attributes.status = 'FINISHED'; numbers stand bare, text in "
+        "single quotes, odd names in backquotes."
+    ),
+    "order_by": (
+        "Write an order as keys joined with commas, each with ASC or DESC: metrics.accuracy DESC, attributes.start_time ASC; "
+        "a key is metrics.NAME, params.NAME, tags.NAME, or attributes.start_time, end_time, status, run_id, run_name or "
+        "artifact_uri."
+    ),
+}
 
 
 def order(order_by: str) -> list[str]:
@@ -123,10 +135,6 @@ def filter_invalid(request: experiments_pb2.ListRunsRequest, why: str = "cannot 
     return PlatformError(
         errors_pb2.ERROR_REASON_FILTER_INVALID,
         f"The {what} {why}.",
-        remedy=(
-            "Write a filter as conditions joined with 'and' (there is no 'or'): metrics.accuracy > 0.8 and "
-            "params.max_depth = '3' and tags.team = 'risk' and attributes.status = 'FINISHED'; numbers stand bare, text in "
-            "single quotes, odd names in backquotes. Write an order as metrics.accuracy DESC, attributes.start_time ASC."
-        ),
+        remedy=" ".join(_REMEDIES[field] for field in named),
         violations=[Violation(field, why) for field in named],
     )

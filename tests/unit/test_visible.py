@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ml_platform_server.interceptors.visible import what_is_wrong
+from ml_platform_server.visible import what_is_wrong
 
 
 @pytest.mark.parametrize(
