@@ -82,7 +82,7 @@ demo: install ## a data scientist's day on the real stack: starts it, tells what
 	@$(STACK) run $(CHOICES) -- $(BIN)/python examples/fraud_detection/demo.py
 
 test: install ## run all tests, on a stack of their own (PYTEST=arguments)
-	@$(BIN)/python -m pytest $(PYTEST)
+	@$(BIN)/python -m scripts.run_tests $(PYTEST)
 
 check: install ## lint, format, types, layers, contract
 	$(BIN)/ruff check
