@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from google.protobuf import json_format
 
+from ml_platform.v1 import features_pb2
 from ml_platform_server.backends.feast.client import FeastBackend
 from ml_platform_server.backends.feast.online import OnlineFeatures
 from ml_platform_server.backends.feast.views import FeatureViews
@@ -51,7 +52,10 @@ class TestPushingAndReading:
         numbers = ["Infinity", "-Infinity", "NaN", 0.5]
         row = {"infinite": "a", "float": "Infinity", "double": "-Infinity", "float_list": numbers, "double_list": numbers}
         await views.push(pushed(name, row, {**row, "infinite": "b", "float": "NaN", "double": "NaN"}))
-        assert told(await online.get(asked(["a", "b"], [name]))) == [
+        response = await online.get(asked(["a", "b"], [name]))
+        types = [f"VALUE_TYPE_{key.upper()}" for key in columns]
+        assert [features_pb2.ValueType.Name(each.value_type) for each in response.vectors[0].features] == types
+        assert told(response) == [
             [("Infinity", PRESENT), ("-Infinity", PRESENT), (numbers, PRESENT), (numbers, PRESENT)],
             [(None, NULL), (None, NULL), (numbers, PRESENT), (numbers, PRESENT)],
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
@@ -27,6 +27,7 @@ EXACT_INTEGERS = 2**53
 MAX_DEPTH = 30
 _INTEGER = re.compile(r"-?[0-9]{16,20}")
 _INFINITE = ("Infinity", "-Infinity")
+NOT_FINITE = (*_INFINITE, "NaN")
 
 
 def build(message_class: type[M], **fields: object) -> M:
@@ -106,10 +107,10 @@ def from_value(value: Value) -> Any:  # noqa: ANN401  # whatever a Value can hol
     return None if kind in {None, "null_value"} else getattr(value, str(kind))
 
 
-def from_output(value: Value, *, integer: bool, infinite: bool = False) -> Any:  # noqa: ANN401  # whatever a model gives
+def from_output(value: Value, *, integer: bool, numbers: Collection[str] = ()) -> Any:  # noqa: ANN401  # whatever a model gives
     """Make a Python value of a model's output.
 
-    Of an integer output, texts are integers from 2^53 on; other numbers are float. An infinite one holds infinity as text.
+    Of an integer output, texts are integers from 2^53 on; other numbers are float. Those texts that are in `numbers` are, too.
     """
     kind = value.WhichOneof("kind")
     if kind == "number_value":
@@ -117,15 +118,20 @@ def from_output(value: Value, *, integer: bool, infinite: bool = False) -> Any: 
         return int(number) if integer and number.is_integer() else number
     if kind == "string_value":
         text = value.string_value
-        if infinite and text in _INFINITE:
+        if text in numbers:
             return float(text)
         return int(text) if integer and _INTEGER.fullmatch(text) else text
     if kind == "list_value":
-        return [from_output(item, integer=integer, infinite=infinite) for item in value.list_value.values]
+        return [from_output(item, integer=integer, numbers=numbers) for item in value.list_value.values]
     if kind == "struct_value":
         found = value.struct_value.fields.items()
-        return {name: from_output(item, integer=integer, infinite=infinite) for name, item in found}
+        return {name: from_output(item, integer=integer, numbers=numbers) for name, item in found}
     return from_value(value)
+
+
+def infinities(named: bool) -> Collection[str]:  # what it is asked about
+    """The texts that are numbers in an output, if it is named as one that holds infinity."""
+    return _INFINITE if named else ()
 
 
 def when(message: Message, field: str) -> datetime | None:

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
-from google.protobuf.struct_pb2 import Struct, Value
+from google.protobuf.struct_pb2 import NULL_VALUE, ListValue, Struct, Value
 
 import ml_platform
 from ml_platform import InvalidArgument, MLPlatform, rpcs
@@ -264,6 +264,40 @@ def test_get_online_features(platform: MLPlatform, fake: FakePlatform) -> None:
         struct(a=1, b="x"),
         "user_2",
     )
+
+
+def numbers(*things: float | str) -> Value:
+    """A list of what JSON has for numbers."""
+    values = [Value(string_value=each) if isinstance(each, str) else Value(number_value=each) for each in things]
+    return Value(list_value=ListValue(values=values))
+
+
+@pytest.mark.parametrize(
+    ("value_type", "value", "expected"),
+    [
+        ("INT64", Value(number_value=5), 5),
+        ("INT64", Value(string_value=str(2**63 - 1)), 2**63 - 1),
+        ("INT32", Value(number_value=-5), -5),
+        ("INT64_LIST", numbers(1, str(2**62)), [1, 2**62]),
+        ("DOUBLE", Value(number_value=5), 5.0),
+        ("FLOAT", Value(string_value="-Infinity"), float("-inf")),
+        ("DOUBLE_LIST", numbers(1, "Infinity"), [1.0, float("inf")]),
+        ("FLOAT_LIST", numbers(1, "NaN"), [1.0, float("nan")]),
+        ("STRING", Value(string_value="Infinity"), "Infinity"),
+        ("STRING", Value(string_value=str(2**60)), str(2**60)),
+        ("DOUBLE", Value(null_value=NULL_VALUE), None),
+        ("INT64", Value(null_value=NULL_VALUE), None),
+    ],
+)
+def test_a_feature_s_value_is_of_its_type(
+    platform: MLPlatform, fake: FakePlatform, value_type: str, value: Value, expected: object
+) -> None:
+    """Integers are int, whatever their size, and other numbers float, whatever JSON makes of them."""
+    kind = features_pb2.ValueType.Value(f"VALUE_TYPE_{value_type}")
+    feature = features_pb2.FeatureValue(feature_view="v", name="f", value=value, status=PRESENT, value_type=kind)
+    vector = features_pb2.FeatureVector(features=[feature])
+    fake.answer(rpcs.GET_ONLINE_FEATURES, features_pb2.GetOnlineFeaturesResponse(vectors=[vector]))
+    assert repr(platform.get_online_features("x", feature_views=["v"]).features["f"]) == repr(expected)
 
 
 def test_features_that_share_a_name_keep_apart(platform: MLPlatform, fake: FakePlatform) -> None:

@@ -14,7 +14,7 @@ from ml_platform.resources.predictions import Prediction, read_outputs
 from ml_platform.status import from_status
 from ml_platform.v1 import predictions_pb2
 from ml_platform.v1.predictions_pb2 import BatchPredictRequest, BatchPredictResponse, RowResult
-from ml_platform.values import build, from_output, to_struct
+from ml_platform.values import build, from_output, infinities, to_struct
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -108,7 +108,7 @@ def _read_row(response: BatchPredictResponse, at: int, result: RowResult) -> Out
         return from_status(result.error)
     said = result.prediction
     return Prediction(
-        prediction=from_output(said.prediction, integer=said.integer_prediction, infinite=said.infinite_prediction),
+        prediction=from_output(said.prediction, integer=said.integer_prediction, numbers=infinities(said.infinite_prediction)),
         probability=said.probability if said.HasField("probability") else None,
         outputs=read_outputs(said),
         features=read_values(said.features),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from google.protobuf.struct_pb2 import ListValue
@@ -17,7 +17,7 @@ from ml_platform.v1.predictions_pb2 import (
     IntegerValues,
     TextValues,
 )
-from ml_platform.values import EXACT_INTEGERS, from_output, is_missing, to_struct
+from ml_platform.values import EXACT_INTEGERS, from_output, infinities, is_missing, to_struct
 
 _LARGEST = 2**63
 
@@ -58,16 +58,18 @@ def _exact(number: object) -> bool:
 def from_columns(response: BatchPredictResponse) -> Iterator[tuple[Any, ...]]:
     """The rows of outputs. NaN is None, as in the response to a single row."""
     integers, infinite = response.integer_outputs, response.infinite_outputs
-    columns = [_plain(each.values, integer=each.name in integers, infinite=each.name in infinite) for each in response.outputs]
+    columns = [
+        _plain(each.values, integer=each.name in integers, numbers=infinities(each.name in infinite)) for each in response.outputs
+    ]
     return zip(*columns, strict=True)
 
 
-def _plain(values: ColumnValues, *, integer: bool, infinite: bool) -> list[Any]:
+def _plain(values: ColumnValues, *, integer: bool, numbers: Collection[str]) -> list[Any]:
     kind = values.WhichOneof("kind")
     if kind == "vectors":
         found: list[Any] = [[_number(each) for each in vector] for vector in _cut(values.vectors.values, values.vectors.length)]
     elif kind == "any":
-        found = [from_output(value, integer=integer, infinite=infinite) for value in values.any.values]
+        found = [from_output(value, integer=integer, numbers=numbers) for value in values.any.values]
     elif kind == "doubles":
         found = [_number(number) for number in values.doubles.values]
     else:

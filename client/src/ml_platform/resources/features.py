@@ -10,10 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 from ml_platform.records import Record, to_pandas
 from ml_platform.v1 import features_pb2
-from ml_platform.values import from_struct, from_value, when, word
+from ml_platform.values import NOT_FINITE, from_output, from_struct, from_value, when, word
 
 if TYPE_CHECKING:
+    from google.protobuf.struct_pb2 import Value
     from pandas import DataFrame
+
+_INTEGERS = (features_pb2.VALUE_TYPE_INT32, features_pb2.VALUE_TYPE_INT64, features_pb2.VALUE_TYPE_INT64_LIST)
+_FLOATS = (
+    features_pb2.VALUE_TYPE_FLOAT,
+    features_pb2.VALUE_TYPE_DOUBLE,
+    features_pb2.VALUE_TYPE_FLOAT_LIST,
+    features_pb2.VALUE_TYPE_DOUBLE_LIST,
+)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -176,12 +185,21 @@ def read_values(messages: Iterable[features_pb2.FeatureValue]) -> tuple[FeatureV
         FeatureValue(
             feature_view=message.feature_view,
             name=message.name,
-            value=from_value(message.value),
+            value=_value(message.value, message.value_type),
             status=word(features_pb2.FeatureStatus.Name, message.status, "FEATURE_STATUS_"),
             event_time=when(message, "event_time"),
         )
         for message in messages
     )
+
+
+def _value(value: Value, value_type: features_pb2.ValueType.ValueType) -> Any:  # noqa: ANN401  # of any of the types
+    """The value in its own type, whatever the number: JSON has one kind of number, and text for those that it does not hold."""
+    if value_type in _INTEGERS:
+        return from_output(value, integer=True)
+    if value_type in _FLOATS:
+        return from_output(value, integer=False, numbers=NOT_FINITE)
+    return from_value(value)
 
 
 def _vector(message: features_pb2.FeatureVector) -> FeatureVector:

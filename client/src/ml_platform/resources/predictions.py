@@ -10,7 +10,7 @@ from ml_platform.records import Record
 from ml_platform.resources.features import FeatureValue, read_values
 from ml_platform.status import from_status
 from ml_platform.v1 import predictions_pb2
-from ml_platform.values import from_output
+from ml_platform.values import from_output, infinities
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -61,13 +61,15 @@ def read_outputs(message: predictions_pb2.PredictResponse | predictions_pb2.RowP
     """The outputs by name, each of its own type."""
     integers, infinite = frozenset(message.integer_outputs), frozenset(message.infinite_outputs)
     found = message.outputs.fields.items()
-    return {name: from_output(value, integer=name in integers, infinite=name in infinite) for name, value in found}
+    return {name: from_output(value, integer=name in integers, numbers=infinities(name in infinite)) for name, value in found}
 
 
 def read_prediction(message: predictions_pb2.PredictResponse) -> Prediction:
     """Make a prediction of the reply."""
     return Prediction(
-        prediction=from_output(message.prediction, integer=message.integer_prediction, infinite=message.infinite_prediction),
+        prediction=from_output(
+            message.prediction, integer=message.integer_prediction, numbers=infinities(message.infinite_prediction)
+        ),
         probability=message.probability if message.HasField("probability") else None,
         outputs=read_outputs(message),
         model_name=message.model_name,

@@ -728,12 +728,15 @@ class FeatureValue(_message.Message):
     VALUE_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     EVENT_TIME_FIELD_NUMBER: _builtins.int
+    VALUE_TYPE_FIELD_NUMBER: _builtins.int
     feature_view: _builtins.str
     """The feature view."""
     name: _builtins.str
     """The feature's name."""
     status: Global___FeatureStatus.ValueType
     """How the value came about."""
+    value_type: Global___ValueType.ValueType
+    """The type that the view declares, and so the value's own; unspecified if the feature store has one that ValueType does not."""
     @_builtins.property
     def value(self) -> _struct_pb2.Value:
         """The value; null if there is none. What a JSON number cannot hold is text, as protobuf's JSON has it: "Infinity", "-Infinity", "NaN" inside
@@ -752,10 +755,11 @@ class FeatureValue(_message.Message):
         value: _struct_pb2.Value | None = ...,
         status: Global___FeatureStatus.ValueType = ...,
         event_time: _timestamp_pb2.Timestamp | None = ...,
+        value_type: Global___ValueType.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time", "feature_view", b"feature_view", "name", b"name", "status", b"status", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time", "feature_view", b"feature_view", "name", b"name", "status", b"status", "value", b"value", "value_type", b"value_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -46,7 +46,7 @@ def features_of(served: ServedVersion, row: Row) -> list[features_pb2.FeatureVal
     told = []
     for column in sorted(binding.features):
         feature = binding.feature(column)
-        value = features_pb2.FeatureValue(feature_view=feature.view, name=feature.name)
+        value = features_pb2.FeatureValue(feature_view=feature.view, name=feature.name, value_type=feature.value_type)
         cell = row.cells.get(column)
         if cell is None:
             value.value.CopyFrom(to_feature_value(row.values[column]))

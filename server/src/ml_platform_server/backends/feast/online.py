@@ -173,7 +173,11 @@ def feature_value(feature: PlannedFeature, cell: Cell) -> features_pb2.FeatureVa
     if isinstance(cell.value, Unreadable):
         raise failures.stored_unreadable(f"{feature.view}:{feature.name}", cell.value.problem)
     message = features_pb2.FeatureValue(
-        feature_view=feature.view, name=feature.name, value=to_feature_value(cell.value), status=cell.status
+        feature_view=feature.view,
+        name=feature.name,
+        value=to_feature_value(cell.value),
+        status=cell.status,
+        value_type=feature.value_type,
     )
     if cell.event_time is not None:
         message.event_time.FromNanoseconds(round(cell.event_time * 1e6) * 1000)
