@@ -23,6 +23,7 @@ from ml_platform.v1 import (
 from ml_platform.v1 import training_pb2 as training
 from ml_platform.values import to_struct
 from ml_platform_server.errors import PlatformError
+from ml_platform_server.errors import invalid as refusal
 from tests.support.fake_platform import FakePlatform
 
 FINISHED = experiments_pb2.RUN_STATUS_FINISHED
@@ -300,6 +301,23 @@ def test_a_feature_s_value_is_of_its_type(
     assert repr(platform.get_online_features("x", feature_views=["v"]).features["f"]) == repr(expected)
 
 
+def test_many_entities_are_read_in_parts(platform: MLPlatform, fake: FakePlatform) -> None:
+    """In their order, however many; an error says from which entity on it came."""
+
+    def vectors(request: features_pb2.GetOnlineFeaturesRequest) -> features_pb2.GetOnlineFeaturesResponse:
+        found = [features_pb2.FeatureVector(keys=struct(user_id=each.entity_id)) for each in request.entities]
+        return features_pb2.GetOnlineFeaturesResponse(vectors=found)
+
+    fake.answer(rpcs.GET_ONLINE_FEATURES, vectors)
+    names = [f"u{number}" for number in range(2001)]
+    online = platform.get_online_features(entities=names, feature_views=["v"])
+    assert [vector.entity["user_id"] for vector in online.vectors] == names
+    assert [len(call.request.entities) for call in fake.seen] == [1000, 1000, 1]
+    fake.answer(rpcs.GET_ONLINE_FEATURES, vectors, vectors, refusal("entities[0]", "is wrong"))
+    with pytest.raises(ml_platform.InvalidArgument, match="Of the entities from 2000 on"):
+        platform.get_online_features(entities=names, feature_views=["v"])
+
+
 def test_features_that_share_a_name_keep_apart(platform: MLPlatform, fake: FakePlatform) -> None:
     """A name that two views share is written with its view before it."""
     values = [
@@ -323,6 +341,14 @@ def test_register_feature_view(platform: MLPlatform, fake: FakePlatform) -> None
     assert view.features == (ml_platform.Feature("sold", "int64"), ml_platform.Feature("income", "double"))
     assert view.source == ml_platform.FileSource("/data/s.parquet", "event_timestamp")
     assert view.ttl == timedelta(hours=1)
+
+
+@pytest.mark.parametrize("source", [None, 5, ["a.parquet"]])
+def test_a_source_that_is_no_path_is_refused(platform: MLPlatform, fake: FakePlatform, source: Any) -> None:
+    """Before anything is asked of the platform."""
+    with pytest.raises(ml_platform.InvalidArgument, match="a path or a FileSource is wanted"):
+        platform.register_feature_view("shop", entities={"shop_id": "int64"}, features={"sold": int}, source=source)
+    assert fake.seen == []
 
 
 def test_push_features(platform: MLPlatform, fake: FakePlatform) -> None:

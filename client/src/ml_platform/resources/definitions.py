@@ -51,6 +51,8 @@ def to_view(
     tags: Mapping[str, str] | None,
 ) -> features_pb2.FeatureView:
     """Make the message of a feature view."""
+    if not isinstance(source, str | PurePath | FileSource):
+        raise invalid("source", f"a path or a FileSource is wanted, not {type(source).__name__}")
     file = source if isinstance(source, FileSource) else FileSource(str(source), timestamp_field, created_timestamp_column or "")
     return build(
         features_pb2.FeatureView,

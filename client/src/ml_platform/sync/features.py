@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from ml_platform import rpcs
 from ml_platform.dates import Day, to_end, to_start
-from ml_platform.errors import invalid
+from ml_platform.errors import MLPlatformError, invalid
 from ml_platform.records import Listing
 from ml_platform.resources.definitions import (
     EntityKeys,
@@ -41,6 +41,8 @@ from ml_platform.values import build
 
 # How many rows one call carries; more go in several calls.
 PUSH_ROWS = 1000
+# The most entities that the platform reads in one call.
+READ_ENTITIES = 1000
 
 
 class Features:
@@ -226,6 +228,7 @@ class Features:
             entity_id: the key's value, where the features have just one join key.
             feature_views: the features, each as "view:feature", or "view" for all of a view.
             entities: in place of `entity_id`: the join keys of one entity as a mapping, or a list of mappings or of key values.
+                They are read 1,000 at a time.
             feature_service: in place of `feature_views`: all features of a feature service.
 
         Returns:
@@ -244,10 +247,15 @@ class Features:
         names = to_names(feature_views)
         if bool(names) == bool(feature_service):
             raise invalid("feature_views", "give either feature_views or feature_service")
-        request = build(
-            pb.GetOnlineFeaturesRequest,
-            features=names,
-            feature_service=feature_service,
-            entities=to_entity_keys(entity_id, entities),
-        )
-        return read_online(self._caller.call(rpcs.GET_ONLINE_FEATURES, request))
+        keys, whole = to_entity_keys(entity_id, entities), pb.GetOnlineFeaturesResponse()
+        for first in range(0, len(keys) or 1, READ_ENTITIES):
+            part = keys[first : first + READ_ENTITIES]
+            request = build(pb.GetOnlineFeaturesRequest, features=names, feature_service=feature_service, entities=part)
+            try:
+                response = self._caller.call(rpcs.GET_ONLINE_FEATURES, request)
+            except MLPlatformError as error:
+                if first:
+                    error.message = f"Of the entities from {first} on: {error.message}"
+                raise
+            whole.vectors.extend(response.vectors)
+        return read_online(whole)
