@@ -144,10 +144,15 @@ def invalid(field: str, description: str) -> PlatformError:
     """The error for a single field that breaks a rule that no interceptor can check."""
     return PlatformError(
         errors_pb2.ERROR_REASON_INVALID_FIELDS,
-        f"{field}: {description}.",
+        sentence(f"{field}: {description}"),
         remedy="Correct the field and call again.",
         violations=[Violation(field, description)],
     )
+
+
+def sentence(text: str) -> str:
+    """A text that may be a vendor's, or end with a question, with a full stop behind it if it ends without."""
+    return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
 def backend_unavailable(backend: str, *, retry_after: float = 2.0) -> PlatformError:

@@ -211,6 +211,7 @@ class Parts:
             clock=self.clock,
             version_page=self.mlflow.links.version,
             runtime_in_use=self.engine.runtime_in_use if self._with_predictions else _served_elsewhere,
+            follow=self.engine.follow if self._with_predictions else None,
         )
 
     @cached_property

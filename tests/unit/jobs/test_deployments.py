@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from typing import Any
 
 import pytest
@@ -82,6 +83,28 @@ async def test_this_process_follows_an_activation_at_once(house: House, call: Ca
     await deployed(house, call, 1)
     await deployed(house, call, 2)
     assert house.generations_followed == [1, 2]
+
+
+async def test_who_is_told_of_an_active_deployment_is_answered_by_it(
+    house: House, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This process serves it first, whether it is looked up or listed; other states wait for nothing."""
+    first = await deployed(house, call, 1)
+    waited: list[str] = []
+
+    async def follow(deployment_ids: Collection[str]) -> None:
+        waited.extend(deployment_ids)
+
+    monkeypatch.setattr(house.deployments, "_follow", follow)
+    second = await house.deployments.deploy(request(2), call)
+    await house.deployments.get(second.deployment_id)
+    assert waited == []
+    succeed(house, second)
+    await house.reconciler.reconcile()
+    await house.deployments.get(second.deployment_id)
+    await house.deployments.get(first.deployment_id)
+    await house.deployments.list(Page())
+    assert waited == [second.deployment_id] * 2
 
 
 async def test_checks_that_fail_leave_traffic_where_it_was(house: House, call: Call) -> None:

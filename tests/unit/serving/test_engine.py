@@ -157,10 +157,17 @@ async def test_features_are_told_when_asked_for(house: House, engine: Prediction
             "value": 10.0,
             "status": "FEATURE_STATUS_PRESENT",
             "eventTime": "2023-11-14T22:13:20Z",
+            "valueType": "VALUE_TYPE_DOUBLE",
         }
     ]
     assert [json_format.MessageToDict(feature) for feature in sent.features] == [
-        {"featureView": "users", "name": "total", "value": 3.0, "status": "FEATURE_STATUS_FROM_REQUEST"}
+        {
+            "featureView": "users",
+            "name": "total",
+            "value": 3.0,
+            "status": "FEATURE_STATUS_FROM_REQUEST",
+            "valueType": "VALUE_TYPE_DOUBLE",
+        }
     ]
 
 

@@ -15,7 +15,7 @@ from ml_platform.v1.deployments_pb2 import Environment
 from ml_platform_server.backends.bentoml.client import BentomlBackend
 from ml_platform_server.call import set_deadline
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.serving import loader, router
+from ml_platform_server.serving import engine, loader, router
 from ml_platform_server.serving.engine import PredictionEngine
 from ml_platform_server.serving.runtimes.bentoml import BentomlRuntime
 from ml_platform_server.serving.runtimes.onnx import OnnxRuntime
@@ -140,6 +140,45 @@ async def test_a_slow_look_does_not_put_an_older_deployment_back(house: House) -
     house.deployments.go_on["all_active"].set()
     await look
     assert await house.ask() == 2.0
+
+
+async def test_following_waits_until_the_version_is_served(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is told that a deployment is active is answered by its version, though it loads slowly."""
+    house.deployments.activate("m", 1)
+    assert await house.ask() == 1.0
+    download, loading = house.registry.download, asyncio.Event()
+
+    async def slowly(*args: object) -> Path:
+        await loading.wait()
+        return await download(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(house.registry, "download", slowly)
+    newer = house.deployments.activate("m", 2)
+    following = asyncio.create_task(house.engine.follow([newer]))
+    assert not (await asyncio.wait([following], timeout=0.05))[0]
+    assert await house.ask() == 1.0
+    loading.set()
+    await following
+    assert await house.ask() == 2.0
+
+
+async def test_following_ends_though_the_version_does_not_load(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while, and the loading goes on."""
+    house.deployments.activate("m", 1)
+    assert await house.ask() == 1.0
+    download, loading = house.registry.download, asyncio.Event()
+
+    async def slowly(*args: object) -> Path:
+        await loading.wait()
+        return await download(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(house.registry, "download", slowly)
+    monkeypatch.setattr(engine, "FOLLOW_SECONDS", 0.05)
+    newer = house.deployments.activate("m", 2)
+    await house.engine.follow([newer])
+    assert await house.ask() == 1.0
+    loading.set()
+    await _until(lambda: house.engine.runtime_in_use(newer) is not None)
 
 
 async def test_a_store_that_hangs_ends_with_the_deadline_of_the_caller(house: House) -> None:

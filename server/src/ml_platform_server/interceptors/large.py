@@ -162,7 +162,7 @@ class LargeRequests:
             if descriptor.is_repeated:
                 value, path = value[field.place], f"{path}[{field.place}]"
             most = MOST_COLUMN_VALUES if descriptor.message_type.full_name == _COLUMN else MOST_VALUES
-            problem = problem_in(value, most)
+            problem = await problem_in(value, most)
             if problem is not None:
                 violations.append(Violation(path, f"{problem}; {_FEWER_VALUES}"))
                 return

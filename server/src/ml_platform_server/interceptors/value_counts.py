@@ -28,6 +28,8 @@ MOST_COLUMN_VALUES = 2 * MOST_VALUES
 _MOST_FIELDS = MOST_COLUMN_VALUES + 100
 # Fields that are looked at without a break.
 _TURN = 20_000
+# Values, which take longer: those that are lists and objects are looked into.
+_VALUES_A_TURN = 5_000
 _VALUE_HOLDERS = {"google.protobuf.Struct", "google.protobuf.ListValue", "google.protobuf.Value"}
 
 
@@ -57,9 +59,9 @@ async def problem_on_the_wire(data: bytes, start: int, end: int, message: Descri
     return None
 
 
-def problem_in(message: Any, most: int = MOST_VALUES) -> str | None:  # noqa: ANN401  # a message of any type
+async def problem_in(message: Any, most: int = MOST_VALUES) -> str | None:  # noqa: ANN401  # a message of any type
     """What is too many in a message's Structs and lists of values; None if nothing is."""
-    count, stack = 0, list(_holders(message))
+    count, visited, stack = 0, 0, list(_holders(message))
     while stack:
         each = stack.pop()
         kind = each.DESCRIPTOR.name
@@ -68,6 +70,9 @@ def problem_in(message: Any, most: int = MOST_VALUES) -> str | None:  # noqa: AN
         if count > most:
             return f"has more than {most} values"
         for item in items:
+            visited += 1
+            if not visited % _VALUES_A_TURN:
+                await asyncio.sleep(0)
             which = item.WhichOneof("kind")
             if which == "list_value":
                 stack.append(item.list_value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime
 
 import structlog
@@ -41,6 +41,8 @@ class Deployments:
 
     Args:
         version_page: returns the link to a model version, from the model's name and the version's number.
+        runtime_in_use: returns what executes the version of a deployment in this process; None if it is not served here.
+        follow: waits, for a while, until this process serves active deployments; None if it serves none.
     """
 
     def __init__(
@@ -54,7 +56,9 @@ class Deployments:
         clock: Clock,
         version_page: Callable[[str, int], str],
         runtime_in_use: Callable[[str], ServingRuntime.ValueType | None] = lambda _: None,
+        follow: Callable[[Collection[str]], Awaitable[None]] | None = None,
     ) -> None:
+        self._follow = follow
         self._version_page = version_page
         self._runtime_in_use = runtime_in_use
         self._records = records
@@ -108,6 +112,7 @@ class Deployments:
                 remedy="Check the id; ListDeployments tells them all.",
                 resource=("deployment", deployment_id),
             )
+        await self._served([row])
         return self._told(row)
 
     async def list(
@@ -124,7 +129,14 @@ class Deployments:
             PlatformError: PAGE_TOKEN_INVALID.
         """
         rows, token = await self._records.list(page, model_name=model_name, environment=environment, state=state)
+        await self._served(rows)
         return page.shortened([self._told(row) for row in rows], token, rows, lambda row: (row.create_time, row.deployment_id))
+
+    async def _served(self, rows: Sequence[DeploymentRow]) -> None:
+        """Wait until this process serves what it is about to call active."""
+        active = [row.deployment_id for row in rows if row.state == deployments_pb2.DEPLOYMENT_STATE_ACTIVE]
+        if self._follow is not None and active:
+            await self._follow(active)
 
     def _told(self, row: DeploymentRow) -> Deployment:
         """A deployment, with the runtime that executes it in this process at present, if it is served here."""

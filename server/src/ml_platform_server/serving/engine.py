@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+import asyncio
+import contextlib
+from collections.abc import Collection, MutableMapping
 from typing import Self
 
 from ml_platform.v1 import deployments_pb2, predictions_pb2
 from ml_platform.v1.deployments_pb2 import Environment, ServingRuntime
 from ml_platform_server.backends.bentoml.client import BentomlBackend
 from ml_platform_server.backends.blocking import BlockingPool
-from ml_platform_server.call import current_deadline
+from ml_platform_server.call import current_deadline, remaining
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.observability.recorders import PredictionMetrics
 from ml_platform_server.serving.bindings import FeatureReader
@@ -21,6 +23,8 @@ from ml_platform_server.serving.rows import Row
 from ml_platform_server.settings import ServingSettings
 from ml_platform_server.values import plain_fields
 
+# How long a deployment that is active may take to be served here before its caller is told all the same.
+FOLLOW_SECONDS = 5.0
 _ENVIRONMENTS = (deployments_pb2.ENVIRONMENT_PRODUCTION, deployments_pb2.ENVIRONMENT_STAGING)
 
 RUNTIMES = {"onnx": deployments_pb2.SERVING_RUNTIME_ONNX, "bentoml": deployments_pb2.SERVING_RUNTIME_BENTOML}
@@ -87,6 +91,15 @@ class PredictionEngine:
     async def refresh(self) -> None:
         """Look at the deployments now rather than at the next interval, and wait for the versions that changed."""
         await self._router.refresh()
+
+    async def follow(self, deployment_ids: Collection[str]) -> None:
+        """Wait, for a few seconds, until active deployments are served in this process.
+
+        Whoever is told that a deployment is active asks for predictions next, and they should come from its version.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(remaining(FOLLOW_SECONDS)):
+                await self._router.follow(deployment_ids)
 
     def runtime_in_use(self, deployment_id: str) -> ServingRuntime.ValueType | None:
         """What executes the version of a deployment in this process; None if it is not served here."""

@@ -42,7 +42,8 @@ def no_params(model_name: str) -> PlatformError:
 def _value(spec: models_pb2.ParamSpec | None, name: str, value: object, names: Sequence[str]) -> object:
     if spec is None:
         takes = f"the signature has {', '.join(names[:20])}" if names else "the signature has none"
-        raise Unsuitable(f"is no param of the model; {takes}.{did_you_mean(names, [name])}")
+        close = did_you_mean(names, [name])
+        raise Unsuitable(f"is no param of the model; {takes}{'.' if close else ''}{close}")
     convert = conversion(spec.type)
     if value is None:
         raise Unsuitable("must not be null; left out, it has its default")

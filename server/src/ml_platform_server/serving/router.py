@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
@@ -144,7 +144,14 @@ class Router:
     async def refresh(self) -> None:
         """Look at the deployments now, and wait until the versions that changed are swapped in or have failed to load."""
         await self._look()
-        await asyncio.gather(*self._swaps.values(), return_exceptions=True)
+        await _waited_for(self._swaps.values())
+
+    async def follow(self, deployment_ids: Collection[str]) -> None:
+        """Wait until the versions of active deployments are swapped in or have failed to load. At once if all are served."""
+        if all(self.serving(each) is not None for each in deployment_ids):
+            return
+        await self._look()
+        await _waited_for(swap for each, swap in self._swaps.items() if each in deployment_ids)
 
     async def _follow(self) -> None:
         while True:
@@ -217,6 +224,12 @@ class Router:
             remedy="Deploy one with DeploymentService.DeployModel, and wait until the deployment is active.",
             resource=("model", model_name),
         )
+
+
+async def _waited_for(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Wait for tasks, which go on if nobody waits any more."""
+    if waiting := list(tasks):
+        await asyncio.wait(waiting)
 
 
 def _started(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

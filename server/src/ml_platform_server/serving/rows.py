@@ -11,7 +11,7 @@ from google.protobuf import struct_pb2
 
 from ml_platform.v1 import errors_pb2
 from ml_platform_server.backends.feast.online import Cell
-from ml_platform_server.errors import PlatformError, Violation
+from ml_platform_server.errors import PlatformError, Violation, sentence
 from ml_platform_server.serving.columns import CONVERSIONS, LARGEST, LARGEST_FLOAT, MOST_NAMED, Column, Convert, Unsuitable
 from ml_platform_server.serving.policies import USUAL, Policy
 from ml_platform_server.values import EXACT, plain
@@ -158,7 +158,7 @@ def unsuitable(violations: Sequence[Violation], *, remedy: str = COLUMN_REMEDY) 
     told = "; ".join(f"{violation.field}: {violation.description}" for violation in violations) + more
     return PlatformError(
         errors_pb2.ERROR_REASON_INPUT_INVALID,
-        f"The inputs do not fit the model: {told}.",
+        sentence(f"The inputs do not fit the model: {told}"),
         remedy=remedy,
         violations=violations,
     )

@@ -9,7 +9,7 @@ import structlog
 
 from ml_platform.v1 import errors_pb2
 from ml_platform_server import errors
-from ml_platform_server.errors import PlatformError, Violation, backend_unavailable, deadline_exceeded
+from ml_platform_server.errors import PlatformError, Violation, backend_unavailable, deadline_exceeded, sentence
 
 _log = structlog.get_logger(__name__)
 
@@ -77,7 +77,7 @@ def _model_failed(body: Mapping[str, str]) -> PlatformError:
     )
     return PlatformError(
         errors_pb2.ERROR_REASON_MODEL_FAILED,
-        f"{what}: {cause}." if cause else f"{what}.",
+        sentence(f"{what}: {cause}" if cause else what),
         remedy=f"{check}; BentoML's log has the model's own words.",
         metadata={name: body[name] for name in ("cause", "stage") if name in body},
     )
@@ -87,7 +87,7 @@ def _input_invalid(body: Mapping[str, str]) -> PlatformError:
     field, problem = f"inputs.{body.get('column', '')}", body.get("error", "")
     return PlatformError(
         errors_pb2.ERROR_REASON_INPUT_INVALID,
-        f"The inputs do not fit the model: {field}: {problem}.",
+        sentence(f"The inputs do not fit the model: {field}: {problem}"),
         remedy="Send values of the types in the model's signature (ModelService.GetModelVersion tells it).",
         violations=[Violation(field, problem)],
     )

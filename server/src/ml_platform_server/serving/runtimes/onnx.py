@@ -15,7 +15,7 @@ import yaml
 
 from ml_platform.v1 import errors_pb2
 from ml_platform_server.backends.blocking import BlockingPool
-from ml_platform_server.errors import PlatformError, Violation
+from ml_platform_server.errors import PlatformError, Violation, sentence
 from ml_platform_server.serving import refusals
 from ml_platform_server.serving.answers import Said, answers
 from ml_platform_server.serving.column_answers import ColumnAnswers, Outputs, joined
@@ -196,7 +196,7 @@ async def load_onnx(folder: Path, columns: Sequence[Column], pool: BlockingPool)
     try:
         return OnnxRuntime(session=session, columns=columns, pool=pool)
     except MisfitError as error:
-        raise failed(f"The model cannot be served: {error}.") from error
+        raise failed(sentence(f"The model cannot be served: {error}")) from error
 
 
 def failed(message: str) -> PlatformError:
