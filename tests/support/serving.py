@@ -144,7 +144,10 @@ class FakeRegistry:
 
 @dataclass
 class FakeFeatures:
-    """A feature store: the views' features and keys, the services, and stored cells by view, key values and feature."""
+    """A feature store: the views' features and keys, the services, and stored cells by view, key values and feature.
+
+    The values of views in `old` are older than these allow, or of all, if they are `stale`.
+    """
 
     views: dict[str, Sequence[str]] = field(default_factory=dict)
     keys: dict[str, Sequence[str]] = field(default_factory=dict)
@@ -152,6 +155,7 @@ class FakeFeatures:
     stored: dict[tuple[str, tuple[object, ...]], dict[str, object]] = field(default_factory=dict)
     key_type: features_pb2.ValueType.ValueType = features_pb2.VALUE_TYPE_STRING
     stale: bool = False
+    old: Sequence[str] = ()
     down: bool = False
     attempts: int = 0
     reads: list[tuple[list[str], list[dict[str, object]]]] = field(default_factory=list)
@@ -191,8 +195,9 @@ class FakeFeatures:
             return Cell(None, features_pb2.FEATURE_STATUS_NOT_FOUND, None)
         if values.get(feature.name) is None:
             return Cell(None, features_pb2.FEATURE_STATUS_NULL_VALUE, EVENT_TIME)
-        fresh = features_pb2.FEATURE_STATUS_OUTSIDE_MAX_AGE if self.stale else features_pb2.FEATURE_STATUS_PRESENT
-        return Cell(values[feature.name], fresh, EVENT_TIME)
+        stale = self.stale or feature.view in self.old
+        status = features_pb2.FEATURE_STATUS_OUTSIDE_MAX_AGE if stale else features_pb2.FEATURE_STATUS_PRESENT
+        return Cell(values[feature.name], status, EVENT_TIME)
 
     def _check(self) -> None:
         if self.down:
