@@ -1,18 +1,22 @@
-"""What blocking calls are called in traces."""
+"""Blocking calls: what they are called in traces, and that whoever waits for one can be cancelled."""
 
 from __future__ import annotations
 
+import asyncio
+import threading
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial, wraps
 from typing import Any
 
 import pytest
 
-from ml_platform_server.backends.blocking import operation_of
+from ml_platform_server.backends.blocking import BlockingPool, operation_of
 from ml_platform_server.backends.feast.client import FeastBackend
 from ml_platform_server.backends.mlflow.client import MlflowBackend
 from ml_platform_server.backends.mlflow.models import Models
 from ml_platform_server.settings import FeastSettings, MlflowSettings
+from tests.support.refusals import refused
 
 
 class Vendor:
@@ -81,3 +85,37 @@ async def test_no_backend_hides_what_it_does(monkeypatch: pytest.MonkeyPatch) ->
     await _given_up(Models(backend=mlflow).get("m"))
     await _given_up(feast.call(_find_view))
     assert pool.operations == ["get model", "find view"]
+
+
+async def test_a_cancellation_as_the_call_ends_is_not_lost() -> None:
+    """Tasks that ask again and again are ended by it: a server that closes waits for them."""
+    pool, begun, ends = BlockingPool("vendor", threads=1), asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def ask() -> None:
+        loop.call_soon_threadsafe(begun.set)
+        ends.wait()
+
+    async def ask_forever() -> None:
+        while True:
+            await pool.run(ask)
+
+    task = asyncio.create_task(ask_forever())
+    await begun.wait()
+    ends.set()
+    time.sleep(0.2)  # noqa: ASYNC251  # The thread ends meanwhile, and the loop has not heard of it.
+    task.cancel()
+    done, _ = await asyncio.wait([task], timeout=5)
+    pool.close()
+    task.cancel()
+    assert done
+    assert task.cancelled()
+
+
+async def test_a_call_that_takes_too_long_is_given_up() -> None:
+    """The caller hears of the deadline; the thread goes on."""
+    pool, ends = BlockingPool("vendor", threads=1, timeout=0.05), threading.Event()
+    with refused("DEADLINE_EXCEEDED"):
+        await pool.run(ends.wait)
+    ends.set()
+    pool.close()

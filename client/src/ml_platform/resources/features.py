@@ -72,8 +72,8 @@ class FeatureView(Record):
 class Materialization(Record):
     """The loading of features into the online store.
 
-    `status` is "materialized", or "submitted" if it was not waited for. The window that was asked for goes from `start_time` up to
-    `end_time`, which is excluded: of a last day it is the midnight after it. Nothing later than the job itself is loaded.
+    `status` is "materialized", or "submitted" if it was not waited for. The window that was asked for goes from `start_time` up
+    to `end_time`, which is excluded: of a last day it is the midnight after it. Nothing later than the job itself is loaded.
     """
 
     status: str

@@ -52,7 +52,8 @@ class BlockingPool:
         loop = asyncio.get_running_loop()
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._release) if not loop.is_closed() else None)
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), remaining(self._timeout))
+            async with asyncio.timeout(remaining(self._timeout)):
+                return await asyncio.wrap_future(future)
         except TimeoutError:
             raise deadline_exceeded(f"The call to {self._name}") from None
         finally:

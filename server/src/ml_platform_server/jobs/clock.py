@@ -35,7 +35,8 @@ class SystemClock:
     async def wait(self, event: asyncio.Event, seconds: float) -> bool:
         """Wait for an event, at most so many seconds; True if it came."""
         try:
-            await asyncio.wait_for(event.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await event.wait()
         except TimeoutError:
             return False
         return True

@@ -157,4 +157,5 @@ class Slot:
         seconds = self._delays.after(ready_seconds)
         _log.error("worker_ended", worker=self._number, starts_again_in=round(seconds, 2), **facts)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._given_up.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._given_up.wait()

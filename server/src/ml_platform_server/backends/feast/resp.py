@@ -231,7 +231,8 @@ class StoreClient:
                 return _checked(await connection.ask(commands, count, end))
             except ConnectionError:  # It may have broken while nobody looked: a new one tells.
                 pass
-        connection = await asyncio.wait_for(self._connected(), end - loop.time())
+        async with asyncio.timeout_at(end):
+            connection = await self._connected()
         return _checked(await connection.ask(commands, count, end))
 
     def close(self) -> None:

@@ -111,7 +111,8 @@ class FeatureViews:
         self._changes.add(task)
         task.add_done_callback(self._changes.discard)
         try:
-            return await asyncio.wait_for(asyncio.shield(task), remaining(CHANGE_TIMEOUT))
+            async with asyncio.timeout(remaining(CHANGE_TIMEOUT)):
+                return await asyncio.shield(task)
         except TimeoutError:
             raise deadline_exceeded("The change in Feast") from None
 
