@@ -11,10 +11,10 @@ import pandas as pd
 
 from ml_platform.v1 import models_pb2
 from ml_platform_server.backends.blocking import BlockingPool
-from ml_platform_server.serving.column_conversion import convert
-from ml_platform_server.serving.column_values import Sent
-from ml_platform_server.serving.columns import columns_of
-from ml_platform_server.serving.runtimes.onnx import load_onnx
+from ml_platform_server.serving.inputs.columns import Sent
+from ml_platform_server.serving.inputs.convert import convert
+from ml_platform_server.serving.inputs.signature import columns_of
+from ml_platform_server.serving.runtimes.onnx.runtime import load_onnx
 from tests.conversion_search.candidates import Candidate
 
 ABSOLUTE, RELATIVE = 1e-4, 1e-3

@@ -24,8 +24,8 @@ from ml_platform_server.backends.mlflow.client import MlflowBackend
 from ml_platform_server.backends.mlflow.models import Models
 from ml_platform_server.call import set_deadline
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.serving.column_values import Values
-from ml_platform_server.serving.columns import columns_of
+from ml_platform_server.serving.inputs.columns import Values
+from ml_platform_server.serving.inputs.signature import columns_of
 from ml_platform_server.serving.runtimes.bentoml import BentomlRuntime
 from ml_platform_server.settings import BentomlSettings, MlflowSettings
 from tests.support.bentoml_server import bentoml_server

@@ -19,8 +19,8 @@ from ml_platform_server.backends.mlflow.client import MlflowBackend
 from ml_platform_server.backends.mlflow.models import Models
 from ml_platform_server.call import Call, set_deadline
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.serving.batches import Batches
 from ml_platform_server.serving.engine import PredictionEngine
+from ml_platform_server.serving.rpc.batch_rows import Batches
 from ml_platform_server.settings import BentomlSettings, MlflowSettings, ServingSettings
 from tests.support.bentoml_server import bentoml_server
 from tests.support.serving import PRODUCTION, FakeDeployments, FakeFeatures, struct

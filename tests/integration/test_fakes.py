@@ -13,13 +13,13 @@ import pytest
 from ml_platform.v1 import deployments_pb2, jobs_pb2, models_pb2
 from ml_platform_server.backends.feast.client import FeastBackend
 from ml_platform_server.backends.feast.online import OnlineFeatures
-from ml_platform_server.backends.feast.plans import listed
-from ml_platform_server.backends.feast.views import FeatureViews
+from ml_platform_server.backends.feast.plan import listed
+from ml_platform_server.backends.feast.registry.views import FeatureViews
 from ml_platform_server.backends.mlflow.client import MlflowBackend
 from ml_platform_server.backends.mlflow.models import Models
-from ml_platform_server.serving.bindings import FeatureReader
-from ml_platform_server.serving.model_cache import Registry
-from ml_platform_server.serving.router import ActiveDeployments
+from ml_platform_server.serving.features.binding import FeatureReader
+from ml_platform_server.serving.routing.model_cache import Registry
+from ml_platform_server.serving.routing.router import ActiveDeployments
 from ml_platform_server.settings import FeastSettings, MlflowSettings
 from ml_platform_server.store.deployments import DeploymentRecords
 from ml_platform_server.store.jobs import JobRecords

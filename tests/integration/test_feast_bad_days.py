@@ -10,7 +10,7 @@ import pytest
 
 from ml_platform_server.backends.feast.client import FeastBackend
 from ml_platform_server.backends.feast.online import OnlineFeatures
-from ml_platform_server.backends.feast.views import FeatureViews
+from ml_platform_server.backends.feast.registry.views import FeatureViews
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.settings import FeastSettings
 from tests.support.feast_project import FeastProject, OneProcess, make_project, valkey_command

@@ -13,8 +13,8 @@ from google.protobuf import struct_pb2
 
 from ml_platform_server.backends.feast.client import FeastBackend
 from ml_platform_server.backends.feast.online import Cell, OnlineFeatures, OnlinePlan
-from ml_platform_server.backends.feast.plans import Unreadable, by_column, listed
-from ml_platform_server.backends.feast.views import FeatureViews
+from ml_platform_server.backends.feast.plan import Unreadable, by_column, listed
+from ml_platform_server.backends.feast.registry.views import FeatureViews
 from ml_platform_server.settings import FeastSettings
 from ml_platform_server.values import to_value
 from tests.support.feast_project import FeastProject, is_direct, make_project

@@ -14,7 +14,7 @@ import pytest
 
 from ml_platform_server.backends.feast.client import FeastBackend
 from ml_platform_server.backends.feast.online import Cell, OnlineFeatures, OnlinePlan
-from ml_platform_server.backends.feast.plans import by_column, listed
+from ml_platform_server.backends.feast.plan import by_column, listed
 from ml_platform_server.settings import FeastSettings
 from tests.support.feast_project import FeastProject, is_direct, make_project
 from tests.support.feast_requests import NULL, PRESENT, UNKNOWN

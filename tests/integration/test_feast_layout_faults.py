@@ -15,7 +15,7 @@ from redis import Redis
 
 from ml_platform_server.backends.feast.client import FeastBackend
 from ml_platform_server.backends.feast.online import Cell, OnlineFeatures, OnlinePlan
-from ml_platform_server.backends.feast.views import FeatureViews
+from ml_platform_server.backends.feast.registry.views import FeatureViews
 from ml_platform_server.call import set_deadline
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.settings import FeastSettings

@@ -10,7 +10,7 @@ from google.protobuf import json_format
 from ml_platform.v1 import features_pb2
 from ml_platform_server.backends.feast.client import FeastBackend
 from ml_platform_server.backends.feast.online import OnlineFeatures
-from ml_platform_server.backends.feast.views import FeatureViews
+from ml_platform_server.backends.feast.registry.views import FeatureViews
 from tests.support.feast_project import FeastProject
 from tests.support.feast_requests import NULL, OLD, PRESENT, UNKNOWN, asked, pushed, told, user_view
 from tests.support.refusals import refused

@@ -16,7 +16,7 @@ from feast.protos.feast.types.Value_pb2 import Value
 from ml_platform.v1 import features_pb2 as pb
 from ml_platform_server.backends.feast.client import FeastBackend
 from ml_platform_server.backends.feast.online import OnlineFeatures
-from ml_platform_server.backends.feast.views import FeatureViews
+from ml_platform_server.backends.feast.registry.views import FeatureViews
 from ml_platform_server.backends.feast.writes import conditional
 from ml_platform_server.settings import FeastSettings
 from tests.support.feast_project import SQLITE_CONFIG, FeastProject, OneProcess, make_project

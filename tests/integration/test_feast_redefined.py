@@ -12,8 +12,8 @@ import pytest
 from ml_platform.v1 import features_pb2 as pb
 from ml_platform_server.backends.feast.client import FeastBackend
 from ml_platform_server.backends.feast.online import Cell, OnlineFeatures, OnlinePlan
-from ml_platform_server.backends.feast.plans import listed
-from ml_platform_server.backends.feast.views import FeatureViews
+from ml_platform_server.backends.feast.plan import listed
+from ml_platform_server.backends.feast.registry.views import FeatureViews
 from ml_platform_server.settings import FeastSettings
 from tests.support.feast_project import FeastProject, is_direct, make_project
 from tests.support.feast_requests import NULL, OLD, PRESENT, UNKNOWN, asked, pushed, user_view

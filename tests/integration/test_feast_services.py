@@ -9,7 +9,7 @@ import pytest
 from ml_platform.v1 import features_pb2 as pb
 from ml_platform_server.backends.feast.client import FeastBackend
 from ml_platform_server.backends.feast.online import OnlineFeatures
-from ml_platform_server.backends.feast.views import FeatureViews
+from ml_platform_server.backends.feast.registry.views import FeatureViews
 from ml_platform_server.settings import FeastSettings
 from tests.support.feast_project import FeastProject, OneProcess, make_project
 from tests.support.feast_requests import PRESENT, UNKNOWN, asked, pushed, told

@@ -16,7 +16,7 @@ from ml_platform.v1 import features_pb2 as pb
 from ml_platform_server.backends.feast import misses
 from ml_platform_server.backends.feast.client import MISS_INTERVAL, FeastBackend
 from ml_platform_server.backends.feast.online import OnlineFeatures
-from ml_platform_server.backends.feast.views import FeatureViews
+from ml_platform_server.backends.feast.registry.views import FeatureViews
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.settings import FeastSettings
 from ml_platform_server.store.done_calls import DoneCalls

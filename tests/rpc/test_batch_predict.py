@@ -16,10 +16,10 @@ from google.rpc import error_details_pb2, status_pb2
 from ml_platform.v1 import features_pb2, predictions_pb2
 from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError, to_status
-from ml_platform_server.serving import batch_replies
 from ml_platform_server.serving import turns as serving_turns
-from ml_platform_server.serving.batches import SLICE, Batches
-from ml_platform_server.serving.in_flight import MOST_ROWS
+from ml_platform_server.serving.rpc import batch_replies
+from ml_platform_server.serving.rpc.batch_rows import SLICE, Batches
+from ml_platform_server.serving.rpc.in_flight import MOST_ROWS
 from tests.support.errors import rich_error
 from tests.support.predictions import House, running
 from tests.support.serving import PRODUCTION, column, save_onnx, struct, sum_graph

@@ -12,7 +12,7 @@ import pytest
 from ml_platform.v1 import deployments_pb2 as pb
 from ml_platform.v1 import deployments_pb2_grpc
 from ml_platform_server.services.deployments import DeploymentService
-from ml_platform_server.serving.policy_check import PolicyChecker
+from ml_platform_server.serving.features.policy_check import PolicyChecker
 from tests.support.errors import rich_error
 from tests.support.frame import Frame, opened_database, running_frame
 from tests.support.jobs_house import House

@@ -15,7 +15,7 @@ import pytest
 from ml_platform.v1 import predictions_pb2
 from ml_platform_server.call import set_deadline
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.serving.in_flight import InFlight
+from ml_platform_server.serving.rpc.in_flight import InFlight
 from tests.support.errors import rich_error
 from tests.support.inference import call_inference, raw_request
 from tests.support.predictions import House, running

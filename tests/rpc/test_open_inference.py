@@ -18,7 +18,7 @@ from ml_platform.v1 import features_pb2
 from ml_platform_server import open_inference as oip
 from ml_platform_server import scopes
 from ml_platform_server.method import ContractError, methods_of
-from ml_platform_server.serving.inference.infer import infer
+from ml_platform_server.serving.open_inference.infer import infer
 from tests.support.errors import rich_error
 from tests.support.inference import Tensor, classifier_graph, deploy, echo_graph, numbers, raw_request, typed_request
 from tests.support.inference import call_inference as call

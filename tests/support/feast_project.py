@@ -17,7 +17,7 @@ import pytest
 
 from ml_platform_server.backends.feast.client import FeastBackend
 from ml_platform_server.backends.feast.online import OnlineFeatures, OnlinePlan
-from ml_platform_server.backends.feast.views import FeatureViews
+from ml_platform_server.backends.feast.registry.views import FeatureViews
 from ml_platform_server.settings import FeastSettings
 from ml_platform_server.store.done_calls import DoneCalls
 from ml_platform_server.store.locks import Locks

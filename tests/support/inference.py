@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from ml_platform.v1 import models_pb2
 from ml_platform_server import open_inference as oip
-from ml_platform_server.serving.inference.datatypes import DTYPES, FIELDS
+from ml_platform_server.serving.open_inference.datatypes import DTYPES, FIELDS
 from tests.support.predictions import House
 from tests.support.serving import save_onnx
 

@@ -13,10 +13,10 @@ from ml_platform_server import open_inference
 from ml_platform_server.backends.bentoml.client import BentomlBackend
 from ml_platform_server.services.open_inference import OpenInferenceService
 from ml_platform_server.services.predictions import PredictionService
-from ml_platform_server.serving.batches import Batches
 from ml_platform_server.serving.engine import PredictionEngine
-from ml_platform_server.serving.in_flight import InFlight
-from ml_platform_server.serving.streams import Predict, PredictionStreams
+from ml_platform_server.serving.rpc.batch_rows import Batches
+from ml_platform_server.serving.rpc.in_flight import InFlight
+from ml_platform_server.serving.rpc.stream import Predict, PredictionStreams
 from ml_platform_server.settings import BentomlSettings, ServingSettings
 from tests.support.frame import Frame, running_frame
 from tests.support.serving import FakeDeployments, FakeFeatures, FakeRegistry, column, save_onnx, sum_graph

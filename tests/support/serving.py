@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from ml_platform.v1 import deployments_pb2, errors_pb2, features_pb2, models_pb2
 from ml_platform.v1.deployments_pb2 import Environment
 from ml_platform_server.backends.feast.online import Cell, CellColumn, JoinKey, OnlinePlan, PlannedFeature
-from ml_platform_server.backends.feast.plans import by_column
+from ml_platform_server.backends.feast.plan import by_column
 from ml_platform_server.errors import PlatformError, backend_unavailable
 from ml_platform_server.store.tables import DeploymentRow
 

@@ -21,8 +21,8 @@ from ml_platform_server.backends.blocking import BlockingPool
 from ml_platform_server.call import set_request_id
 from ml_platform_server.logs import LineWriter
 from ml_platform_server.observability.recorders import PredictionMetrics
-from ml_platform_server.serving.batcher import Batcher, Batching
-from ml_platform_server.serving.rows import Row
+from ml_platform_server.serving.dynamic_batching import Batcher, Batching
+from ml_platform_server.serving.inputs.rows import Row
 from ml_platform_server.settings import LogSettings
 
 

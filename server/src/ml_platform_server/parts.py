@@ -14,7 +14,7 @@ from ml_platform_server.backends.airflow.pipelines import Pipelines
 from ml_platform_server.backends.bentoml.client import BentomlBackend
 from ml_platform_server.backends.feast.client import FeastBackend
 from ml_platform_server.backends.feast.online import OnlineFeatures
-from ml_platform_server.backends.feast.views import FeatureViews
+from ml_platform_server.backends.feast.registry.views import FeatureViews
 from ml_platform_server.backends.mlflow.client import MlflowBackend
 from ml_platform_server.backends.mlflow.experiments import Experiments
 from ml_platform_server.backends.mlflow.models import Models
@@ -27,11 +27,11 @@ from ml_platform_server.jobs.reconciler import Reconciler
 from ml_platform_server.jobs.training import Training
 from ml_platform_server.observability.recorders import CallMetrics, PredictionMetrics
 from ml_platform_server.services.health import HealthServicer, Probed, Prober
-from ml_platform_server.serving.batches import Batches
 from ml_platform_server.serving.engine import PredictionEngine
-from ml_platform_server.serving.in_flight import InFlight
-from ml_platform_server.serving.policy_check import PolicyChecker
-from ml_platform_server.serving.streams import PredictionStreams
+from ml_platform_server.serving.features.policy_check import PolicyChecker
+from ml_platform_server.serving.rpc.batch_rows import Batches
+from ml_platform_server.serving.rpc.in_flight import InFlight
+from ml_platform_server.serving.rpc.stream import PredictionStreams
 from ml_platform_server.settings import Settings
 from ml_platform_server.start import StartError
 from ml_platform_server.store.database import MigratedDatabase

@@ -103,7 +103,7 @@ def test_raw_results_keep_the_digits_that_mean_something() -> None:
 def test_a_profile_splits_each_threads_time_by_its_samples() -> None:
     """Waiting counts for nothing, a library for the part of ours that called it, and a thread unknown to Python for gRPC."""
     lines = [
-        "thread (1): MainThread;_run (asyncio/events.py:1);read (ml_platform_server/backends/feast/direct.py:3) 3",
+        "thread (1): MainThread;_run (asyncio/events.py:1);read (ml_platform_server/backends/feast/redis/read_rows.py:3) 3",
         "thread (1): MainThread;_run (asyncio/events.py:1) 1",
         "thread (1): MainThread;run (asyncio/base_events.py:1);EpollSelector.select (/usr/lib/python3/selectors.py:468) 90",
         "thread (2): Thread-1 (_poll_wrapper);Thread.run (/usr/lib/python3/threading.py:982) 50",

@@ -18,8 +18,8 @@ from version_checks.fields import fields_of
 
 from ml_platform.v1 import models_pb2
 from ml_platform_server.backends.blocking import BlockingPool
-from ml_platform_server.serving.columns import columns_of
-from ml_platform_server.serving.runtimes.onnx import load_onnx
+from ml_platform_server.serving.inputs.signature import columns_of
+from ml_platform_server.serving.runtimes.onnx.runtime import load_onnx
 from tests.support.serving import column, save_onnx
 
 RANDOM = np.random.default_rng(5)

@@ -11,12 +11,12 @@ import pytest
 
 from ml_platform.v1 import predictions_pb2
 from ml_platform_server import wire
-from ml_platform_server.serving.answer_wire import encoded
-from ml_platform_server.serving.answers import Answer, answers
-from ml_platform_server.serving.column_answers import ColumnAnswers
-from ml_platform_server.serving.runtimes.answer_block import MOST_NUMBERS, AnswerBlock, Template
-from ml_platform_server.serving.runtimes.few_answers import FewAnswers
-from ml_platform_server.serving.runtimes.outputs import OutputReader
+from ml_platform_server.serving.outputs.columns import ColumnAnswers
+from ml_platform_server.serving.outputs.encode import encoded
+from ml_platform_server.serving.outputs.encoded_block import MOST_NUMBERS, AnswerBlock, Template
+from ml_platform_server.serving.outputs.encoded_rows import FewAnswers
+from ml_platform_server.serving.outputs.prediction import Answer, answers
+from ml_platform_server.serving.runtimes.onnx.outputs import OutputReader
 from ml_platform_server.values import to_struct, to_value
 
 NUMBERS = np.random.default_rng(7)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from google.protobuf import json_format
 
-from ml_platform_server.serving.answers import probability
+from ml_platform_server.serving.outputs.prediction import probability
 from ml_platform_server.values import plain, to_struct, to_value
 
 

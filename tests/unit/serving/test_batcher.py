@@ -13,9 +13,9 @@ from ml_platform_server.call import remaining
 from ml_platform_server.errors import PlatformError, backend_unavailable
 from ml_platform_server.event_loop import IdleLoop, new_event_loop, when_idle
 from ml_platform_server.observability.recorders import PredictionMetrics
-from ml_platform_server.serving.answers import Answer, Said
-from ml_platform_server.serving.batcher import SURELY_LONE, Batcher, Batching
-from ml_platform_server.serving.rows import Row
+from ml_platform_server.serving.dynamic_batching import SURELY_LONE, Batcher, Batching
+from ml_platform_server.serving.inputs.rows import Row
+from ml_platform_server.serving.outputs.prediction import Answer, Said
 
 
 class Model:

@@ -12,12 +12,12 @@ import pytest
 from ml_platform.v1.models_pb2 import ColumnSpec, ModelSignature
 from ml_platform.v1.predictions_pb2 import BatchPredictRequest, ColumnValues, InputColumn, TextValues
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.serving import column_conversion
 from ml_platform_server.serving import turns as serving_turns
-from ml_platform_server.serving.column_conversion import convert, convert_in_turns
-from ml_platform_server.serving.column_values import Sent
-from ml_platform_server.serving.columns import Column, columns_of
-from ml_platform_server.serving.inference.infer import infer
+from ml_platform_server.serving.inputs import convert as inputs_convert
+from ml_platform_server.serving.inputs.columns import Sent
+from ml_platform_server.serving.inputs.convert import convert, convert_in_turns
+from ml_platform_server.serving.inputs.signature import Column, columns_of
+from ml_platform_server.serving.open_inference.infer import infer
 from ml_platform_server.serving.turns import Turn
 from tests.support.inference import raw_request
 from tests.support.predictions import House, running
@@ -47,7 +47,7 @@ async def test_the_first_bad_value_is_the_first_of_all(
     sent = Sent(values, nulls)
     whole = convert(taken, sent).bad
     for part in (1, 2, 100):
-        monkeypatch.setattr(column_conversion, "PART", part)
+        monkeypatch.setattr(inputs_convert, "PART", part)
         assert (await convert_in_turns(taken, sent, Turn())).bad == whole
         first = (await convert_in_turns(taken, sent, Turn(), first=True)).bad
         _stops_at_the_first(whole, first)
@@ -61,13 +61,13 @@ def _stops_at_the_first(whole: Mapping[int, str], first: Mapping[int, str]) -> N
 async def test_tensors_are_refused_at_the_first_bad_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error is about one row, so nothing is found out about the 99,998 others; all that is wrong with the row is told."""
     described: list[object] = []
-    whole = column_conversion._refusal
+    whole = convert._refusal
 
     def describing(taken: Column, value: object) -> str:
         described.append(value)
         return whole(taken, value)
 
-    monkeypatch.setattr(column_conversion, "_refusal", describing)
+    monkeypatch.setattr(inputs_convert, "_refusal", describing)
     async with running(House(tmp_path)) as house:
         names = ["a", "b", "c"]
         house.registry.add("m", 1, [column(name, "long") for name in names], save_onnx(tmp_path / "m", sum_graph(3)))

@@ -19,7 +19,7 @@ from ml_platform.v1.predictions_pb2 import (
     VectorValues,
 )
 from ml_platform_server import varints
-from ml_platform_server.serving.column_values import received, told
+from ml_platform_server.serving.inputs.columns import received, told
 
 Array = npt.NDArray[Any]
 COUNTS = (1, 2, 127, 128, 129, 16_384, 70_000)

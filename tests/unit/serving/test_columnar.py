@@ -30,12 +30,12 @@ from ml_platform.v1.predictions_pb2 import (
 )
 from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.serving import columnar
-from ml_platform_server.serving.batches import Batches
-from ml_platform_server.serving.column_conversion import convert
-from ml_platform_server.serving.column_values import Sent, received
-from ml_platform_server.serving.column_wire import packed_doubles
-from ml_platform_server.serving.columns import columns_of
+from ml_platform_server.serving.inputs.column_wire import packed_doubles
+from ml_platform_server.serving.inputs.columns import Sent, received
+from ml_platform_server.serving.inputs.convert import convert
+from ml_platform_server.serving.inputs.signature import columns_of
+from ml_platform_server.serving.rpc import batch_columns
+from ml_platform_server.serving.rpc.batch_rows import Batches
 from ml_platform_server.values import plain, to_value
 from tests.support.inference import classifier_graph, deploy, echo_graph
 from tests.support.predictions import House, opened
@@ -192,7 +192,7 @@ def compare(rows: BatchPredictResponse, columns: BatchPredictResponse) -> int:
 async def test_columns_get_what_the_same_rows_get(house: House, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Random batches, with wrong types, nulls, aliases, unknown entities and odd features, end the same in both forms."""
     chance = random.Random(seed)
-    monkeypatch.setattr(columnar, "SLICE", chance.choice([7, 1000]))
+    monkeypatch.setattr(batch_columns, "SLICE", chance.choice([7, 1000]))
     required = {name: chance.random() < 0.4 for name in ("number", "single", "total", "level")}
     types = {"number": FLOAT, "single": FLOAT, "count": INT64, "flag": BOOL, "word": STRING, "total": FLOAT, "level": FLOAT}
     columns = {"number": "double", "single": "float", "count": "long", "flag": "boolean", "word": "string", "total": "double"}
@@ -401,7 +401,7 @@ async def test_a_long_batch_lets_others_have_their_turns(house: House) -> None:
     working = False
     await looking
     assert len(answer.outputs[0].values.integers.values) == 50_000
-    assert turns >= 50_000 / columnar.SLICE
+    assert turns >= 50_000 / batch_columns.SLICE
 
 
 @pytest.mark.parametrize("kind", ["long", "integer", "boolean"])

@@ -10,9 +10,9 @@ from google.protobuf import struct_pb2
 
 from ml_platform.v1 import errors_pb2, models_pb2
 from ml_platform_server.errors import PlatformError, Violation
-from ml_platform_server.serving.columns import Unsuitable, columns_of
-from ml_platform_server.serving.policies import USUAL
-from ml_platform_server.serving.rows import decoder, taken
+from ml_platform_server.serving.inputs.policy import USUAL
+from ml_platform_server.serving.inputs.rows import decoder, taken
+from ml_platform_server.serving.inputs.signature import Unsuitable, columns_of
 from ml_platform_server.values import INEXACT, to_value
 from tests.support.serving import column, fields
 

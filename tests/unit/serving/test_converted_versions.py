@@ -11,10 +11,10 @@ from ml_platform.v1 import deployments_pb2
 from ml_platform_server.backends.bentoml.client import BentomlBackend
 from ml_platform_server.backends.blocking import BlockingPool
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.serving.loader import ModelLoader
-from ml_platform_server.serving.model_cache import ModelCache
+from ml_platform_server.serving.routing.loader import ModelLoader
+from ml_platform_server.serving.routing.model_cache import ModelCache
 from ml_platform_server.serving.runtimes.bentoml import BentomlRuntime
-from ml_platform_server.serving.runtimes.onnx import OnnxRuntime
+from ml_platform_server.serving.runtimes.onnx.runtime import OnnxRuntime
 from ml_platform_server.settings import BentomlSettings, ServingSettings
 from tests.support.serving import FakeFeatures, FakeRegistry, column, save_onnx, sum_graph
 

@@ -17,8 +17,8 @@ from ml_platform.v1.features_pb2 import FEATURE_STATUS_DEFAULT, FEATURE_STATUS_F
 from ml_platform_server.backends.bentoml.client import BentomlBackend
 from ml_platform_server.call import set_deadline
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.serving import router
 from ml_platform_server.serving.engine import PredictionEngine
+from ml_platform_server.serving.routing import router
 from ml_platform_server.settings import BentomlSettings, ServingSettings
 from tests.support.serving import (
     PRODUCTION,

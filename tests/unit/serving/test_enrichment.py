@@ -8,10 +8,10 @@ import pytest
 
 from ml_platform.v1 import errors_pb2, features_pb2, models_pb2
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.serving.columns import columns_of
-from ml_platform_server.serving.enrichment import Enrichment
-from ml_platform_server.serving.policies import USUAL
-from ml_platform_server.serving.rows import Row, decoder
+from ml_platform_server.serving.features.enrich_rows import Enrichment
+from ml_platform_server.serving.inputs.policy import USUAL
+from ml_platform_server.serving.inputs.rows import Row, decoder
+from ml_platform_server.serving.inputs.signature import columns_of
 from tests.support.serving import FakeFeatures, column, fields
 
 AMOUNT, TOTAL, AVERAGE, RISK = column("amount"), column("total"), column("average"), column("shops__risk")

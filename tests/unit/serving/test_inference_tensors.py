@@ -12,9 +12,9 @@ import pytest
 
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.open_inference import ModelInferRequest
-from ml_platform_server.serving.inference import tensors
-from ml_platform_server.serving.inference.datatypes import DTYPES, FIELDS
-from ml_platform_server.serving.inference.tensors import received
+from ml_platform_server.serving.open_inference import tensors
+from ml_platform_server.serving.open_inference.datatypes import DTYPES, FIELDS
+from ml_platform_server.serving.open_inference.tensors import received
 
 PLAIN = ["a", "electronics", "x" * 127, "\x7f", "a\0b", "12"]
 ODD = ["", "\0", "\0\0\0", "\0\0\0\0a", "a\0", "a\0\0\0", "größe", "数据🙂", "x" * 128, "x" * 300, "\x01\0\0\0a"]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.serving.model_cache import ModelCache
+from ml_platform_server.serving.routing.model_cache import ModelCache
 from tests.support.serving import FakeRegistry, column, save_onnx, sum_graph
 
 
@@ -224,7 +224,7 @@ async def test_what_this_process_uses_stays(shelf: Shelf) -> None:
 async def test_what_another_process_uses_stays(shelf: Shelf) -> None:
     """As long as it lives: a lock ends with its process, however that ends."""
     place = shelf.folder / "m" / "1"
-    hold = "import sys, pathlib; from ml_platform_server.serving.cache_entries import Hold; "
+    hold = "import sys, pathlib; from ml_platform_server.serving.routing.cache_entries import Hold; "
     hold += "held = Hold(pathlib.Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
     with subprocess.Popen(  # noqa: ASYNC220  # nothing else runs on this loop
         [sys.executable, "-c", hold, str(place)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -17,10 +17,10 @@ from ml_platform.v1 import models_pb2
 from ml_platform.v1.predictions_pb2 import PredictResponse
 from ml_platform_server.backends.blocking import BlockingPool
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.serving.answer_wire import encoded
-from ml_platform_server.serving.columns import columns_of
-from ml_platform_server.serving.runtimes.onnx import INLINE_SECONDS, OnnxRuntime, load_onnx
-from ml_platform_server.serving.runtimes.run_times import RunTimes
+from ml_platform_server.serving.inputs.signature import columns_of
+from ml_platform_server.serving.outputs.encode import encoded
+from ml_platform_server.serving.runtimes.latency import RunTimes
+from ml_platform_server.serving.runtimes.onnx.runtime import INLINE_SECONDS, OnnxRuntime, load_onnx
 from ml_platform_server.values import plain
 from tests.support.inference import classifier_graph
 from tests.support.serving import column, save_onnx, sum_graph

@@ -10,10 +10,10 @@ from ml_platform.v1 import deployments_pb2 as pb
 from ml_platform.v1 import features_pb2, models_pb2
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.observability.recorders import ModelMetrics, ModelSeries
-from ml_platform_server.serving.columns import columns_of
-from ml_platform_server.serving.enrichment import Enrichment
-from ml_platform_server.serving.policies import USUAL, Policy, compiled
-from ml_platform_server.serving.rows import Row, decoder
+from ml_platform_server.serving.features.enrich_rows import Enrichment
+from ml_platform_server.serving.inputs.policy import USUAL, Policy, compiled
+from ml_platform_server.serving.inputs.rows import Row, decoder
+from ml_platform_server.serving.inputs.signature import columns_of
 from tests.support.serving import FakeFeatures, column, fields, struct
 
 NULL_OR_FAIL, FAIL = pb.MISSING_FEATURES_NULL_OR_FAIL, pb.MISSING_FEATURES_FAIL

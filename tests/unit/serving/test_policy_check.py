@@ -6,7 +6,7 @@ import pytest
 
 from ml_platform.v1 import deployments_pb2 as pb
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.serving.policy_check import PolicyChecker
+from ml_platform_server.serving.features.policy_check import PolicyChecker
 from tests.support.refusals import refused
 from tests.support.serving import FakeFeatures, FakeRegistry, column, struct
 

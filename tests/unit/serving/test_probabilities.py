@@ -11,9 +11,9 @@ from onnx import TensorProto, helper
 
 from ml_platform.v1 import models_pb2
 from ml_platform_server.backends.blocking import BlockingPool
-from ml_platform_server.serving.columns import columns_of
-from ml_platform_server.serving.runtimes.feeds import FEW
-from ml_platform_server.serving.runtimes.onnx import OnnxRuntime, load_onnx
+from ml_platform_server.serving.inputs.signature import columns_of
+from ml_platform_server.serving.runtimes.onnx.runtime import OnnxRuntime, load_onnx
+from ml_platform_server.serving.runtimes.onnx.tensors import FEW
 from tests.support.serving import column, save_onnx
 
 

@@ -9,12 +9,12 @@ import pytest
 
 from ml_platform.v1 import models_pb2
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.serving import refusals
-from ml_platform_server.serving.column_conversion import convert
-from ml_platform_server.serving.column_values import Sent
-from ml_platform_server.serving.columns import Column, columns_of
-from ml_platform_server.serving.policies import USUAL
-from ml_platform_server.serving.rows import decoder
+from ml_platform_server.serving.inputs import refusals
+from ml_platform_server.serving.inputs.columns import Sent
+from ml_platform_server.serving.inputs.convert import convert
+from ml_platform_server.serving.inputs.policy import USUAL
+from ml_platform_server.serving.inputs.rows import decoder
+from ml_platform_server.serving.inputs.signature import Column, columns_of
 from tests.support.serving import column, fields
 
 BOTH = '{"x": {"missing": "Input X contains NaN", "largest": 3.4028234663852886e+38, "beyond": "Input X contains infinity"}}'

@@ -15,10 +15,11 @@ from ml_platform.v1.deployments_pb2 import Environment
 from ml_platform_server.backends.bentoml.client import BentomlBackend
 from ml_platform_server.call import set_deadline
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.serving import engine, loader, router
+from ml_platform_server.serving import engine
 from ml_platform_server.serving.engine import PredictionEngine
+from ml_platform_server.serving.routing import loader, router
 from ml_platform_server.serving.runtimes.bentoml import BentomlRuntime
-from ml_platform_server.serving.runtimes.onnx import OnnxRuntime
+from ml_platform_server.serving.runtimes.onnx.runtime import OnnxRuntime
 from ml_platform_server.settings import BentomlSettings, ServingSettings
 from ml_platform_server.store.sessions import finished
 from ml_platform_server.store.tables import DeploymentRow

@@ -17,7 +17,7 @@ from ml_platform.v1.features_pb2 import (
     RegisterFeatureViewResponse,
 )
 from ml_platform_server.backends.feast.online import OnlineFeatures
-from ml_platform_server.backends.feast.views import FeatureViews
+from ml_platform_server.backends.feast.registry.views import FeatureViews
 from ml_platform_server.call import Call
 from ml_platform_server.jobs.materialization import Materialization
 

@@ -16,9 +16,9 @@ from ml_platform_server.open_inference import (
     ServerMetadataResponse,
     ServerReadyResponse,
 )
-from ml_platform_server.serving.in_flight import InFlight
-from ml_platform_server.serving.inference.infer import infer
-from ml_platform_server.serving.inference.models import ServedModels, described, meant
+from ml_platform_server.serving.open_inference.infer import infer
+from ml_platform_server.serving.open_inference.metadata import ServedModels, described, meant
+from ml_platform_server.serving.rpc.in_flight import InFlight
 
 
 class OpenInferenceService:

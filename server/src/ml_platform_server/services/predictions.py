@@ -10,9 +10,9 @@ from ml_platform.v1.predictions_pb2 import (
     StreamPredictRequest,
 )
 from ml_platform_server.call import Call
-from ml_platform_server.serving.batches import Batches
 from ml_platform_server.serving.engine import PredictionEngine
-from ml_platform_server.serving.streams import PredictionStreams
+from ml_platform_server.serving.rpc.batch_rows import Batches
+from ml_platform_server.serving.rpc.stream import PredictionStreams
 
 
 class PredictionService:

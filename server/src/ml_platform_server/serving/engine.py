@@ -14,12 +14,12 @@ from ml_platform_server.backends.blocking import BlockingPool
 from ml_platform_server.call import current_deadline, remaining
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.observability.recorders import PredictionMetrics
-from ml_platform_server.serving.bindings import FeatureReader
-from ml_platform_server.serving.loader import ModelLoader
-from ml_platform_server.serving.model_cache import ModelCache, Registry
-from ml_platform_server.serving.replies import encoded, new_prediction_id
-from ml_platform_server.serving.router import ActiveDeployments, Router, ServedVersion
-from ml_platform_server.serving.rows import Row
+from ml_platform_server.serving.features.binding import FeatureReader
+from ml_platform_server.serving.inputs.rows import Row
+from ml_platform_server.serving.routing.loader import ModelLoader
+from ml_platform_server.serving.routing.model_cache import ModelCache, Registry
+from ml_platform_server.serving.routing.router import ActiveDeployments, Router, ServedVersion
+from ml_platform_server.serving.rpc.replies import encoded, new_prediction_id
 from ml_platform_server.settings import ServingSettings
 from ml_platform_server.values import plain_fields
 

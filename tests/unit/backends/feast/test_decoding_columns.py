@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from feast.protos.feast.types.Value_pb2 import DoubleList, Value
 
-from ml_platform_server.backends.feast.decoding import INT64, TAGS, reader
-from ml_platform_server.backends.feast.decoding_columns import decoded
+from ml_platform_server.backends.feast.redis.decode import INT64, TAGS, reader
+from ml_platform_server.backends.feast.redis.decode_columns import decoded
 from ml_platform_server.backends.feast.types import from_feast
 
 WHOLES = [0, 1, -1, 127, 128, 300, 16_383, 16_384, 2**31 - 1, -(2**31)]

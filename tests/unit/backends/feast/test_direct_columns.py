@@ -13,12 +13,12 @@ from feast.protos.feast.types.Value_pb2 import StringList, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from ml_platform.v1 import features_pb2
-from ml_platform_server.backends.feast import direct, direct_columns
-from ml_platform_server.backends.feast.decoding import Reader, reader
-from ml_platform_server.backends.feast.direct_columns import AT_ONCE
-from ml_platform_server.backends.feast.layout import ENCODERS, HashRead, KeyTemplate, Layout, ViewFields
-from ml_platform_server.backends.feast.plans import JoinKey, by_column, listed
-from ml_platform_server.backends.feast.resp import Address
+from ml_platform_server.backends.feast.plan import JoinKey, by_column, listed
+from ml_platform_server.backends.feast.redis import read_columns, read_rows
+from ml_platform_server.backends.feast.redis.connection import Address
+from ml_platform_server.backends.feast.redis.decode import Reader, reader
+from ml_platform_server.backends.feast.redis.layout import ENCODERS, HashRead, KeyTemplate, Layout, ViewFields
+from ml_platform_server.backends.feast.redis.read_columns import AT_ONCE
 from ml_platform_server.backends.feast.types import from_feast
 from ml_platform_server.errors import PlatformError
 
@@ -138,12 +138,12 @@ async def test_columns_hold_what_rows_hold(name: str, gaps: float, count: int) -
     count = len(next(iter(named.values()))) if keys else 1
     join_keys = [JoinKey(key, {"user": TEXT, "place": WHOLE}[key]) for key in keys]
     store = Store(count, gaps)
-    columns = await direct_columns.read(wanted, join_keys, named, count, store.ask)
+    columns = await read_columns.read(wanted, join_keys, named, count, store.ask)
     for begin in range(0, len(store.asked), AT_ONCE) if len(wanted.reads) == 1 else ():
         together = store.asked[begin : begin + AT_ONCE]
         assert len(together) == len(set(together))  # no hash is read twice
     rows = [dict(zip(named, row, strict=True)) for row in zip(*named.values(), strict=True)] or [{}]
-    expected = by_column(await direct.read(wanted, join_keys, rows, store.ask), len(wanted.order))
+    expected = by_column(await read_rows.read(wanted, join_keys, rows, store.ask), len(wanted.order))
     for ours, theirs in zip(columns, expected, strict=True):
         assert [repr(value) for value in listed(ours.values)] == [repr(value) for value in theirs.values]
         assert list(ours.statuses) == list(theirs.statuses)
@@ -156,8 +156,8 @@ async def test_a_key_that_fits_no_hash_is_told_as_for_rows() -> None:
     store = Store(0, 0.0)
     errors = []
     for reading in (
-        direct_columns.read(wanted, join_keys, {"place": [1, 2**70]}, 2, store.ask),
-        direct.read(wanted, join_keys, [{"place": 1}, {"place": 2**70}], store.ask),
+        read_columns.read(wanted, join_keys, {"place": [1, 2**70]}, 2, store.ask),
+        read_rows.read(wanted, join_keys, [{"place": 1}, {"place": 2**70}], store.ask),
     ):
         with pytest.raises(PlatformError) as caught:
             await reading
@@ -171,6 +171,6 @@ async def test_a_hash_that_several_entities_share_is_read_once() -> None:
     keys, wanted = LAYOUTS["two reads"]
     store = Store(0, 0.0)
     named: dict[str, list[Any]] = {"user": ["a", "b", "a"], "place": [1, 1, 2]}
-    columns = await direct_columns.read(wanted, [JoinKey(keys[0], TEXT), JoinKey(keys[1], WHOLE)], named, 3, store.ask)
+    columns = await read_columns.read(wanted, [JoinKey(keys[0], TEXT), JoinKey(keys[1], WHOLE)], named, 3, store.ask)
     assert len(store.asked) == len(set(store.asked)) == 4
     assert listed(columns[1].values)[0] == listed(columns[1].values)[2]

@@ -7,7 +7,7 @@ import pytest
 from google.protobuf import json_format
 
 from ml_platform.v1 import features_pb2 as pb
-from ml_platform_server.backends.feast.file_types import check_types
+from ml_platform_server.backends.feast.registry.parquet import check_types
 from ml_platform_server.errors import PlatformError
 
 TIME = pa.timestamp("us", "UTC")

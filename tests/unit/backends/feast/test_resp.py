@@ -21,8 +21,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from ml_platform_server.backends.feast import resp
-from ml_platform_server.backends.feast.resp import Address, Refused, StoreClient, Unready, command
+from ml_platform_server.backends.feast.redis import connection
+from ml_platform_server.backends.feast.redis.connection import Address, Refused, StoreClient, Unready, command
 
 Answering = Callable[[list[bytes], asyncio.StreamWriter], Awaitable[None]]
 GET = command(b"GET", b"%d")
@@ -323,10 +323,10 @@ async def test_the_answer_of_a_store_nearby_takes_no_turn_of_the_loop(
     neighbour: Neighbour, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Few commands are looked for on the spot; many are left to the event loop."""
-    monkeypatch.setattr(resp, "GLANCE_SECONDS", 5.0)
+    monkeypatch.setattr(connection, "GLANCE_SECONDS", 5.0)
     async with client_of(neighbour) as client:
         assert await client.ask(*gets(1), 5.0) == [b"1"]
-        for names, expected in (((2, 3), False), (range(1, resp.GLANCE_QUESTIONS + 2), True)):
+        for names, expected in (((2, 3), False), (range(1, connection.GLANCE_QUESTIONS + 2), True)):
             turned = asyncio.get_running_loop().create_future()
             asyncio.get_running_loop().call_soon(turned.set_result, None)
             assert await client.ask(*gets(*names), 5.0) == [b"%d" % name for name in names]
@@ -344,11 +344,11 @@ async def test_a_store_far_away_is_not_looked_for_again_for_a_while(
         looks += 1
         raise BlockingIOError
 
-    monkeypatch.setattr(resp, "GLANCE_SECONDS", -1.0)
+    monkeypatch.setattr(connection, "GLANCE_SECONDS", -1.0)
     async with client_of(neighbour) as client:
         assert await client.ask(*gets(1), 5.0) == [b"1"]
         monkeypatch.setattr(os, "read", nothing_yet)
-        for name in range(1, 2 * resp.GLANCE_AGAIN + 1):
+        for name in range(1, 2 * connection.GLANCE_AGAIN + 1):
             assert await client.ask(*gets(name), 5.0) == [b"%d" % name]
         assert 1 <= looks <= 2
 
@@ -357,7 +357,7 @@ async def test_a_store_that_hangs_up_while_it_is_looked_for_is_asked_once_more(
     neighbour: Neighbour, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The event loop finds that the connection is gone; the question goes over a new one, and if that breaks too, it is told."""
-    monkeypatch.setattr(resp, "GLANCE_SECONDS", 5.0)
+    monkeypatch.setattr(connection, "GLANCE_SECONDS", 5.0)
     async with client_of(neighbour) as client:
         assert await client.ask(*gets(1), 5.0) == [b"1"]
         with pytest.raises(ConnectionError):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ml_platform_server.backends.feast import source_access
-from ml_platform_server.backends.feast.source_access import Roots
+from ml_platform_server.backends.feast.registry import source_access
+from ml_platform_server.backends.feast.registry.source_access import Roots
 from tests.support.refusals import refused
 
 

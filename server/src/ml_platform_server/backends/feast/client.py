@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 import structlog
 
 from ml_platform_server.backends.blocking import BlockingPool
-from ml_platform_server.backends.feast import failures
+from ml_platform_server.backends.feast import errors
 from ml_platform_server.backends.feast.misses import Misses
-from ml_platform_server.backends.feast.resp import Address, StoreClient
+from ml_platform_server.backends.feast.redis.connection import Address, StoreClient
 from ml_platform_server.call import set_deadline
 from ml_platform_server.errors import PlatformError, backend_unavailable
 from ml_platform_server.settings import FeastSettings
@@ -170,7 +170,7 @@ def _translated(function: Callable[[], R]) -> R:
     except PlatformError:
         raise
     except Exception as error:
-        raise failures.translate(error) from error
+        raise errors.translate(error) from error
 
 
 def _load(settings: FeastSettings) -> FeatureStore:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ml_platform.v1 import features_pb2
 from ml_platform.v1.features_pb2 import ValueType
-from ml_platform_server.backends.feast import failures, values
+from ml_platform_server.backends.feast import errors, values
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +27,10 @@ def key_values(columns: Collection[Column], row: Mapping[str, object], where: st
     names = [column.name for column in columns]
     missing = [name for name in names if row.get(name) is None]
     if missing:
-        raise failures.entity_mismatch(where, names, f"lacks {', '.join(missing)}")
+        raise errors.entity_mismatch(where, names, f"lacks {', '.join(missing)}")
     unknown = sorted(set(row) - set(names)) if strict else []
     if unknown:
-        raise failures.entity_mismatch(where, names, f"has {', '.join(unknown)}, which is no key here")
+        raise errors.entity_mismatch(where, names, f"has {', '.join(unknown)}, which is no key here")
     return {column.name: _fitted(column, row[column.name], where, key=True) for column in columns}
 
 
@@ -50,7 +50,7 @@ def _fitted(column: Column, value: object, where: str, *, key: bool = False) -> 
         return values.coerce(value, column.value_type)
     except ValueError as problem:
         kind = ValueType.Name(column.value_type).removeprefix("VALUE_TYPE_")
-        raise failures.value_invalid(where, column.name, kind, str(problem)) from None
+        raise errors.value_invalid(where, column.name, kind, str(problem)) from None
 
 
 def _number_as_text(value: float) -> object:

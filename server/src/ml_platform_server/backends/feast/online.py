@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakSet
 
 from ml_platform.v1 import features_pb2
-from ml_platform_server.backends.feast import direct, direct_columns, failures, keys
+from ml_platform_server.backends.feast import errors, keys
 from ml_platform_server.backends.feast.client import FeastBackend
-from ml_platform_server.backends.feast.direct import Ask, Direct
-from ml_platform_server.backends.feast.layout import Layout
-from ml_platform_server.backends.feast.plans import Cell, CellColumn, JoinKey, OnlinePlan, PlannedFeature, Unreadable, by_column
-from ml_platform_server.backends.feast.views import looked_up
+from ml_platform_server.backends.feast.plan import Cell, CellColumn, JoinKey, OnlinePlan, PlannedFeature, Unreadable, by_column
+from ml_platform_server.backends.feast.redis import read_columns, read_rows
+from ml_platform_server.backends.feast.redis.layout import Layout
+from ml_platform_server.backends.feast.redis.read_rows import Ask, Direct
+from ml_platform_server.backends.feast.registry.views import looked_up
 from ml_platform_server.call import remaining
 from ml_platform_server.errors import PlatformError, deadline_exceeded, invalid
 from ml_platform_server.values import plain_fields, to_feature_value, to_struct
@@ -78,7 +79,7 @@ class OnlineFeatures:
             return self._read_by_feast(plan, rows)
         layout, current = kept.layout, kept.plan
         if layout is not None:
-            return self._past_feast(layout, lambda ask: direct.read(layout, current.join_keys, rows, ask))
+            return self._past_feast(layout, lambda ask: read_rows.read(layout, current.join_keys, rows, ask))
         return self._read_by_feast(current, rows)
 
     async def _read_by_feast(self, plan: OnlinePlan, rows: Sequence[Row]) -> list[list[Cell]]:
@@ -98,7 +99,7 @@ class OnlineFeatures:
         layout = kept.layout if kept is not None else None
         if kept is not None and layout is not None:
             keyed = kept.plan.join_keys
-            return await self._past_feast(layout, lambda ask: direct_columns.read(layout, keyed, entities, count, ask))
+            return await self._past_feast(layout, lambda ask: read_columns.read(layout, keyed, entities, count, ask))
         rows = [dict(zip(entities, row, strict=True)) for row in zip(*entities.values(), strict=True)] or [{}] * count
         return by_column(await self.read(plan, rows), len(plan.features))
 
@@ -123,11 +124,11 @@ class OnlineFeatures:
         try:
             return await read(lambda commands, count: store.ask(commands, count, seconds))
         except TimeoutError as error:
-            raise deadline_exceeded("The call to Feast") if budget <= seconds else failures.translate(error) from error
+            raise deadline_exceeded("The call to Feast") if budget <= seconds else errors.translate(error) from error
         except PlatformError:
             raise
         except Exception as error:
-            raise failures.translate(error) from error
+            raise errors.translate(error) from error
 
     async def _derive_again(self) -> None:
         """The registry may have changed, and with it what the plans are to read."""
@@ -154,7 +155,7 @@ def _row(plan: OnlinePlan, entity: features_pb2.EntityKey, where: str) -> dict[s
     if entity.entity_id:
         if len(plan.join_keys) != 1:
             names = [key.name for key in plan.join_keys]
-            raise failures.entity_mismatch(where, names, "entity_id stands for one key, and these features have several or none")
+            raise errors.entity_mismatch(where, names, "entity_id stands for one key, and these features have several or none")
         given = {plan.join_keys[0].name: entity.entity_id}
     return keys.key_values(plan.join_keys, given, where, strict=True)
 
@@ -171,7 +172,7 @@ def feature_value(feature: PlannedFeature, cell: Cell) -> features_pb2.FeatureVa
         PlatformError: FEATURE_VALUE_INVALID for a stored value that nothing in the contract stands for.
     """
     if isinstance(cell.value, Unreadable):
-        raise failures.stored_unreadable(f"{feature.view}:{feature.name}", cell.value.problem)
+        raise errors.stored_unreadable(f"{feature.view}:{feature.name}", cell.value.problem)
     message = features_pb2.FeatureValue(
         feature_view=feature.view,
         name=feature.name,
@@ -188,20 +189,21 @@ def feature_value(feature: PlannedFeature, cell: Cell) -> features_pb2.FeatureVa
 
 
 def _plan(store: FeatureStore, features: Sequence[str], feature_service: str) -> OnlinePlan:
-    from ml_platform_server.backends.feast import planning  # noqa: PLC0415  # see above
+    from ml_platform_server.backends.feast import resolve  # noqa: PLC0415  # see above
 
-    return planning.plan_service(store, feature_service) if feature_service else planning.plan_features(store, features)
+    return resolve.plan_service(store, feature_service) if feature_service else resolve.plan_features(store, features)
 
 
 def _derive(store: FeatureStore, plan: OnlinePlan) -> tuple[OnlinePlan, Layout | None]:
     """The plan as the registry has it now, and its layout."""
-    from ml_platform_server.backends.feast import deriving, planning  # noqa: PLC0415  # see above
+    from ml_platform_server.backends.feast import resolve  # noqa: PLC0415  # see above
+    from ml_platform_server.backends.feast.redis import derive  # noqa: PLC0415  # see above
 
     try:
-        current = planning.anew(store, plan)
+        current = resolve.anew(store, plan)
     except Exception:  # noqa: BLE001  # Feast's own read says what is wrong.
         return plan, None
-    return current, deriving.derive(store, current)
+    return current, derive.derive(store, current)
 
 
 def _answer(
@@ -214,6 +216,6 @@ def _answer(
 
 
 def _read(store: FeatureStore, plan: OnlinePlan, rows: Sequence[Row]) -> list[list[Cell]]:
-    from ml_platform_server.backends.feast import reading  # noqa: PLC0415  # see above
+    from ml_platform_server.backends.feast import feast_read  # noqa: PLC0415  # see above
 
-    return reading.read(store, plan, rows)
+    return feast_read.read(store, plan, rows)

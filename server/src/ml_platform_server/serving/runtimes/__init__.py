@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from ml_platform_server.serving.answers import Said
-from ml_platform_server.serving.column_answers import ColumnAnswers
-from ml_platform_server.serving.column_values import Values
+from ml_platform_server.serving.inputs.columns import Values
+from ml_platform_server.serving.outputs.columns import ColumnAnswers
+from ml_platform_server.serving.outputs.prediction import Said
 
 Rows = Sequence[Sequence[object]]
 

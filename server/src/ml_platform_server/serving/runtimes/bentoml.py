@@ -15,10 +15,10 @@ from ml_platform.v1 import models_pb2
 from ml_platform_server.backends.bentoml.client import BentomlBackend
 from ml_platform_server.backends.bentoml.failures import senseless
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.serving.answers import Said, answers, probability
-from ml_platform_server.serving.column_answers import ColumnAnswers, likeliest_of
-from ml_platform_server.serving.column_values import Values, as_values
-from ml_platform_server.serving.columns import Column
+from ml_platform_server.serving.inputs.columns import Values, as_values
+from ml_platform_server.serving.inputs.signature import Column
+from ml_platform_server.serving.outputs.columns import ColumnAnswers, likeliest_of
+from ml_platform_server.serving.outputs.prediction import Said, answers, probability
 from ml_platform_server.serving.runtimes import Output
 
 _log = structlog.get_logger(__name__)

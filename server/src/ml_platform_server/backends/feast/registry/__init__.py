@@ -1,0 +1,1 @@
+"""Feature views in Feast's registry: registering them, and writing to them."""

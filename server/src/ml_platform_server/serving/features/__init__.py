@@ -1,0 +1,1 @@
+"""What the caller did not send: columns that the feature store supplies."""

@@ -1,0 +1,87 @@
+"""The reads of the feature store that a batch of rows needs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+from ml_platform.v1 import features_pb2
+from ml_platform.v1.features_pb2 import FeatureStatus
+from ml_platform_server.backends.feast.online import Cell
+from ml_platform_server.errors import PlatformError
+from ml_platform_server.observability.recorders import ModelMetrics
+from ml_platform_server.serving.features.binding import Binding, FeatureReader, Slot
+from ml_platform_server.serving.features.missing import Gaps, stored_unsuitable
+from ml_platform_server.serving.inputs.rows import Row
+from ml_platform_server.serving.inputs.signature import Column, Unsuitable
+
+Outcome = PlatformError | None
+Keys = Mapping[str, object]
+PRESENT = features_pb2.FEATURE_STATUS_PRESENT
+
+
+class Reads:
+    """The reads that a batch needs: one, unless some rows bring fewer join keys than others."""
+
+    def __init__(
+        self, columns: Sequence[Column], rows: Sequence[Row], outcomes: list[Outcome], metrics: ModelMetrics | None = None
+    ) -> None:
+        self._columns = columns
+        self._metrics = metrics
+        self._unusual: dict[int, int] = {}
+        self._rows = rows
+        self._outcomes = outcomes
+        # For each binding the rows that need it, by position, with the columns that each needs and its join keys.
+        self._wanted: dict[int, tuple[Binding, list[int], list[Sequence[Slot]], list[Keys]]] = {}
+
+    def add(self, binding: Binding, at: int, slots: Sequence[Slot], keys: Keys) -> None:
+        """Have these columns of this row read."""
+        _, ats, wanted, entities = self._wanted.get(id(binding)) or self._wanted.setdefault(id(binding), (binding, [], [], []))
+        ats.append(at)
+        wanted.append(slots)
+        entities.append(keys)
+
+    async def run(self, reader: FeatureReader) -> None:
+        """Read, and put what was read into the rows."""
+        for binding, ats, wanted, entities in self._wanted.values():
+            start = time.perf_counter()
+            try:
+                found = await reader.read(binding.plan, entities)
+            except PlatformError as error:
+                for at in ats:
+                    self._outcomes[at] = error
+                continue
+            seconds = time.perf_counter() - start
+            for at, slots, keys, cells in zip(ats, wanted, entities, found, strict=True):
+                self._outcomes[at] = self._filled(self._rows[at], binding, slots, keys, cells)
+            if self._metrics is not None:
+                self._count(self._metrics, seconds, sum(map(len, wanted)))
+
+    def _count(self, metrics: ModelMetrics, seconds: float, cells: int) -> None:
+        metrics.feature_read.record(seconds)
+        for status, count in self._unusual.items():
+            metrics.feature_status(FeatureStatus.Name(FeatureStatus.ValueType(status)), count)
+            cells -= count
+        metrics.feature_status("FEATURE_STATUS_PRESENT", cells)
+        self._unusual.clear()
+
+    def _filled(self, row: Row, binding: Binding, slots: Sequence[Slot], keys: Keys, cells: Sequence[Cell]) -> Outcome:
+        values, told = row.values, row.cells
+        gaps: Gaps | None = None
+        for column, place, exact, convert in slots:
+            cell = told[column] = cells[place]
+            value = cell.value
+            if cell.status != PRESENT or value is None:
+                gaps = gaps or Gaps(row, binding, self._columns)
+                self._unusual[cell.status] = self._unusual.get(cell.status, 0) + 1
+                value = gaps.filled(column, cell)
+                if value is None:
+                    continue
+            if type(value) is exact:
+                values[column] = value
+                continue
+            try:
+                values[column] = convert(value)
+            except Unsuitable as error:
+                return stored_unsuitable(binding.refs([column])[0], self._columns[column], error)
+        return gaps.settled(keys) if gaps else None

@@ -1,0 +1,162 @@
+"""Columns of values between the wire and NumPy, without a Python object for each value where that can be avoided."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from google.protobuf import struct_pb2
+
+from ml_platform.v1.predictions_pb2 import (
+    ColumnValues,
+    InputColumn,
+    TextValues,
+    VectorValues,
+)
+from ml_platform_server.errors import PlatformError, invalid
+from ml_platform_server.serving.inputs import column_wire
+from ml_platform_server.serving.turns import Turn
+from ml_platform_server.values import plain, to_value
+
+Array = npt.NDArray[Any]
+# One value a row. Numbers and truth values are arrays, in which the null of a floating-point column is NaN; everything else is a
+# list, in which a null is None.
+Values = Array | list[Any]
+
+_NO_NULLS: Array = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One column as a caller sent it, or as the feature store gave it.
+
+    `nulls` holds the positions that are null; what `values` has there does not count. A sequence of protobuf's Values is turned
+    into plain values when they are asked for.
+    """
+
+    values: Array | Sequence[Any]
+    nulls: Array
+
+    def part(self, start: int, stop: int) -> Sent:
+        """Some of the rows."""
+        first, last = np.searchsorted(self.nulls, (start, stop))
+        return Sent(self.values[start:stop], self.nulls[first:last] - start)
+
+    def plain(self) -> list[Any]:
+        """The values as Python has them, with None for a null."""
+        values = self.values.tolist() if isinstance(self.values, np.ndarray) else list(self.values)
+        if values and isinstance(values[0], struct_pb2.Value):
+            values = [plain(value) for value in values]
+        for at in self.nulls.tolist():
+            values[at] = None
+        return values
+
+
+async def received(columns: Sequence[InputColumn]) -> tuple[dict[str, Sent], int]:
+    """The columns of a request by name, and how many rows they have. Other calls have their turn between two columns.
+
+    Raises:
+        PlatformError: INVALID_FIELDS for columns of different lengths, without values, or called alike.
+    """
+    found: dict[str, Sent] = {}
+    rows, turn = -1, Turn()
+    for at, column in enumerate(columns):
+        where = f"columns[{at}].values"
+        sent = _received(column.values, where)
+        rows = len(sent.values) if rows < 0 else rows
+        if len(sent.values) != rows:
+            raise invalid(where, f"has {len(sent.values)} values, and the first column has {rows}")
+        if column.name in found:
+            raise invalid(f"columns[{at}].name", "is the name of another column too")
+        found[column.name] = sent
+        if turn.over:
+            await turn.next()
+    if rows < 1:
+        raise invalid("columns[0].values", "must hold a value")
+    return found, rows
+
+
+def _received(values: ColumnValues, where: str) -> Sent:
+    taken: Array | Sequence[Any]
+    match values.WhichOneof("kind"):
+        case "doubles":
+            taken = column_wire.doubles(values.doubles)
+        case "integers":
+            taken = column_wire.integers(values.integers)
+        case "booleans":
+            taken = column_wire.booleans(values.booleans)
+        case "texts":
+            taken = list(values.texts.values)
+        case "vectors":
+            taken = _vectors(values.vectors, where)
+        case "any":
+            taken = values.any.values
+        case _:
+            raise invalid(where, "must hold values")
+    nulls = np.array(values.nulls, np.int64) if values.nulls else _NO_NULLS
+    if nulls.size and (nulls[-1] >= len(taken) or (np.diff(nulls) <= 0).any()):
+        raise invalid(f"{where}.nulls", "must be positions among the values, growing")
+    return Sent(taken, nulls)
+
+
+def _vectors(vectors: VectorValues, where: str) -> Array:
+    flat = np.array(vectors.values, np.float64)
+    if vectors.length < 1 or flat.size % vectors.length:
+        raise _uneven(where)
+    return flat.reshape(-1, vectors.length)
+
+
+def _uneven(where: str) -> PlatformError:
+    return invalid(f"{where}.vectors", "must hold a whole number of vectors of the length given")
+
+
+def whole(array: Array) -> Sent:
+    """An array as a column without nulls."""
+    return Sent(array, _NO_NULLS)
+
+
+def gathered(things: Sequence[Any]) -> Sent:
+    """Plain values as a column: an array where they are all of one kind of number."""
+    kinds = set(map(type, things))
+    nulls = np.array([at for at, thing in enumerate(things) if thing is None] if type(None) in kinds else (), np.int64)
+    kinds.discard(type(None))
+    dtype = _DTYPES.get(next(iter(kinds))) if len(kinds) == 1 else None
+    if dtype is None:
+        return Sent(things, nulls)
+    numbers = [dtype(0) if thing is None else thing for thing in things] if nulls.size else things
+    try:
+        return Sent(np.array(numbers, dtype), nulls)
+    except OverflowError:  # a whole number of more than 64 bits
+        return Sent(things, nulls)
+
+
+def as_values(things: Sequence[Any]) -> Values:
+    """Plain values as an array if they are all of one kind of number, and else as they are."""
+    sent = gathered(things)
+    return list(things) if sent.nulls.size or not isinstance(sent.values, np.ndarray) else sent.values
+
+
+_DTYPES: dict[type, Any] = {float: np.float64, int: np.int64, bool: np.bool_}
+
+
+def told(values: Values, nulls: Sequence[int] = ()) -> bytes:
+    """A column as the reply has it, ColumnValues on the wire; `nulls` are positions beside those whose value is None."""
+    sent = gathered(values) if isinstance(values, list) else whole(values)
+    positions = sorted({*nulls, *sent.nulls.tolist()}) if sent.nulls.size else nulls
+    things = sent.values
+    if isinstance(things, np.ndarray):
+        said = column_wire.column_values(things, positions)
+        return _told_anything(things.tolist(), positions).SerializeToString() if said is None else said
+    texts = ["" if thing is None else thing for thing in things]
+    if all(type(text) is str for text in texts):
+        return ColumnValues(texts=TextValues(values=texts), nulls=positions).SerializeToString()
+    return _told_anything(list(things), positions).SerializeToString()
+
+
+def _told_anything(things: Sequence[object], nulls: Sequence[int]) -> ColumnValues:
+    absent = set(nulls)
+    values = [to_value(None if at in absent else thing) for at, thing in enumerate(things)]
+    return ColumnValues(any=struct_pb2.ListValue(values=values), nulls=nulls)

@@ -1,0 +1,219 @@
+"""Turns whole columns of sent or stored values into a model's columns: what `Column.convert` does, to many values at once.
+
+Only what is usual is done at once. Every other value goes through `Column.convert` itself, so both ways agree, in what they
+refuse too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ml_platform_server.serving.inputs.columns import Array, Sent, Values
+from ml_platform_server.serving.inputs.signature import LARGEST, NULL, RANGES, Column, Refusal, Unsuitable
+from ml_platform_server.serving.turns import Turn
+from ml_platform_server.values import EXACT
+
+# Values that are converted one by one without a break: any of them may be a list.
+PART = 256
+
+
+@dataclass(slots=True)
+class Converted:
+    """A column in the model's type. `bad` says, by position, what is wrong; what `values` has there does not count."""
+
+    values: Values
+    bad: dict[int, str] = field(default_factory=dict)
+
+
+def convert(column: Column, sent: Sent) -> Converted:
+    """Turn a column into the type of a model's column. Nulls become NaN or None where the column takes them."""
+    sent = _nan_as_null(column, sent)
+    return _at_once(column, sent, first=False) or _singly(column, sent, first=False)
+
+
+async def convert_in_turns(column: Column, sent: Sent, turn: Turn, *, first: bool = False) -> Converted:
+    """Do the same. Other calls have their turn amid values that are converted one by one.
+
+    With `first`, nothing needs to be found out after the first value that is wrong: all are refused for it.
+    """
+    sent = _nan_as_null(column, sent)
+    converted = _at_once(column, sent, first=first)
+    if converted is not None:
+        return converted
+    whole = Converted([])
+    assert isinstance(whole.values, list)  # noqa: S101  # it was made here
+    for start in range(0, len(sent.values), PART):
+        part = _singly(column, sent.part(start, start + PART), first=first)
+        whole.values.extend(part.values)
+        whole.bad.update((start + at, problem) for at, problem in part.bad.items())
+        if first and part.bad:
+            break
+        if turn.over:
+            await turn.next()
+    return whole
+
+
+def _at_once(column: Column, sent: Sent, *, first: bool) -> Converted | None:
+    """The conversion of all values at once; None where it has to be done singly."""
+    converted = _arrays(column, sent, first=first) if isinstance(sent.values, np.ndarray) else None
+    if converted is None:
+        return _texts(column, sent)
+    if sent.nulls.size:
+        if column.required:
+            converted.bad.update(dict.fromkeys(sent.nulls.tolist(), NULL))
+        else:
+            converted.values = with_nulls(converted.values, sent.nulls.tolist())
+    return converted
+
+
+def _nan_as_null(column: Column, sent: Sent) -> Sent:
+    """The same values with a null for each NaN, where NaN is no value of the column."""
+    values = sent.values
+    if not isinstance(values, np.ndarray) or values.dtype.kind != "f" or values.ndim != 1 or column.holds_nan:
+        return sent
+    absent = np.isnan(values)
+    if not absent.any():
+        return sent
+    absent[sent.nulls] = True
+    return Sent(np.where(absent, 0, values), np.flatnonzero(absent))
+
+
+def with_nulls(values: Values, nulls: list[int]) -> Values:
+    """The same values with nulls at these positions."""
+    if isinstance(values, np.ndarray) and values.dtype.kind == "f":
+        values = values.copy()
+        values[nulls] = np.nan
+        return values
+    things: list[Any] = values.tolist() if isinstance(values, np.ndarray) else values
+    for at in nulls:
+        things[at] = None
+    return things
+
+
+def kind_of(column: Column) -> str:
+    """What the elements of a column are, as MLflow or NumPy calls it; "" if neither single values nor vectors."""
+    if not column.type.startswith("tensor("):
+        return column.type if column.type in _AT_ONCE or column.type == "string" else ""
+    element = column.type.removeprefix("tensor(").removesuffix(")")
+    if element in _AT_ONCE:
+        return element
+    if element.startswith("float"):
+        return "double"
+    return "boolean" if element.startswith("bool") else "string"
+
+
+def _arrays(column: Column, sent: Sent, *, first: bool) -> Converted | None:
+    """The conversion of numbers at once; None where it has to be done singly."""
+    array = sent.values
+    assert isinstance(array, np.ndarray)  # noqa: S101  # the caller looked
+    fits = column.shape in ((), (1,)) if array.ndim == 1 else _same_shape(column.shape, array.shape[1:])
+    at_once = _AT_ONCE.get(kind_of(column))
+    found = at_once(array) if at_once and fits else None
+    if found is None:
+        return None
+    values, good = found
+    if column.refusal is not None and values.dtype.kind == "f":
+        good = _unrefused(values, column.refusal, good)
+    converted = Converted(values)
+    if good is not None and not good.all():
+        rows = good if good.ndim == 1 else good.reshape(len(good), -1).all(axis=1)
+        bad = np.setdiff1d(np.flatnonzero(~rows), sent.nulls, assume_unique=True)
+        for at in bad[:1].tolist() if first else bad.tolist():
+            converted.bad[at] = _refusal(column, array[at].tolist())
+    return converted
+
+
+def _unrefused(values: Array, refusal: Refusal, good: Array | None) -> Array:
+    """Which of the good values the model does not refuse."""
+    # As a double: in 32 bits, the largest of them would be infinity.
+    within = np.abs(values) <= np.float64(refusal.largest)
+    if not refusal.missing:
+        within |= np.isnan(values)
+    return within if good is None else within & good
+
+
+def _same_shape(wanted: Sequence[int], given: Sequence[int]) -> bool:
+    return len(wanted) == len(given) and all(want in (-1, size) for want, size in zip(wanted, given, strict=True))
+
+
+def _refusal(column: Column, value: object) -> str:
+    try:
+        column.convert(value)
+    except Unsuitable as error:
+        return str(error)
+    raise AssertionError(f"{column.type} takes one by one what it refuses at once")
+
+
+def _texts(column: Column, sent: Sent) -> Converted | None:
+    if kind_of(column) != "string" or column.shape or sent.nulls.size or not set(map(type, sent.values)) <= {str}:
+        return None
+    return Converted(list(sent.values))
+
+
+def _singly(column: Column, sent: Sent, *, first: bool) -> Converted:
+    converted = Converted([])
+    assert isinstance(converted.values, list)  # noqa: S101  # it was made here
+    for at, thing in enumerate(sent.plain()):
+        value = None
+        try:
+            value = column.taken(thing)
+        except Unsuitable as error:
+            converted.bad[at] = str(error)
+            if first:
+                break
+        converted.values.append(value)
+    return converted
+
+
+# Each takes an array of doubles, whole numbers or truth values and gives the values and which of them are good, None if all are;
+# or None if the kinds do not go together at all.
+Taken = tuple[Array, Array | None]
+
+
+def _double(array: Array) -> Taken | None:
+    if array.dtype.kind == "f":
+        return array, None
+    return None if array.dtype.kind == "b" else (array.astype(np.float64), None)
+
+
+def _narrow(array: Array, largest: float) -> Taken | None:
+    if array.dtype.kind == "b":
+        return None
+    if array.dtype.kind == "f" and np.finfo(array.dtype).max <= largest:
+        return array, None
+    values = array.astype(np.float64, copy=False)
+    return values, ~(np.abs(values) > largest) | np.isinf(values)
+
+
+def _whole(array: Array, limits: tuple[int, int]) -> Taken | None:
+    if array.dtype.kind == "b":
+        return None
+    good: Array | None = None
+    if array.dtype.kind == "f":
+        good = (np.abs(array) < EXACT) & (np.floor(array) == array)
+        array = np.where(good, array, 0).astype(np.int64)
+    held = np.iinfo(array.dtype)
+    if limits[0] > held.min or limits[1] < held.max:
+        within = (array >= limits[0]) & (array <= limits[1])
+        good = within if good is None else good & within
+    return array, good
+
+
+def _boolean(array: Array) -> Taken | None:
+    if array.dtype.kind == "b":
+        return array, None
+    return array == 1, (array == 0) | (array == 1)
+
+
+AtOnce = Callable[[Array], Taken | None]
+_AT_ONCE: dict[str, AtOnce] = {
+    "double": _double,
+    "boolean": _boolean,
+    **{kind: partial(_narrow, largest=largest) for kind, largest in LARGEST.items()},
+    **{kind: partial(_whole, limits=limits) for kind, limits in RANGES.items()},
+}

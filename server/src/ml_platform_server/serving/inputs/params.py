@@ -1,0 +1,54 @@
+"""The params of a model's signature: what a request may set beside the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ml_platform.v1 import models_pb2
+from ml_platform_server.errors import PlatformError, Violation
+from ml_platform_server.serving.features.absent import did_you_mean
+from ml_platform_server.serving.inputs.rows import unsuitable
+from ml_platform_server.serving.inputs.signature import MOST_NAMED, Unsuitable, conversion, got
+
+REMEDY = "Send params of the model's signature, of their types (ModelService.GetModelVersion tells them)."
+
+
+def converted(specs: Sequence[models_pb2.ParamSpec], sent: Mapping[str, object]) -> dict[str, object]:
+    """The params in their types.
+
+    Raises:
+        PlatformError: INPUT_INVALID, with a violation for every param that the signature does not have, or of another type.
+    """
+    known = {spec.name: spec for spec in specs}
+    found: dict[str, object] = {}
+    violations: list[Violation] = []
+    for name, value in sent.items():
+        try:
+            found[name] = _value(known.get(name), name, value, list(known))
+        except Unsuitable as error:
+            violations.append(Violation(f"params.{name[:100]}", str(error)))
+            if len(violations) > MOST_NAMED:
+                break
+    if violations:
+        raise unsuitable(violations, remedy=REMEDY)
+    return found
+
+
+def no_params(model_name: str) -> PlatformError:
+    """The error for params to a version that is run as a graph."""
+    return unsuitable([Violation("params", f"{model_name} is run as an ONNX graph, which takes none")], remedy="Leave them out.")
+
+
+def _value(spec: models_pb2.ParamSpec | None, name: str, value: object, names: Sequence[str]) -> object:
+    if spec is None:
+        takes = f"the signature has {', '.join(names[:20])}" if names else "the signature has none"
+        close = did_you_mean(names, [name])
+        raise Unsuitable(f"is no param of the model; {takes}{'.' if close else ''}{close}")
+    convert = conversion(spec.type)
+    if value is None:
+        raise Unsuitable("must not be null; left out, it has its default")
+    if not spec.list:
+        return convert(value)
+    if not isinstance(value, list):
+        raise Unsuitable(f"expected a list, got {got(value)}")
+    return [convert(item) for item in value]

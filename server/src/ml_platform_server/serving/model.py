@@ -1,0 +1,202 @@
+"""A model version that is ready to answer, and where those come from."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
+
+import structlog
+
+from ml_platform.v1 import errors_pb2, models_pb2
+from ml_platform_server.errors import PlatformError
+from ml_platform_server.observability.recorders import ModelMetrics, PredictionMetrics
+from ml_platform_server.observability.tracing import current
+from ml_platform_server.serving import halving
+from ml_platform_server.serving.dynamic_batching import Batcher, Batching
+from ml_platform_server.serving.features.enrich_rows import Enrichment
+from ml_platform_server.serving.inputs.columns import Values
+from ml_platform_server.serving.inputs.params import converted, no_params
+from ml_platform_server.serving.inputs.rows import Row, decoder
+from ml_platform_server.serving.inputs.signature import Column
+from ml_platform_server.serving.outputs.columns import ColumnAnswers
+from ml_platform_server.serving.outputs.prediction import Said
+from ml_platform_server.serving.runtimes import Rows, Runtime
+from ml_platform_server.serving.runtimes.bentoml import BentomlRuntime
+
+T = TypeVar("T")
+Submit = Callable[[Row, float], Awaitable[Said | PlatformError]]
+_log = structlog.get_logger(__name__)
+
+# How long a caller without a deadline waits for a model to be loaded.
+LOAD_SECONDS = 60.0
+# What says that the graph of a converted version cannot be had or used, so that BentoML has to serve the version itself.
+_GRAPH_FAULTS = (errors_pb2.ERROR_REASON_MODEL_ARTIFACT_MISSING, errors_pb2.ERROR_REASON_MODEL_FAILED)
+
+
+class _Answering:
+    """Answers rows with one model version.
+
+    The batcher and the loaded model both refer to it, and it refers to neither. A version that is replaced is therefore in no
+    reference cycle and is freed at once: the garbage collector never looks at what was loaded before it froze (memory.py).
+    """
+
+    def __init__(self, *, about: str, enrichment: Enrichment, runtime: Runtime, metrics: ModelMetrics) -> None:
+        self._about = about
+        self._enrichment = enrichment
+        self._runtime = runtime
+        self._metrics = metrics
+
+    async def rows(self, rows: Sequence[Row]) -> list[Said | PlatformError]:
+        """See LoadedModel.answer."""
+        trace, started = current.get(), time.perf_counter()
+        outcomes = await self._enrichment.enrich(rows)
+        if trace is not None:
+            trace.stage("feature read", started, time.perf_counter(), {"rows": len(rows)})
+        ready = [row.values for row, error in zip(rows, outcomes, strict=True) if error is None]
+        found = await self._timed(self._run(ready), len(ready)) if ready else []
+        if len(ready) < len(rows):
+            left = iter(found)
+            found = [next(left) if error is None else error for error in outcomes]
+        return found
+
+    async def columns(self, columns: Sequence[Values], rows: int) -> ColumnAnswers:
+        """See LoadedModel.answer_columns."""
+        try:
+            return await self._columns(columns, rows)
+        except PlatformError as error:
+            if halving.about_rows(error):
+                halving.log_failure(self._about, error, rows=rows)
+            raise
+
+    async def parts(self, columns: Sequence[Values], rows: int) -> list[tuple[slice, ColumnAnswers | PlatformError]]:
+        """See LoadedModel.answer_parts."""
+
+        def run(part: slice) -> Awaitable[ColumnAnswers]:
+            return self._columns([column[part] for column in columns], part.stop - part.start)
+
+        return await halving.by_halves(run, rows, model=self._about)
+
+    def _columns(self, columns: Sequence[Values], rows: int) -> Awaitable[ColumnAnswers]:
+        return self._timed(self._runtime.predict_columns(columns, rows), rows)
+
+    async def _timed(self, run: Awaitable[T], rows: int) -> T:
+        trace, started = current.get(), time.perf_counter()
+        found = await run
+        ended = time.perf_counter()
+        self._metrics.batch_size.record(rows)
+        self._metrics.model_run.record(ended - started)
+        if trace is not None:
+            trace.stage("model run", started, ended, {"rows": rows})
+        return found
+
+    async def _run(self, rows: Rows) -> list[Said | PlatformError]:
+        """Run the model; a row that it fails on has its own error."""
+        runtime = self._runtime
+        try:
+            return [*await runtime.predict(rows)]
+        except PlatformError as error:
+            parts = await halving.by_halves(lambda part: runtime.predict(rows[part]), len(rows), model=self._about, error=error)
+        outcomes: list[Said | PlatformError] = []
+        for part, said in parts:
+            outcomes += [said] * (part.stop - part.start) if isinstance(said, PlatformError) else said
+        return outcomes
+
+
+class LoadedModel:
+    """One model version with all it needs to answer.
+
+    Args:
+        version: the registry's description of it.
+        columns: what it takes.
+        enrichment: what completes its rows.
+        runtime: what executes it.
+        batching: how single rows are gathered.
+        metrics: what is counted of its predictions.
+        hold: keeps its files on this machine's disk.
+
+    Attributes:
+        retry_at: when its graph is to be tried again, on the clock of `time.monotonic`; never, unless BentoML stands in for a
+            graph that could not be had or used.
+        retry_delay: how long after the last try that is.
+    """
+
+    def __init__(
+        self,
+        *,
+        version: models_pb2.ModelVersion,
+        columns: tuple[Column, ...],
+        enrichment: Enrichment,
+        runtime: Runtime,
+        batching: Batching | None = None,
+        metrics: ModelMetrics | None = None,
+        hold: object = None,
+    ) -> None:
+        self.retry_at, self.retry_delay = math.inf, 0.0
+        self._hold = hold
+        self.version = version
+        # Read once: every read of a message's field makes a new object.
+        self.name, self.number = version.model_name, version.version
+        self.columns = columns
+        self.enrichment = enrichment
+        self.runtime = runtime
+        # Reads one request's inputs; raises INPUT_INVALID.
+        self.decode = decoder(columns)
+        self.metrics = metrics or PredictionMetrics().unrouted
+        about = f"{self.name}/{self.number}"
+        self._answering = _Answering(about=about, enrichment=enrichment, runtime=runtime, metrics=self.metrics)
+        self.submit: Submit = Batcher(self._answering.rows, batching or Batching(), self.metrics).submit
+
+    def with_params(self, sent: Mapping[str, object]) -> LoadedModel:
+        """The same model with these params. Each of its rows is a batch of its own.
+
+        Raises:
+            PlatformError: INPUT_INVALID for params that the signature does not have, or of other types.
+        """
+        try:
+            params = converted(self.version.signature.params, sent)
+            if not isinstance(self.runtime, BentomlRuntime):
+                raise no_params(self.name)
+        except PlatformError as error:
+            self.metrics.error(error.reason_name)
+            raise
+        bound = copy.copy(self)
+        bound.runtime = self.runtime.with_params(params)
+        about = f"{self.name}/{self.number}"
+        answering = _Answering(about=about, enrichment=self.enrichment, runtime=bound.runtime, metrics=self.metrics)
+
+        async def submit(row: Row, deadline: float) -> Said | PlatformError:  # noqa: ARG001  # the call's own deadline ends it
+            (answer,) = await answering.rows([row])
+            return answer
+
+        bound._answering, bound.submit = answering, submit
+        return bound
+
+    def settled(self, outcome: Said | PlatformError) -> Said:
+        """What came of a row that was submitted: its answer, or its error, which is counted and raised."""
+        if isinstance(outcome, PlatformError):
+            self.metrics.error(outcome.reason_name)
+            raise outcome
+        return outcome
+
+    def answer(self, rows: Sequence[Row]) -> Awaitable[list[Said | PlatformError]]:
+        """Answer N rows: one read of the feature store, one run of the model.
+
+        Returns:
+            For each row its answer, or the error that keeps this row from having one.
+        """
+        return self._answering.rows(rows)
+
+    def answer_columns(self, columns: Sequence[Values], rows: int) -> Awaitable[ColumnAnswers]:
+        """Answer N complete rows that come as columns, in one run of the model.
+
+        Raises:
+            PlatformError: what kept the model from answering.
+        """
+        return self._answering.columns(columns, rows)
+
+    def answer_parts(self, columns: Sequence[Values], rows: int) -> Awaitable[list[tuple[slice, ColumnAnswers | PlatformError]]]:
+        """Answer N complete rows that come as columns; rows that the model fails on have their own error. See `by_halves`."""
+        return self._answering.parts(columns, rows)

@@ -1,0 +1,72 @@
+"""What a model says of a row as it travels: prediction, probability, outputs, and which of these are integers or infinite."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from ml_platform_server import wire
+from ml_platform_server.serving.outputs.prediction import Said
+
+
+class Tags(NamedTuple):
+    """The tags of the fields in a message."""
+
+    prediction: bytes
+    probability: bytes
+    outputs: bytes
+    integer_outputs: bytes
+    integer_prediction: bytes
+    infinite_outputs: bytes
+    infinite_prediction: bytes
+
+
+# Fields 5, 6, 7 and 11 to 14 of PredictResponse; 1, 2, 3 and 7 to 10 of RowPrediction.
+REPLY = Tags(b"\x2a", b"\x31", b"\x3a", b"\x5a", b"\x60", b"\x6a", b"\x70")
+ROW = Tags(b"\x0a", b"\x11", b"\x1a", b"\x3a", b"\x40", b"\x4a", b"\x50")
+
+
+def encoded(answer: Said, tags: Tags = REPLY) -> bytes:
+    """The fields on the wire."""
+    prediction = wire.field(tags.prediction, wire.value(answer.prediction))
+    probability = b"" if answer.probability is None else wire.double(tags.probability, answer.probability)
+    names = [name for name, value in answer.outputs.items() if is_integer(value)]
+    types = integers(names, prediction=is_integer(answer.prediction), tags=tags)
+    outputs = wire.struct(answer.outputs)
+    if b"Infinity" in outputs:
+        types += _infinite(answer, tags)
+    return prediction + probability + wire.field(tags.outputs, outputs) + types
+
+
+def integers(names: Iterable[str], *, prediction: bool, tags: Tags = REPLY) -> bytes:
+    """The fields that say which outputs are integers, and whether the prediction is one."""
+    said = b"".join(wire.field(tags.integer_outputs, name.encode()) for name in names)
+    return said + tags.integer_prediction + b"\x01" if prediction else said
+
+
+def _infinite(answer: Said, tags: Tags) -> bytes:
+    names = [name for name, value in answer.outputs.items() if is_infinite(value)]
+    said = b"".join(wire.field(tags.infinite_outputs, name.encode()) for name in names)
+    return said + tags.infinite_prediction + b"\x01" if is_infinite(answer.prediction) else said
+
+
+def is_infinite(value: object) -> bool:
+    """Whether a plain value is infinite, or a list or mapping that holds infinity at any depth."""
+    if isinstance(value, dict):
+        return any(map(is_infinite, value.values()))
+    if isinstance(value, list):
+        return any(map(is_infinite, value))
+    return isinstance(value, float) and math.isinf(value)
+
+
+def is_integer(value: object) -> bool:
+    """Whether a plain value is an integer, or a list or mapping whose first value is one."""
+    while type(value) is not int:
+        if isinstance(value, dict):
+            value = next(iter(value.values()), None)
+        elif isinstance(value, list) and value:
+            value = value[0]
+        else:
+            return False
+    return True

@@ -1,0 +1,185 @@
+"""The answers for a batch of rows, written onto the wire all at once.
+
+What a model of plain numbers says takes the same bytes for every row but for the numbers themselves. So one row's bytes are a
+template, and NumPy puts the numbers of all rows into as many copies of it: a fraction of the cost of writing row by row, which is
+what a prediction costs most beside gRPC itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from struct import Struct, pack
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ml_platform_server.serving.outputs import encode
+from ml_platform_server.serving.outputs.columns import ColumnAnswers
+from ml_platform_server.serving.outputs.encode import encoded
+from ml_platform_server.serving.outputs.prediction import Answer
+from ml_platform_server.values import EXACT
+
+Array = npt.NDArray[Any]
+Shapes = tuple[tuple[str, int | None], ...]
+"""How long what a row tells is: of the probability first, whose name is empty and which has none or one, then by the outputs'
+names. None stands for single numbers there. Rows of one shape share a template."""
+# A row with more numbers than this is written on its own: the copies are filled number by number.
+MOST_NUMBERS = 32
+_MATRIX = 2
+
+
+class BlockAnswer:
+    """One row of a block: an `Answer` that is made when somebody looks at it, and its bytes, which is what most callers want."""
+
+    __slots__ = ("_at", "_block", "_encoded", "_made")
+
+    def __init__(self, block: AnswerBlock, at: int, encoded: bytes) -> None:
+        self._block = block
+        self._at = at
+        self._encoded = encoded
+        self._made: Answer | None = None
+
+    @property
+    def encoded(self) -> bytes:
+        """See Answer."""
+        return self._encoded
+
+    @property
+    def _answer(self) -> Answer:
+        if self._made is None:
+            self._made = self._block.answer(self._at)
+        return self._made
+
+    @property
+    def prediction(self) -> object:
+        """See Answer."""
+        return self._answer.prediction
+
+    @property
+    def probability(self) -> float | None:
+        """See Answer."""
+        return self._answer.probability
+
+    @property
+    def outputs(self) -> Mapping[str, object]:
+        """See Answer."""
+        return self._answer.outputs
+
+
+class AnswerBlock:
+    """A batch's answers, all of them finite numbers.
+
+    Args:
+        outputs: by name, the prediction first; an array of one number, or one short vector, a row.
+        probabilities: one a row, or None if the model gives none.
+    """
+
+    def __init__(self, outputs: Mapping[str, Array], probabilities: Array | None) -> None:
+        self._outputs = outputs
+        self._probabilities = probabilities
+
+    @classmethod
+    def of(cls, said: ColumnAnswers) -> AnswerBlock | None:
+        """The block of what a model says; None if it cannot be told in this way."""
+        arrays: dict[str, Array] = {}
+        for name, values in said.outputs.items():
+            if not isinstance(values, np.ndarray) or not _writable(values):
+                return None
+            arrays[name] = values
+        told = said.probabilities() if said.probabilities is not None else None
+        if told is not None and not np.isfinite(told).all():
+            return None
+        return cls(arrays, told) if sum(_width(values) or 1 for values in arrays.values()) <= MOST_NUMBERS else None
+
+    @property
+    def shapes(self) -> Shapes:
+        """The shape of every row."""
+        return (("", None if self._probabilities is None else 1), *((name, _width(each)) for name, each in self._outputs.items()))
+
+    def answer(self, at: int) -> Answer:
+        """One row's answer."""
+        outputs = {name: values[at].tolist() for name, values in self._outputs.items()}
+        told = None if self._probabilities is None else float(self._probabilities[at])
+        return Answer(next(iter(outputs.values())), told, outputs)
+
+    def answers(self, template: Template) -> list[BlockAnswer]:
+        """Every row's answer, with its bytes."""
+        whole, size = template.filled(list(self._numbers())), template.size
+        return [BlockAnswer(self, at, whole[at * size : (at + 1) * size]) for at in range(len(whole) // size)]
+
+    def _numbers(self) -> Iterator[Array]:
+        """The numbers in the order in which a row tells them, an array of all rows for each."""
+        first, *_ = self._outputs.values()
+        yield from _columns(first)
+        if self._probabilities is not None:
+            yield self._probabilities
+        for values in self._outputs.values():
+            yield from _columns(values)
+
+
+class Template:
+    """The bytes of one row, with room for its numbers.
+
+    Args:
+        shapes: what it is for. A row is written with numbers of our own, which are then found in the bytes.
+        integers: the outputs that are integers.
+    """
+
+    def __init__(self, shapes: Shapes, integers: Collection[str] = ()) -> None:
+        (_, told), *outputs_shapes = shapes
+        marks = iter([mark + 0.5 for mark in range(4 * MOST_NUMBERS)])
+        taken: list[float] = []
+
+        def mark(width: int | None) -> object:
+            new = [next(marks) for _ in range(width or 1)]
+            taken.extend(new)
+            return new[0] if width is None else new
+
+        prediction, probability = mark(outputs_shapes[0][1]), mark(None) if told else None
+        outputs = {name: mark(width) for name, width in outputs_shapes}
+        first = outputs_shapes[0][0]
+        names = [name for name in outputs if name in integers]
+        types = encode.integers(names, prediction=first in integers)
+        row = encoded(Answer(prediction, probability, outputs)) + types  # type: ignore[arg-type]  # a float
+        self._places = [row.index(pack("<d", each)) for each in taken]
+        self._row = np.frombuffer(row, np.uint8)
+        self.size = len(row)
+        # For single rows: what stands between the numbers, and how all of it is packed.
+        ends = [0, *(place + 8 for place in self._places)]
+        between = [row[end:place] for end, place in zip(ends, [*self._places, len(row)], strict=True)]
+        self._pieces: list[Any] = [each for piece in between for each in (piece, 0.0)][:-1]
+        self._pack = Struct("<" + "d".join(f"{len(piece)}s" for piece in between)).pack
+
+    def row(self, numbers: Sequence[float]) -> bytes:
+        """The bytes of one row."""
+        pieces = self._pieces[:]
+        pieces[1::2] = numbers
+        packed: bytes = self._pack(*pieces)
+        return packed
+
+    def filled(self, numbers: Sequence[Array]) -> bytes:
+        """The bytes of all rows, one behind the other."""
+        rows = len(numbers[0])
+        block = np.empty((rows, self.size), np.uint8)
+        block[:] = self._row
+        for place, values in zip(self._places, numbers, strict=True):
+            block[:, place : place + 8] = np.ascontiguousarray(values, "<f8").view(np.uint8).reshape(rows, 8)
+        return block.tobytes()
+
+
+def _width(values: Array) -> int | None:
+    return values.shape[1] if values.ndim == _MATRIX else None
+
+
+def _columns(values: Array) -> list[Array]:
+    return [values] if values.ndim == 1 else list(values.T)
+
+
+def _writable(values: Array) -> bool:
+    """Whether every row is a number, or a vector of them, that JSON can say."""
+    if values.ndim not in (1, _MATRIX) or (values.ndim == _MATRIX and not 0 < values.shape[1] <= MOST_NUMBERS):
+        return False
+    if values.dtype.kind == "f":
+        return bool(np.isfinite(values).all())
+    return values.dtype.kind in "iu" and bool((values < EXACT).all()) and bool((values > -EXACT).all())

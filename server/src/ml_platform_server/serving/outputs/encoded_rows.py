@@ -1,0 +1,107 @@
+"""The answers for a few rows, written onto the wire in plain Python: for a lone row NumPy's ways would cost most of the answer.
+
+They are the same bytes as those of a block (encoded_block.py), and as those that are written field by field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ml_platform_server.serving.outputs.encoded_block import MOST_NUMBERS, Shapes, Template
+from ml_platform_server.serving.outputs.prediction import TOLERANCE, Answer, clipped
+from ml_platform_server.values import EXACT
+
+Number = int | float
+_PAIR = 2
+_MATRIX = 2
+
+
+class FewAnswers:
+    """Writes the answers of one graph.
+
+    Args:
+        names: its outputs, the prediction first.
+        probabilities: which of them are class probabilities; None if none are.
+        template: gives the template for answers of a shape.
+    """
+
+    def __init__(self, names: Sequence[str], probabilities: int | None, template: Callable[[Shapes], Template]) -> None:
+        self._names = tuple(names)
+        self._probabilities = probabilities
+        self._template = template
+        # By how long each output of a row is.
+        self._templates: dict[tuple[int | None, ...], Template] = {}
+
+    def of(self, found: Sequence[object], rows: int) -> list[Answer] | None:
+        """Every row's answer, with its bytes; None unless all that the graph gave are finite numbers, and few of them.
+
+        Args:
+            found: the outputs as ONNX Runtime gives them.
+            rows: how many rows they are for.
+        """
+        plain: list[list[list[Number]]] = []
+        widths: list[int | None] = []
+        for output in found:
+            if type(output) is not np.ndarray or output.dtype.kind not in "fiu" or output.ndim not in (1, _MATRIX):
+                return None
+            size = output.size
+            if len(output) != rows or not size:
+                return None
+            plain.append(output.reshape(rows, size // rows).tolist())
+            widths.append(None if size == rows else size // rows)
+        at = self._probabilities
+        if sum(width or 1 for width in widths) > MOST_NUMBERS or (
+            at is not None and (widths[0] is not None or widths[at] is None)
+        ):
+            return None
+        template = self._templates.get(tuple(widths))
+        if template is None:
+            template = self._made(widths)
+        said: list[Answer] = []
+        for row in zip(*plain, strict=True):
+            answer = self._row(row, widths, template)
+            if answer is None:
+                return None
+            said.append(answer)
+        return said
+
+    def _made(self, widths: Sequence[int | None]) -> Template:
+        told = None if self._probabilities is None else 1
+        template = self._template((("", told), *zip(self._names, widths, strict=True)))
+        return self._templates.setdefault(tuple(widths), template)
+
+    def _row(self, outputs: Sequence[list[Number]], widths: Sequence[int | None], template: Template) -> Answer | None:
+        first, numbers, told = outputs[0], [*outputs[0]], None
+        if self._probabilities is not None:
+            given = clipped(outputs[self._probabilities])
+            told = None if given is None else likeliest(given)
+            if given is None or told is None:
+                return None  # No probabilities after all: the thorough way knows what to say of them.
+            if given is not outputs[self._probabilities]:
+                outputs = [[*given] if at == self._probabilities else values for at, values in enumerate(outputs)]
+            numbers.append(told)
+        for values in outputs:
+            numbers += values
+        total = sum(numbers)
+        # Of what is not finite the sum tells.
+        if total - total != 0 or not _exact(numbers):
+            return None
+        plain = [values[0] if width is None else values for values, width in zip(outputs, widths, strict=True)]
+        prediction = first[0] if widths[0] is None else first
+        return Answer(prediction, told, dict(zip(self._names, plain, strict=True)), template.row(numbers))
+
+
+def likeliest(given: Sequence[Number]) -> float | None:
+    """The one probability that the contract defines, out of a row of numbers from 0 to 1; None if they are no probabilities."""
+    if len(given) < _PAIR or abs(sum(given) - 1) > TOLERANCE:
+        return None
+    return float(given[1] if len(given) == _PAIR else max(given))
+
+
+def _exact(numbers: Sequence[Number]) -> bool:
+    """Whether a JSON number can hold each of them exactly."""
+    if -EXACT < min(numbers) and max(numbers) < EXACT:
+        return True
+    return not any(type(each) is int and abs(each) >= EXACT for each in numbers)

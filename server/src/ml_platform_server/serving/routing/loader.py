@@ -1,0 +1,177 @@
+"""Loads model versions: their files, their runtime, and what completes their rows."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from weakref import WeakValueDictionary
+
+import structlog
+
+from ml_platform.v1 import deployments_pb2, errors_pb2, models_pb2
+from ml_platform_server.backends.bentoml.client import BentomlBackend
+from ml_platform_server.backends.blocking import BlockingPool
+from ml_platform_server.call import remaining, set_deadline
+from ml_platform_server.errors import PlatformError, within
+from ml_platform_server.observability.recorders import PredictionMetrics
+from ml_platform_server.serving.dynamic_batching import Batching
+from ml_platform_server.serving.features.binding import FeatureReader
+from ml_platform_server.serving.features.enrich_rows import Enrichment
+from ml_platform_server.serving.inputs.signature import columns_of
+from ml_platform_server.serving.model import LoadedModel
+from ml_platform_server.serving.routing.cache_entries import CachedModel, has_graph, is_native
+from ml_platform_server.serving.routing.model_cache import ModelCache
+from ml_platform_server.serving.runtimes import Runtime
+from ml_platform_server.serving.runtimes.bentoml import BentomlRuntime
+from ml_platform_server.serving.runtimes.onnx.runtime import load_onnx
+from ml_platform_server.settings import ServingSettings
+
+_log = structlog.get_logger(__name__)
+
+# How long a caller without a deadline waits for a model to be loaded.
+LOAD_SECONDS = 60.0
+# How long loading may take, whoever waits for it: a big model from a slow store.
+LONGEST_LOAD = 600.0
+# Why the graph of a converted version cannot be had or used, so that BentoML has to serve the version itself.
+_GRAPH_FAULTS = (
+    errors_pb2.ERROR_REASON_MODEL_ARTIFACT_MISSING,
+    errors_pb2.ERROR_REASON_MODEL_ARTIFACT_UNREADABLE,
+    errors_pb2.ERROR_REASON_MODEL_CACHE_UNAVAILABLE,
+    errors_pb2.ERROR_REASON_MODEL_FAILED,
+    errors_pb2.ERROR_REASON_BACKEND_UNAVAILABLE,
+    errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED,
+    errors_pb2.ERROR_REASON_OVERLOADED,
+)
+# When such a graph is tried again: after this time, then after twice as long, and so on.
+GRAPH_RETRY_SECONDS = 30.0
+LONGEST_GRAPH_RETRY = 3600.0
+
+
+class ModelLoader:
+    """Loads model versions, each once whatever the number of those who ask for it."""
+
+    def __init__(
+        self,
+        *,
+        cache: ModelCache,
+        reader: FeatureReader,
+        bentoml: BentomlBackend,
+        pool: BlockingPool,
+        settings: ServingSettings,
+        metrics: PredictionMetrics | None = None,
+    ) -> None:
+        self._metrics = metrics or PredictionMetrics()
+        self._settings = settings
+        self._cache = cache
+        self._reader = reader
+        self._bentoml = bentoml
+        self._pool = pool
+        self._loading: dict[tuple[str, int, int], asyncio.Task[LoadedModel]] = {}
+        # Shared between environments for as long as somebody serves them, by whether their graph answers. The creation time is in
+        # the key because a version's number may be given again.
+        self._loaded: WeakValueDictionary[tuple[str, int, bool, int], LoadedModel] = WeakValueDictionary()
+
+    async def load(self, model_name: str, version: int, runtime: int) -> LoadedModel:
+        """Load a version, or wait until the deadline for whoever is loading it already.
+
+        Raises:
+            PlatformError: MODEL_ARTIFACT_MISSING, MODEL_ARTIFACT_UNREADABLE, MODEL_CACHE_UNAVAILABLE, MODEL_WITHOUT_SIGNATURE,
+                MODEL_FAILED, DEADLINE_EXCEEDED, BACKEND_UNAVAILABLE.
+        """
+        key = (model_name, version, runtime)
+        task = self._loading.get(key)
+        if task is None:
+            task = self._loading[key] = asyncio.create_task(self._load(model_name, version, runtime))
+            task.add_done_callback(lambda done: self._done(key, done))
+        async with within(remaining(LOAD_SECONDS), f"Loading the model {model_name!r}"):
+            return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Stop what is still loading."""
+        tasks = list(self._loading.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _done(self, key: tuple[str, int, int], task: asyncio.Task[LoadedModel]) -> None:
+        self._loading.pop(key, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            reason = error.reason_name if isinstance(error, PlatformError) else repr(error)
+            _log.warning("model_not_loaded", model=key[0], version=key[1], reason=reason)
+
+    async def _load(self, model_name: str, number: int, runtime: int) -> LoadedModel:
+        # Not the deadline of the call that happened to come first: the others, and the next ones, want the model too.
+        set_deadline(time.monotonic() + LONGEST_LOAD)
+        if runtime == deployments_pb2.SERVING_RUNTIME_BENTOML:
+            return await self._served_by(model_name, number, graph=False)
+        try:
+            return await self._served_by(model_name, number, graph=True)
+        except PlatformError as error:
+            # This process opens ONNX graphs and nothing else: the model itself stays with BentoML.
+            if error.reason not in _GRAPH_FAULTS or is_native((await self._cache.fetch(model_name, number, files=False)).version):
+                raise
+            fault = error
+        if fault.reason == errors_pb2.ERROR_REASON_MODEL_FAILED:
+            await self._cache.forget(model_name, number)  # What is on the disk may be damaged.
+        model = await self._served_by(model_name, number, graph=False)
+        model.retry_delay = min(2 * model.retry_delay, LONGEST_GRAPH_RETRY) if model.retry_delay else GRAPH_RETRY_SECONDS
+        model.retry_at = time.monotonic() + model.retry_delay
+        _log.warning(
+            "graph_not_used",
+            model=model_name,
+            version=number,
+            reason=fault.reason_name,
+            error=fault.message,
+            retry_in_seconds=model.retry_delay,
+        )
+        return model
+
+    async def _served_by(self, model_name: str, number: int, *, graph: bool) -> LoadedModel:
+        """The version, run by its graph if it has one and that is wanted, and else by BentoML."""
+        cached = await self._cache.fetch(model_name, number, files=graph)
+        onnx = graph and has_graph(cached.version)
+        key = (model_name, number, onnx, cached.version.create_time.ToNanoseconds())
+        loaded = self._loaded.get(key)
+        if loaded is None:
+            loaded = self._loaded[key] = await self._built(cached, onnx=onnx)
+            _log.info("model_loaded", model=model_name, version=number, runtime=loaded.runtime.platform)
+        return loaded
+
+    async def _built(self, cached: CachedModel, *, onnx: bool) -> LoadedModel:
+        version = cached.version
+        if not version.HasField("signature") or not version.signature.inputs:
+            raise _without_signature(version)
+        columns = columns_of(version.signature)
+        runtime: Runtime
+        if onnx:
+            runtime = onnx_runtime = await load_onnx(cached.files, columns, self._pool)
+            columns = tuple(onnx_runtime.restricted(column, at) for at, column in enumerate(columns))
+        else:
+            runtime = bentoml_runtime = BentomlRuntime(version=version, columns=columns, backend=self._bentoml)
+            await bentoml_runtime.warm()
+        metrics = self._metrics.for_model(version.model_name, version.version)
+        enrichment = Enrichment(version=version, columns=columns, reader=self._reader, metrics=metrics)
+        await enrichment.prepare()
+        return LoadedModel(
+            version=version,
+            columns=columns,
+            enrichment=enrichment,
+            runtime=runtime,
+            batching=self._batching(onnx=onnx),
+            metrics=metrics,
+            hold=cached.hold,
+        )
+
+    def _batching(self, *, onnx: bool) -> Batching:
+        settings = self._settings
+        at_once = settings.batches_at_once if onnx else settings.bentoml_batches_at_once
+        slow = max(at_once, settings.slow_batches_at_once)
+        return Batching(largest=settings.largest_batch, at_once=at_once, slow_at_once=slow, longest_queue=settings.longest_queue)
+
+
+def _without_signature(version: models_pb2.ModelVersion) -> PlatformError:
+    return PlatformError(
+        errors_pb2.ERROR_REASON_MODEL_WITHOUT_SIGNATURE,
+        f"Version {version.version} of the model {version.model_name!r} has no signature, so its inputs are not known.",
+        remedy="Log the model with a signature (mlflow.models.infer_signature), register and deploy it again.",
+    )

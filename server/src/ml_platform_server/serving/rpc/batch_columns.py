@@ -1,0 +1,226 @@
+"""Answers batches that come as columns, at a fraction of what rows cost: whole columns go through NumPy into the model and back.
+
+Rows with anything wrong about them are left out and reported; what is said of them is what PredictionService says of single rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ml_platform.v1.predictions_pb2 import BatchPredictRequest, BatchPredictResponse, DegradedRow
+from ml_platform_server import wire
+from ml_platform_server.call import Call
+from ml_platform_server.errors import PlatformError, Violation
+from ml_platform_server.serving.features.binding import Binding
+from ml_platform_server.serving.features.enrich_columns import ColumnFeatures
+from ml_platform_server.serving.inputs.column_wire import packed_doubles
+from ml_platform_server.serving.inputs.columns import Array, Sent, Values, received, told
+from ml_platform_server.serving.inputs.convert import convert_in_turns
+from ml_platform_server.serving.inputs.rows import unsuitable
+from ml_platform_server.serving.inputs.signature import MOST_NAMED
+from ml_platform_server.serving.model import LoadedModel
+from ml_platform_server.serving.outputs.columns import Outputs
+from ml_platform_server.serving.outputs.encode import is_infinite, is_integer
+from ml_platform_server.serving.routing.router import ServedVersion
+from ml_platform_server.serving.rpc.batch_replies import RowErrors, head
+from ml_platform_server.serving.rpc.replies import new_prediction_id
+from ml_platform_server.serving.turns import Turn
+
+# Rows that are answered together. More would hold up the other calls of this process; fewer would cost more reads and runs.
+SLICE = 2048
+# The tags of BatchPredictResponse's fields 6, 7 and 8, of the fields of an OutputColumn, and of a RowError's first field.
+_OUTPUT, _PROBABILITIES, _ERROR = b"\x32", b"\x3a", b"\x42"
+_NAME, _VALUES = b"\x0a", b"\x12"
+_ROW = b"\x08"
+
+
+async def predict_columns(served: ServedVersion, request: BatchPredictRequest, call: Call) -> bytes:
+    """Answer the columns of a batch, with a BatchPredictResponse on the wire.
+
+    Raises:
+        PlatformError: INVALID_FIELDS, and what kept the model itself from answering.
+    """
+    sent, rows = await received(request.columns)
+    call.facts["rows"] = rows
+    batch = _Batch(served, rows)
+    for start in range(0, rows, SLICE):
+        if start:
+            await asyncio.sleep(0)  # the other calls of this process have waited for the slice before
+        stop = min(start + SLICE, rows)
+        part = sent if stop - start == rows else {name: column.part(start, stop) for name, column in sent.items()}
+        await batch.answer(part, start, stop - start)
+    prediction_id = call.facts["prediction_id"] = new_prediction_id()
+    call.facts["row_errors"] = batch.failed
+    unused = served.model.enrichment.unused(sent)
+    if unused:
+        call.facts["unused_inputs"] = unused
+    return await batch.response(prediction_id, call.request_id, unused)
+
+
+@dataclass(slots=True)
+class Inputs:
+    """Some rows on their way to the model: its columns, in their order, and what keeps rows from being predicted."""
+
+    columns: list[Values]
+    errors: dict[int, PlatformError]
+    degraded: Mapping[int, Sequence[str]]
+
+
+class _Batch:
+    """The answers of one batch as they gather."""
+
+    def __init__(self, served: ServedVersion, rows: int) -> None:
+        self._served = served
+        self._outputs = Outputs(rows)
+        self._errors: dict[int, PlatformError] = {}
+        self._degraded: dict[int, Sequence[str]] = {}
+
+    async def answer(self, sent: Mapping[str, Sent], start: int, rows: int) -> None:
+        """Answer the rows from `start`."""
+        inputs = await complete(self._served, sent, rows)
+        errors = inputs.errors
+        columns = inputs.columns
+        good = np.arange(start, start + rows)
+        if errors:
+            chosen = np.delete(np.arange(rows), sorted(errors))
+            good, columns = good[chosen], [_chosen(column, chosen) for column in columns]
+        if good.size:
+            await self._run(columns, good)
+        if errors:
+            self._errors.update((row + start, error) for row, error in errors.items())
+        if inputs.degraded:
+            self._degraded.update((row + start, refs) for row, refs in inputs.degraded.items() if row not in errors)
+
+    async def _run(self, columns: Sequence[Values], rows: Array) -> None:
+        """Run the model; a row that it fails on has its own error."""
+        for part, said in await self._served.model.answer_parts(columns, len(rows)):
+            if isinstance(said, PlatformError):
+                self._errors.update(dict.fromkeys(rows[part].tolist(), said))
+            else:
+                self._outputs.add(rows[part], said)
+
+    @property
+    def failed(self) -> int:
+        """How many rows have errors."""
+        return len(self._errors)
+
+    async def response(self, prediction_id: str, request_id: str, unused: Sequence[str]) -> bytes:
+        """All of it, its fields in the order of their numbers."""
+        failed = sorted(self._errors)
+        parts = [head(self._served, prediction_id)]
+        columns, infinite = self._outputs.columns(), []
+        for name, values in columns.items():
+            said = wire.field(_NAME, name.encode()) if name else b""
+            encoded = told(values, failed)
+            parts.append(wire.field(_OUTPUT, said + wire.field(_VALUES, encoded)))
+            if isinstance(values, list) and b"Infinity" in encoded and is_infinite(values):
+                infinite.append(name)
+        probabilities = self._outputs.probabilities()
+        if probabilities is not None:
+            parts.append(packed_doubles(_PROBABILITIES, probabilities))
+        parts.extend(await self._row_errors(failed, request_id))
+        degraded = sorted(set(self._degraded).difference(failed))
+        if degraded:
+            rows = [DegradedRow(row=row, degraded_features=self._degraded[row]) for row in degraded]
+            parts.append(BatchPredictResponse(degraded_rows=rows).SerializeToString())
+        integers = [name for name, values in columns.items() if _is_integer(values)]
+        more = BatchPredictResponse(unused_inputs=unused, integer_outputs=integers, infinite_outputs=infinite)
+        parts.append(more.SerializeToString())
+        return b"".join(parts)
+
+    async def _row_errors(self, failed: Sequence[int], request_id: str) -> list[bytes]:
+        """The errors, which are counted, each as an entry of BatchPredictResponse's `errors`."""
+        errors, parts = RowErrors(request_id), []
+        for row in failed:
+            error = self._errors[row]
+            place = _ROW + wire.length(row) if row else b""
+            parts.append(wire.field(_ERROR, place + errors.encoded(error)))
+            self._served.model.metrics.error(error.reason_name)
+            if errors.turn.over:
+                await errors.turn.next()
+        return parts
+
+
+async def complete(served: ServedVersion, sent: Mapping[str, Sent], rows: int, *, first: bool = False) -> Inputs:
+    """Turn columns as they were sent into the model's, with the features that were not sent.
+
+    With `first`, the errors are those of the first row that has any, and of some others.
+    """
+    model = served.model
+    places: dict[int, str] = {at: column.name for at, column in enumerate(model.columns) if column.name in sent}
+    taken: dict[int, Values] = {}
+    errors = await _taken(model, sent, places, taken, first=first)
+    binding = None
+    missing = [at for at in range(len(model.columns)) if at not in places]
+    degraded: Mapping[int, Sequence[str]] = {}
+    if missing:
+        binding = await binding_of(model)
+        aliases = _aliases(binding, missing, sent)
+        late = await _taken(model, sent, aliases, taken, first=first)
+        missing = [at for at in missing if at not in aliases]
+        if missing:
+            features = ColumnFeatures(
+                columns=model.columns,
+                read=model.enrichment.read_columns,
+                enrich=model.enrichment.enrich,
+                policy=served.policy,
+                metrics=model.metrics,
+            )
+            completed = await features.complete(sent, rows, missing, binding)
+            taken.update(completed.values)
+            degraded = completed.degraded
+            late = {**completed.errors, **late}
+        errors = {**late, **errors}
+    return Inputs([taken[at] for at in range(len(model.columns))], errors, degraded)
+
+
+async def _taken(
+    model: LoadedModel, sent: Mapping[str, Sent], names: Mapping[int, str], taken: dict[int, Values], *, first: bool
+) -> dict[int, PlatformError]:
+    """Convert the columns that were sent; gives the errors of the rows with values that do not fit."""
+    violations: dict[int, list[Violation]] = {}
+    turn = Turn()
+    for at, name in names.items():
+        converted = await convert_in_turns(model.columns[at], sent[name], turn, first=first)
+        taken[at] = converted.values
+        for row, problem in converted.bad.items():
+            found = violations.setdefault(row, [])
+            if len(found) <= MOST_NAMED:
+                found.append(Violation(f"inputs.{name}", problem))
+        if turn.over:
+            await turn.next()
+    errors = {}
+    for row, found in violations.items():
+        errors[row] = unsuitable(found)
+        if turn.over:
+            await turn.next()
+    return errors
+
+
+async def binding_of(model: LoadedModel) -> Binding | None:
+    """Which of a model's columns the feature store supplies; None if it supplies none, or does not answer."""
+    if model.enrichment.binding is None:
+        await model.enrichment.prepare()
+    return model.enrichment.binding
+
+
+def _aliases(binding: Binding | None, missing: Sequence[int], sent: Mapping[str, Sent]) -> dict[int, str]:
+    """Which of the missing columns were sent under another name."""
+    if binding is None:
+        return {}
+    found = {at: next((alias for alias in binding.aliases.get(at, ()) if alias in sent), "") for at in missing}
+    return {at: name for at, name in found.items() if name}
+
+
+def _is_integer(values: Values) -> bool:
+    if isinstance(values, np.ndarray):
+        return values.dtype.kind in "iu"
+    return is_integer(next((value for value in values if value is not None), None))
+
+
+def _chosen(values: Values, rows: Array) -> Values:
+    return values[rows] if isinstance(values, np.ndarray) else [values[at] for at in rows.tolist()]

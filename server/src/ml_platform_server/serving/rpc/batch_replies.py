@@ -1,0 +1,51 @@
+"""What all replies to batches share."""
+
+from __future__ import annotations
+
+from google.rpc import status_pb2
+
+from ml_platform_server import wire
+from ml_platform_server.errors import PlatformError, Violation, to_status
+from ml_platform_server.serving.routing.router import ServedVersion
+from ml_platform_server.serving.turns import Turn
+
+_Key = tuple[int, str, str, tuple[Violation, ...], tuple[tuple[str, str], ...], float | None]
+
+
+class RowErrors:
+    """Packs the errors of rows. Rows that share an error, or have the same one, share the work too.
+
+    Attributes:
+        turn: how long this has been done without a break.
+    """
+
+    def __init__(self, request_id: str) -> None:
+        self._request_id = request_id
+        self._packed: dict[_Key, status_pb2.Status] = {}
+        self._encoded: dict[_Key, bytes] = {}
+        self.turn = Turn()
+
+    def status(self, error: PlatformError) -> status_pb2.Status:
+        """The error as it would travel with a call."""
+        key = _key(error)
+        if key not in self._packed:
+            self._packed[key] = to_status(error, self._request_id)
+        return self._packed[key]
+
+    def encoded(self, error: PlatformError) -> bytes:
+        """The error as field 2 on the wire: the `error` of a RowResult and of a RowError."""
+        key = _key(error)
+        if key not in self._encoded:
+            self._encoded[key] = wire.field(b"\x12", self.status(error).SerializeToString())
+        return self._encoded[key]
+
+
+def _key(error: PlatformError) -> _Key:
+    """What makes two errors the same to whoever reads them."""
+    metadata = tuple(error.metadata.items())
+    return error.reason, error.message, error.remedy, tuple(error.violations), metadata, error.retry_after
+
+
+def head(served: ServedVersion, prediction_id: str) -> bytes:
+    """The response so far, on the wire: who answers. These fields have the same numbers as in a PredictResponse."""
+    return wire.field(b"\x0a", prediction_id.encode()) + served.head
