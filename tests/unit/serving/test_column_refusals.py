@@ -61,7 +61,7 @@ def _stops_at_the_first(whole: Mapping[int, str], first: Mapping[int, str]) -> N
 async def test_tensors_are_refused_at_the_first_bad_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error is about one row, so nothing is found out about the 99,998 others; all that is wrong with the row is told."""
     described: list[object] = []
-    whole = convert._refusal
+    whole = inputs_convert._refusal
 
     def describing(taken: Column, value: object) -> str:
         described.append(value)

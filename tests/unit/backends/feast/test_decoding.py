@@ -12,8 +12,8 @@ from feast.types import Array, Bool, ImageBytes, Json, UnixTimestamp, Uuid
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from ml_platform.v1 import features_pb2 as pb
-from ml_platform_server.backends.feast.plan import Unreadable
-from ml_platform_server.backends.feast.redis.decode import OTHER_TYPE, TAGS, moment, reader
+from ml_platform_server.backends.feast.plan import OTHER_TYPE, Unreadable
+from ml_platform_server.backends.feast.redis.decode import TAGS, moment, reader
 from ml_platform_server.backends.feast.types import FEAST_TYPES, from_feast, stored_as
 
 KINDS = [

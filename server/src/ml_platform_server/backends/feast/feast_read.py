@@ -13,8 +13,7 @@ from feast.protos.feast.serving.ServingService_pb2 import FieldStatus, GetOnline
 
 from ml_platform.v1 import features_pb2
 from ml_platform_server.backends.feast import errors
-from ml_platform_server.backends.feast.plan import NEVER_WRITTEN, Cell, OnlinePlan, PlannedFeature
-from ml_platform_server.backends.feast.redis.decode import OTHER_TYPE
+from ml_platform_server.backends.feast.plan import NEVER_WRITTEN, OTHER_TYPE, Cell, OnlinePlan, PlannedFeature
 from ml_platform_server.backends.feast.types import from_feast
 
 Vector = GetOnlineFeaturesResponse.FeatureVector

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -87,6 +87,9 @@ class Cell(NamedTuple):
     status: FeatureStatus.ValueType
     event_time: float | None
 
+
+OTHER_TYPE: Final = object()
+"""Read in place of a stored value that is not of its feature's type: one that was written under an earlier definition."""
 
 NEVER_WRITTEN = Cell(None, features_pb2.FEATURE_STATUS_NOT_FOUND, None)
 """What the store does not have for an entity, at least not of the feature's type."""

@@ -12,8 +12,7 @@ from feast.value_type import ValueType as FeastValueType
 
 from ml_platform.v1 import features_pb2
 from ml_platform.v1.features_pb2 import ValueType
-from ml_platform_server.backends.feast.plan import Unreadable
-from ml_platform_server.backends.feast.redis.decode import OTHER_TYPE
+from ml_platform_server.backends.feast.plan import OTHER_TYPE, Unreadable
 
 FEAST_TYPES: dict[ValueType.ValueType, FeastType] = {
     features_pb2.VALUE_TYPE_STRING: String,

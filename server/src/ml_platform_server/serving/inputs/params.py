@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from ml_platform.v1 import models_pb2
 from ml_platform_server.errors import PlatformError, Violation
-from ml_platform_server.serving.features.absent import did_you_mean
 from ml_platform_server.serving.inputs.rows import unsuitable
 from ml_platform_server.serving.inputs.signature import MOST_NAMED, Unsuitable, conversion, got
+from ml_platform_server.serving.inputs.similar_names import did_you_mean
 
 REMEDY = "Send params of the model's signature, of their types (ModelService.GetModelVersion tells them)."
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from ml_platform_server.errors import PlatformError, Violation, invalid
 from ml_platform_server.open_inference import Message, ModelInferResponse
-from ml_platform_server.serving.features.absent import did_you_mean
 from ml_platform_server.serving.inputs.columns import Array, Sent, Values
+from ml_platform_server.serving.inputs.similar_names import did_you_mean
 from ml_platform_server.serving.open_inference.datatypes import BYTES, DTYPES, of_type
 from ml_platform_server.serving.open_inference.parameters import params_of
 from ml_platform_server.serving.open_inference.single import answer_one

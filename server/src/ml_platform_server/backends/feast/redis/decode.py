@@ -5,12 +5,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from google.protobuf.timestamp_pb2 import Timestamp
-
-OTHER_TYPE: Final = object()
-"""Read in place of a stored value that is not of its feature's type: one that was written under an earlier definition."""
 
 Read = Callable[[bytes], object | None]
 """Reads a stored value as Feast does, whatever it is; None is a missing one, and OTHER_TYPE one of another type."""

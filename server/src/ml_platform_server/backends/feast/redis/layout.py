@@ -9,9 +9,9 @@ from itertools import groupby
 
 from ml_platform.v1 import features_pb2
 from ml_platform.v1.features_pb2 import ValueType
-from ml_platform_server.backends.feast.plan import NEVER_WRITTEN, Cell
+from ml_platform_server.backends.feast.plan import NEVER_WRITTEN, OTHER_TYPE, Cell
 from ml_platform_server.backends.feast.redis.connection import Address
-from ml_platform_server.backends.feast.redis.decode import DOUBLE, DOUBLE_BYTES, OTHER_TYPE, Read, Reader, double, moment
+from ml_platform_server.backends.feast.redis.decode import DOUBLE, DOUBLE_BYTES, Read, Reader, double, moment
 from ml_platform_server.values import EXACT
 
 Row = Mapping[str, object]

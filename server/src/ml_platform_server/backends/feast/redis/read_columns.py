@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from ml_platform.v1.features_pb2 import FeatureStatus
-from ml_platform_server.backends.feast.plan import Cell, CellColumn, JoinKey, by_column, joined, listed
+from ml_platform_server.backends.feast.plan import OTHER_TYPE, Cell, CellColumn, JoinKey, by_column, joined, listed
 from ml_platform_server.backends.feast.redis.column_commands import ColumnCommands
-from ml_platform_server.backends.feast.redis.decode import OTHER_TYPE, Read, moment
+from ml_platform_server.backends.feast.redis.decode import Read, moment
 from ml_platform_server.backends.feast.redis.decode_columns import decoded
 from ml_platform_server.backends.feast.redis.layout import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT, HashRead, Layout
 from ml_platform_server.backends.feast.redis.read_rows import Ask
