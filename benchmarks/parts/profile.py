@@ -45,7 +45,6 @@ PARTS = (
     ("ml_platform_server/serving", "engine: routing and the rest"),
     ("ml_platform_server/interceptors/auth", "authentication"),
     ("ml_platform_server/interceptors/validation", "validation"),
-    ("ml_platform_server/interceptors/rules", "validation"),
     ("ml_platform_server/interceptors/access_log", "access log"),
     ("ml_platform_server/logs", "access log"),
     ("structlog", "access log"),

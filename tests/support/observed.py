@@ -9,7 +9,7 @@ import grpc
 
 from ml_platform_server.call import NOBODY
 from ml_platform_server.interceptors.chain import Chain, Interceptor
-from ml_platform_server.interceptors.validation import Validation
+from ml_platform_server.interceptors.validation.interceptor import Validation
 from ml_platform_server.services.registry import Admission, register, register_fallback
 from tests.support.echo import ECHO, EchoService
 

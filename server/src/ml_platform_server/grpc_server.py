@@ -24,7 +24,7 @@ from ml_platform_server.interceptors.request_id import RequestId
 from ml_platform_server.interceptors.revocation import Revocation
 from ml_platform_server.interceptors.shutdown import Shutdown, Unadmitted
 from ml_platform_server.interceptors.tracing import Traces
-from ml_platform_server.interceptors.validation import Validation
+from ml_platform_server.interceptors.validation.interceptor import Validation
 from ml_platform_server.observability.recorders import CallMetrics
 from ml_platform_server.observability.tracing import Tracing
 from ml_platform_server.services.registry import Admission, register, register_fallback

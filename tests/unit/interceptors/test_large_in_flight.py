@@ -10,8 +10,8 @@ import pytest
 from ml_platform.v1 import features_pb2
 from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.interceptors.large_in_flight import LargeInFlight
-from ml_platform_server.interceptors.validation import Validation
+from ml_platform_server.interceptors.validation.interceptor import Validation
+from ml_platform_server.interceptors.validation.large_in_flight import LargeInFlight
 from ml_platform_server.method import methods_of
 
 METHODS = {method.name: method for method in methods_of(features_pb2.DESCRIPTOR.services_by_name["FeatureService"])}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from ml_platform.v1.deployments_pb2 import ENVIRONMENT_PRODUCTION, ENVIRONMENT_STAGING
 from ml_platform.v1.predictions_pb2 import BatchPredictRequest, PredictRequest
 from ml_platform_server.errors import Violation
-from ml_platform_server.interceptors import remembered
-from ml_platform_server.interceptors.rules import Rules
+from ml_platform_server.interceptors.validation import cached_validation
+from ml_platform_server.interceptors.validation.rules import Rules
 
 
 def counting(message_class):
@@ -19,7 +19,7 @@ def counting(message_class):
         looks.append(message)
         check(message, path, violations)
 
-    return remembered.remembering(counted, message_class), looks
+    return cached_validation.remembering(counted, message_class), looks
 
 
 def found(check, message):
@@ -54,7 +54,7 @@ def test_what_is_wrong_is_told_every_time():
 
 def test_only_so_much_is_remembered(monkeypatch):
     """When that is reached, everything is looked at anew."""
-    monkeypatch.setattr(remembered, "MOST", 2)
+    monkeypatch.setattr(cached_validation, "MOST", 2)
     check, looks = counting(PredictRequest)
     for name in ("a", "b", "c", "a"):
         assert found(check, request(name)) == []

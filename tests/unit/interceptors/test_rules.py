@@ -19,7 +19,7 @@ from ml_platform.v1 import (
     validation_pb2,
 )
 from ml_platform_server.errors import MOST_VIOLATIONS, Violation
-from ml_platform_server.interceptors.rules import Rules
+from ml_platform_server.interceptors.validation.rules import Rules
 from ml_platform_server.method import ContractError
 
 NEVER = timestamp_pb2.Timestamp(seconds=10**15)

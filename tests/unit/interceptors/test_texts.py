@@ -9,8 +9,8 @@ import pytest
 from ml_platform.v1.predictions_pb2 import TextValues
 from ml_platform.v1.validation_pb2 import FieldRules
 from ml_platform_server.errors import Violation
-from ml_platform_server.interceptors.rules import Rules
-from ml_platform_server.interceptors.values import compile_texts, compile_value
+from ml_platform_server.interceptors.validation.field_checks import compile_texts, compile_value
+from ml_platform_server.interceptors.validation.rules import Rules
 
 FIELD = TextValues.DESCRIPTOR.fields_by_name["values"]
 TEXTS = ["", "a", "größe", "abc", "abcd", "a\0b", "\0"]

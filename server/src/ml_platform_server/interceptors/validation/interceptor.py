@@ -11,10 +11,10 @@ from ml_platform.v1 import errors_pb2
 from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError, Violation
 from ml_platform_server.inflate import COMPRESSED, inflated
-from ml_platform_server.interceptors.large import LARGE, LargeRequests
-from ml_platform_server.interceptors.large_in_flight import LargeInFlight
-from ml_platform_server.interceptors.remembered import remembering
-from ml_platform_server.interceptors.rules import Check, Rules
+from ml_platform_server.interceptors.validation.cached_validation import remembering
+from ml_platform_server.interceptors.validation.large_in_flight import LargeInFlight
+from ml_platform_server.interceptors.validation.large_requests import LARGE, LargeRequests
+from ml_platform_server.interceptors.validation.rules import Check, Rules
 from ml_platform_server.method import Handler, Method, Response
 
 

@@ -14,8 +14,8 @@ from google.protobuf.message import Message
 
 from ml_platform.v1 import validation_pb2
 from ml_platform_server.errors import MOST_VIOLATIONS, Violation
-from ml_platform_server.interceptors.order import compile_order
-from ml_platform_server.interceptors.values import ValueCheck, compile_texts, compile_value
+from ml_platform_server.interceptors.validation.field_checks import ValueCheck, compile_texts, compile_value
+from ml_platform_server.interceptors.validation.field_order import compile_order
 
 # Appends what is wrong with a message; the text is the path of the message, "" or "feature_view.features[2].".
 Check = Callable[[Message, str, list[Violation]], None]

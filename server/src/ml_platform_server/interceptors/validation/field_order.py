@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from ml_platform.v1 import validation_pb2
 from ml_platform.v1.validation_pb2 import FieldOrder
 from ml_platform_server.errors import Violation
-from ml_platform_server.interceptors.values import as_date, is_date
+from ml_platform_server.interceptors.validation.field_checks import as_date, is_date
 from ml_platform_server.method import ContractError
 
 # Reads a field as something that compares, or None if it is not set or makes no sense; then its own rules speak.

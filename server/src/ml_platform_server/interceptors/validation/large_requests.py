@@ -15,14 +15,14 @@ from google.protobuf.message import DecodeError, Message
 
 from ml_platform.v1 import validation_pb2
 from ml_platform_server.errors import Violation
-from ml_platform_server.interceptors.value_counts import (
+from ml_platform_server.interceptors.validation.value_counts import (
     MOST_COLUMN_VALUES,
     MOST_VALUES,
     NOTABLE,
     problem_in,
     problem_on_the_wire,
 )
-from ml_platform_server.interceptors.wire_fields import LENGTH, MORE, fields
+from ml_platform_server.interceptors.validation.wire_fields import LENGTH, MORE, fields
 
 LARGE = 64 * 1024
 """Bytes up to which nothing in a request can take long."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from google.protobuf.descriptor import Descriptor
 
-from ml_platform_server.interceptors.wire_fields import fields
+from ml_platform_server.interceptors.validation.wire_fields import fields
 
 MOST_ENTRIES = 10_000
 """Entries of one map or Struct: as many as a model may have columns."""

@@ -10,7 +10,7 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 from ml_platform_server.errors import Violation
-from ml_platform_server.interceptors.rules import Check
+from ml_platform_server.interceptors.validation.rules import Check
 
 # More than any caller's models in every environment; then all are forgotten.
 MOST = 1000
