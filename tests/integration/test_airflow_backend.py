@@ -16,7 +16,7 @@ from ml_platform.v1.deployments_pb2 import DeployModelRequest
 from ml_platform_server.backends.airflow import requests
 from ml_platform_server.backends.airflow.client import AirflowBackend
 from ml_platform_server.backends.airflow.endings import NOTE
-from ml_platform_server.backends.airflow.errors import UnansweredError
+from ml_platform_server.backends.airflow.errors import AirflowUnavailableError
 from ml_platform_server.backends.airflow.pipelines import PipelineRun, Pipelines
 from ml_platform_server.call import Call, Principal
 from ml_platform_server.errors import PlatformError
@@ -301,7 +301,7 @@ async def test_without_airflow_it_is_certain_that_nothing_started() -> None:
     """A refused connection is BACKEND_UNAVAILABLE, and known not to have arrived."""
     backend = AirflowBackend(settings=AirflowSettings(api_url=f"http://127.0.0.1:{free_port()}"))
     await backend.open()
-    with pytest.raises(UnansweredError) as caught:
+    with pytest.raises(AirflowUnavailableError) as caught:
         await Pipelines(backend=backend).trigger("any", new_run_id(), {})
     await backend.close()
     assert (caught.value.reason_name, caught.value.may_have_arrived) == ("BACKEND_UNAVAILABLE", False)

@@ -19,7 +19,7 @@ from ml_platform_server.backends.feast.online import OnlineFeatures
 from ml_platform_server.backends.feast.registry.views import FeatureViews
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.settings import FeastSettings
-from ml_platform_server.store.done_calls import DoneCalls
+from ml_platform_server.store.done_calls import IdempotencyStore
 from ml_platform_server.store.locks import Locks
 from tests.support.feast_project import FeastProject, OneProcess
 from tests.support.feast_requests import user_view
@@ -66,7 +66,7 @@ class TestRegistering:
                 await backend.open()
                 stack.push_async_callback(backend.close)
                 database = await stack.enter_async_context(opened_database(tmp_path))
-                processes.append(FeatureViews(backend=backend, locks=Locks(calls=DoneCalls(database=database))))
+                processes.append(FeatureViews(backend=backend, locks=Locks(calls=IdempotencyStore(database=database))))
             await asyncio.gather(*(process.list() for process in processes))  # Feast is loaded, so that they meet.
             for _ in range(10):
                 name = user_view().name

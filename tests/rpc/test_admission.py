@@ -19,7 +19,7 @@ from ml_platform_server.errors import PlatformError
 from ml_platform_server.grpc_server import GrpcServer
 from ml_platform_server.interceptors import auth
 from ml_platform_server.method import methods_of
-from ml_platform_server.offers import OFFERS
+from ml_platform_server.offers import SERVICE_SPECS
 from ml_platform_server.services.open_inference import OpenInferenceService
 from ml_platform_server.services.registry import _Fallback
 from ml_platform_server.settings import ServerSettings
@@ -104,7 +104,7 @@ async def test_no_method_of_the_contract_reads_a_strangers_request(tmp_path):
 
             return method
 
-    services = [(offer.service, Anything()) for offer in OFFERS]
+    services = [(offer.service, Anything()) for offer in SERVICE_SPECS]
     async with running_frame(tmp_path, services) as frame:
         for service, _ in services:
             for method in methods_of(service, OpenInferenceService.SCOPES):

@@ -20,7 +20,7 @@ from ml_platform_server.errors import PlatformError, Violation
 from ml_platform_server.grpc_server import GrpcServer
 from ml_platform_server.method import ContractError
 from ml_platform_server.settings import ServerSettings
-from ml_platform_server.start import StartError
+from ml_platform_server.start import StartupError
 from tests.support.echo import ECHO, KINDS, NAME, UNSCOPED, Echo, EchoClient, EchoService
 from tests.support.errors import rich_error
 from tests.support.frame import Frame, running_frame
@@ -235,7 +235,7 @@ async def test_a_servicer_that_lacks_a_method_refuses_to_start(tmp_path):
 async def test_a_port_that_is_taken_is_named(frame, tmp_path):
     """A second server on the same port says which port it could not have."""
     second = GrpcServer(settings=ServerSettings(port=frame.server.port))
-    with pytest.raises(StartError, match=f"Port {frame.server.port} "):
+    with pytest.raises(StartupError, match=f"Port {frame.server.port} "):
         await second.open()
 
 

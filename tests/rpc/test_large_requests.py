@@ -18,7 +18,7 @@ from google.protobuf.descriptor import FieldDescriptor
 
 from ml_platform.v1 import experiments_pb2, features_pb2, predictions_pb2
 from ml_platform_server.method import Method, methods_of
-from ml_platform_server.offers import OFFERS
+from ml_platform_server.offers import SERVICE_SPECS
 from ml_platform_server.services.open_inference import OpenInferenceService
 from ml_platform_server.wire import field as on_the_wire
 from tests.support.errors import RichError, rich_error
@@ -33,7 +33,7 @@ MIB = 2**20
 LIMIT = 16 * MIB - 1024
 METHODS = [
     method
-    for offer in OFFERS
+    for offer in SERVICE_SPECS
     for method in methods_of(offer.service, OpenInferenceService.SCOPES)
     if method.name not in {"ServerLive", "ServerReady"}
 ]
@@ -129,9 +129,10 @@ async def shortest_turn(caller: Caller, longest: list[float], path: str, data: b
 @pytest.fixture
 async def caller(tmp_path: Path) -> AsyncIterator[Caller]:
     servicers = [
-        Anything({method.name: method for method in methods_of(offer.service, OpenInferenceService.SCOPES)}) for offer in OFFERS
+        Anything({method.name: method for method in methods_of(offer.service, OpenInferenceService.SCOPES)})
+        for offer in SERVICE_SPECS
     ]
-    services = [(offer.service, servicer) for offer, servicer in zip(OFFERS, servicers, strict=True)]
+    services = [(offer.service, servicer) for offer, servicer in zip(SERVICE_SPECS, servicers, strict=True)]
     async with running_frame(tmp_path, services) as frame:
         caller = Caller(frame, servicers)
         yield caller

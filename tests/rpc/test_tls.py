@@ -22,8 +22,8 @@ from ml_platform_server.cli.supervising import supervise_until_stopped
 from ml_platform_server.grpc_server import GrpcServer
 from ml_platform_server.services.health import HealthServicer
 from ml_platform_server.settings import ServerSettings, Settings
-from ml_platform_server.start import StartError
-from ml_platform_server.store.done_calls import DoneCalls
+from ml_platform_server.start import StartupError
+from ml_platform_server.store.done_calls import IdempotencyStore
 from ml_platform_server.store.keys import ApiKeys
 from tests.support.echo import ECHO, Echo, EchoClient, EchoService
 from tests.support.frame import opened_database
@@ -60,7 +60,7 @@ def files(tmp_path):
 async def served(folder: Path, settings: ServerSettings):
     """A server with these settings that offers the echo; gives its port and a key."""
     async with opened_database(folder) as database:
-        keys, calls = ApiKeys(database=database, pepper="a pepper"), DoneCalls(database=database)
+        keys, calls = ApiKeys(database=database, pepper="a pepper"), IdempotencyStore(database=database)
         server = GrpcServer(settings=settings)
         await server.open()
         await server.serve([(ECHO, EchoService())], keys=keys, calls=calls, health_servicer=HealthServicer())
@@ -150,7 +150,7 @@ async def test_clients_certificates_are_asked_for(tmp_path, files):
 )
 async def test_settings_that_cannot_work_end_the_start(files, broken, said):
     """A file too few, or that is not there, is named before anything is served."""
-    with pytest.raises(StartError, match=said):
+    with pytest.raises(StartupError, match=said):
         await GrpcServer(settings=files.settings().model_copy(update=broken)).open()
 
 
@@ -159,10 +159,10 @@ async def test_files_that_cannot_work_end_the_start(files):
     before = files.key.read_bytes()
     files.issue(CA)
     files.key.write_bytes(before)
-    with pytest.raises(StartError, match="does not belong to the key"):
+    with pytest.raises(StartupError, match="does not belong to the key"):
         await GrpcServer(settings=files.settings()).open()
     files.certificate.write_text("nothing")
-    with pytest.raises(StartError, match="no valid PEM"):
+    with pytest.raises(StartupError, match="no valid PEM"):
         await GrpcServer(settings=files.settings()).open()
 
 
@@ -170,9 +170,9 @@ async def test_files_that_cannot_work_end_the_start(files):
 async def test_plaintext_is_not_offered_to_other_machines(host):
     """An address that others reach needs TLS, or a word that somebody else adds it; one process and several alike."""
     exposed = ServerSettings(host=host, port=0)
-    with pytest.raises(StartError, match="ALLOW_PLAINTEXT"):
+    with pytest.raises(StartupError, match="ALLOW_PLAINTEXT"):
         await GrpcServer(settings=exposed).open()
-    with pytest.raises(StartError, match="ALLOW_PLAINTEXT"):
+    with pytest.raises(StartupError, match="ALLOW_PLAINTEXT"):
         await supervise_until_stopped(Settings(server=exposed.model_copy(update={"workers": 2})))
 
 
@@ -189,5 +189,5 @@ async def test_a_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(fil
     """A server has nobody at a terminal: the error says what is wrong with the key."""
     key = load_pem_private_key(files.key.read_bytes(), None)
     files.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")))
-    with pytest.raises(StartError, match="protected by a passphrase"):
+    with pytest.raises(StartupError, match="protected by a passphrase"):
         await GrpcServer(settings=files.settings()).open()

@@ -19,7 +19,7 @@ from ml_platform_server.backends.feast.client import FeastBackend
 from ml_platform_server.backends.feast.online import OnlineFeatures, OnlinePlan
 from ml_platform_server.backends.feast.registry.views import FeatureViews
 from ml_platform_server.settings import FeastSettings
-from ml_platform_server.store.done_calls import DoneCalls
+from ml_platform_server.store.done_calls import IdempotencyStore
 from ml_platform_server.store.locks import Locks
 from tests.support.frame import opened_database
 from tests.support.processes import accepts, free_port, running
@@ -159,7 +159,7 @@ class OneProcess:
 async def locks_fixture(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Locks]:
     """Locks on a database of their own."""
     async with opened_database(tmp_path_factory.mktemp("store")) as database:
-        yield Locks(calls=DoneCalls(database=database))
+        yield Locks(calls=IdempotencyStore(database=database))
 
 
 @pytest.fixture(name="views")

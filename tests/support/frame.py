@@ -17,7 +17,7 @@ from ml_platform_server.grpc_server import GrpcServer
 from ml_platform_server.services.health import HealthServicer
 from ml_platform_server.settings import ServerSettings
 from ml_platform_server.store.database import Database
-from ml_platform_server.store.done_calls import DoneCalls
+from ml_platform_server.store.done_calls import IdempotencyStore
 from ml_platform_server.store.keys import ApiKeys
 
 
@@ -29,7 +29,7 @@ class Frame:
     channel: grpc.aio.Channel
     key: str
     keys: ApiKeys
-    calls: DoneCalls
+    calls: IdempotencyStore
     database: Database
     health: health.aio.HealthServicer
 
@@ -74,7 +74,7 @@ async def running_frame(
 ) -> AsyncIterator[Frame]:
     """Serve the services given, until the block ends."""
     async with opened_database(folder) as database:
-        keys, calls = ApiKeys(database=database, pepper="a pepper"), DoneCalls(database=database)
+        keys, calls = ApiKeys(database=database, pepper="a pepper"), IdempotencyStore(database=database)
         servicer = health_servicer or HealthServicer()
         settings = ServerSettings(port=0, default_deadline=default_deadline, **server_settings)
         server = GrpcServer(settings=settings)

@@ -21,7 +21,7 @@ from ml_platform_server.backends.blocking import BlockingPool
 from ml_platform_server.call import set_request_id
 from ml_platform_server.logs import LineWriter
 from ml_platform_server.observability.recorders import PredictionMetrics
-from ml_platform_server.serving.dynamic_batching import Batcher, Batching
+from ml_platform_server.serving.dynamic_batching import BatchingOptions, DynamicBatcher
 from ml_platform_server.serving.inputs.rows import Row
 from ml_platform_server.settings import LogSettings
 
@@ -145,7 +145,7 @@ async def test_a_batch_logs_the_ids_of_its_calls(stream):
         structlog.get_logger().warning("vendor_failed", rows=len(rows))
         return [None] * len(rows)
 
-    batcher = Batcher(answer, Batching(), PredictionMetrics().unrouted)
+    batcher = DynamicBatcher(answer, BatchingOptions(), PredictionMetrics().unrouted)
 
     async def call(request_id):
         set_request_id(request_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from ml_platform_server.offers import OFFERS, offered, parts_for
+from ml_platform_server.offers import SERVICE_SPECS, offered, parts_for
 from ml_platform_server.settings import SERVICES, ServerSettings, Settings, StoreSettings
 
 LATE = {"airflow", "jobs", "hub", "reconciler", "engine"}
@@ -27,7 +27,7 @@ async def made(services: str) -> set[str]:
 
 def test_every_service_has_a_name_that_can_be_asked_for():
     """The names that the settings know are those of the services that there are."""
-    assert {offer.name for offer in OFFERS} == set(SERVICES)
+    assert {offer.name for offer in SERVICE_SPECS} == set(SERVICES)
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ from ml_platform_server.observability.collectors import registry_of
 from ml_platform_server.observability.exposition import MetricsServer, pages_of
 from ml_platform_server.observability.tracing import Tracing, TracingError, from_settings
 from ml_platform_server.offers import PREDICTIONS, offered, parts_for
-from ml_platform_server.parts import Parts
+from ml_platform_server.parts import Container
 from ml_platform_server.settings import Settings
-from ml_platform_server.start import StartError
+from ml_platform_server.start import StartupError
 
 # How long the first answer may wait for the models that are deployed: a caller rather waits for a start than for its prediction.
 WARM_UP = 5.0
@@ -45,7 +45,7 @@ class Server:
         port: where it listens.
     """
 
-    def __init__(self, *, grpc_server: GrpcServer, parts: Parts, ready: asyncio.Event) -> None:
+    def __init__(self, *, grpc_server: GrpcServer, parts: Container, ready: asyncio.Event) -> None:
         self._grpc_server = grpc_server
         self._parts = parts
         self._ready = ready
@@ -72,7 +72,7 @@ async def build(settings: Settings, *, place: Place | None = None) -> AsyncItera
         place: this process's place among several that share the port, if it is one of them.
 
     Raises:
-        StartError: the server cannot start as it is configured.
+        StartupError: the server cannot start as it is configured.
     """
     offers = offered(settings)
     parts = parts_for(settings, offers)
@@ -111,7 +111,7 @@ def _tracing(settings: Settings, stack: AsyncExitStack) -> Tracing | None:
     try:
         tracing = from_settings(settings.tracing)
     except TracingError as error:
-        raise StartError(str(error)) from None
+        raise StartupError(str(error)) from None
     if tracing is not None:
         stack.push_async_callback(tracing.close)
     return tracing
@@ -122,7 +122,7 @@ async def _take_port(stack: AsyncExitStack, grpc_server: GrpcServer) -> None:
     await grpc_server.open()
 
 
-async def _tell_metrics(stack: AsyncExitStack, parts: Parts, place: Place | None, ready: asyncio.Event) -> None:
+async def _tell_metrics(stack: AsyncExitStack, parts: Container, place: Place | None, ready: asyncio.Event) -> None:
     settings = parts.settings.server
     if settings.metrics_port is None:
         return
@@ -135,10 +135,10 @@ async def _tell_metrics(stack: AsyncExitStack, parts: Parts, place: Place | None
         elif place is None:
             await served.listen(settings.metrics_host, settings.metrics_port)
     except OSError as error:
-        raise StartError(f"Port {settings.metrics_port} for the metrics cannot be had: {error.strerror}.") from None
+        raise StartupError(f"Port {settings.metrics_port} for the metrics cannot be had: {error.strerror}.") from None
 
 
-async def _warm_up(stack: AsyncExitStack, parts: Parts, *, seconds: float) -> None:
+async def _warm_up(stack: AsyncExitStack, parts: Container, *, seconds: float) -> None:
     """Load what is deployed, as far as that is to be had in time; the rest goes on loading."""
     loading = asyncio.create_task(parts.engine.refresh())
     stack.callback(loading.cancel)

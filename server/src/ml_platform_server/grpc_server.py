@@ -30,8 +30,8 @@ from ml_platform_server.observability.tracing import Tracing
 from ml_platform_server.services.registry import Admission, register, register_fallback
 from ml_platform_server.services.standard import register_standard
 from ml_platform_server.settings import ServerSettings
-from ml_platform_server.start import StartError
-from ml_platform_server.store.done_calls import DoneCalls
+from ml_platform_server.start import StartupError
+from ml_platform_server.store.done_calls import IdempotencyStore
 from ml_platform_server.tls import server_credentials
 
 # What gRPC needs to send the last answers after the last call has ended.
@@ -66,7 +66,7 @@ class GrpcServer:
         """Take the port.
 
         Raises:
-            StartError: the port is not to be had, or must not be offered in plaintext, or the TLS files cannot be used.
+            StartupError: the port is not to be had, or must not be offered in plaintext, or the TLS files cannot be used.
         """
         credentials = server_credentials(self._settings)
         host, port = self._settings.host, self._settings.port
@@ -77,14 +77,14 @@ class GrpcServer:
             else:
                 self.port = self._server.add_secure_port(address, credentials)
         except RuntimeError:
-            raise StartError(f"Port {port} on {host} cannot be had: another process uses it, or it may not be used.") from None
+            raise StartupError(f"Port {port} on {host} cannot be had: another process uses it, or it may not be used.") from None
 
     async def serve(
         self,
         services: Sequence[tuple[ServiceDescriptor, object]],
         *,
         keys: Keys,
-        calls: DoneCalls,
+        calls: IdempotencyStore,
         health_servicer: health.aio.HealthServicer,
         metrics: CallMetrics | None = None,
         tracing: Tracing | None = None,

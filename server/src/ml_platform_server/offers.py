@@ -17,7 +17,7 @@ from ml_platform.v1 import (
     training_pb2,
 )
 from ml_platform_server import open_inference
-from ml_platform_server.parts import BACKENDS, Parts
+from ml_platform_server.parts import BACKENDS, Container
 from ml_platform_server.services.deployments import DeploymentService
 from ml_platform_server.services.experiments import ExperimentService
 from ml_platform_server.services.features import FeatureService
@@ -32,7 +32,7 @@ PREDICTIONS = "predictions"
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class ServiceSpec:
     """A service.
 
     Attributes:
@@ -45,53 +45,53 @@ class Offer:
 
     name: str
     service: ServiceDescriptor
-    servicer: Callable[[Parts], object]
+    servicer: Callable[[Container], object]
     needs: tuple[str, ...]
     asks: tuple[str, ...] = ()
 
 
-OFFERS = (
-    Offer(
+SERVICE_SPECS = (
+    ServiceSpec(
         name="experiments",
         service=experiments_pb2.DESCRIPTOR.services_by_name["ExperimentService"],
         servicer=lambda parts: ExperimentService(experiments=parts.experiments),
         needs=("mlflow",),
     ),
-    Offer(
+    ServiceSpec(
         name="models",
         service=models_pb2.DESCRIPTOR.services_by_name["ModelService"],
         servicer=lambda parts: ModelService(models=parts.models, features=parts.online, deployments=parts.deployment_records),
         needs=("mlflow",),
         asks=("feast",),
     ),
-    Offer(
+    ServiceSpec(
         name="deployments",
         service=deployments_pb2.DESCRIPTOR.services_by_name["DeploymentService"],
         servicer=lambda parts: DeploymentService(deployments=parts.deployments),
         needs=("mlflow", "airflow"),
     ),
-    Offer(
+    ServiceSpec(
         name="training",
         service=training_pb2.DESCRIPTOR.services_by_name["TrainingService"],
         servicer=lambda parts: TrainingService(training=parts.training, jobs=parts.jobs, hub=parts.hub),
         needs=("airflow",),
         asks=("mlflow",),
     ),
-    Offer(
+    ServiceSpec(
         name="features",
         service=features_pb2.DESCRIPTOR.services_by_name["FeatureService"],
         servicer=lambda parts: FeatureService(views=parts.views, online=parts.online, materialization=parts.materialization),
         needs=("feast",),
         asks=("airflow",),
     ),
-    Offer(
+    ServiceSpec(
         name=PREDICTIONS,
         service=predictions_pb2.DESCRIPTOR.services_by_name["PredictionService"],
         servicer=lambda parts: PredictionService(engine=parts.engine, batches=parts.batches, streams=parts.streams),
         needs=("feast",),
         asks=("mlflow", "bentoml"),
     ),
-    Offer(
+    ServiceSpec(
         name=PREDICTIONS,
         service=open_inference.SERVICE,
         servicer=lambda parts: OpenInferenceService(
@@ -102,7 +102,7 @@ OFFERS = (
         needs=("feast",),
         asks=("mlflow", "bentoml"),
     ),
-    Offer(
+    ServiceSpec(
         name="platform",
         service=platform_pb2.DESCRIPTOR.services_by_name["PlatformService"],
         servicer=lambda parts: PlatformService(
@@ -118,17 +118,17 @@ OFFERS = (
 )
 
 
-def offered(settings: Settings) -> list[Offer]:
+def offered(settings: Settings) -> list[ServiceSpec]:
     """The services that this process is to offer."""
-    return [offer for offer in OFFERS if offer.name in settings.server.offered]
+    return [offer for offer in SERVICE_SPECS if offer.name in settings.server.offered]
 
 
-def parts_for(settings: Settings, offers: Sequence[Offer]) -> Parts:
+def parts_for(settings: Settings, offers: Sequence[ServiceSpec]) -> Container:
     """What these services are made of; nothing is made yet."""
     needs = {offer.service.full_name: offer.needs for offer in offers}
     probed = frozenset(name for offer in offers for name in (*offer.needs, *offer.asks)) | {"store"}
     # "" is the server as a whole.
-    return Parts(
+    return Container(
         settings,
         needs={**needs, "": ("store",)},
         probed=probed,

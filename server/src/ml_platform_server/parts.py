@@ -26,17 +26,17 @@ from ml_platform_server.jobs.materialization import Materialization
 from ml_platform_server.jobs.reconciler import Reconciler
 from ml_platform_server.jobs.training import Training
 from ml_platform_server.observability.recorders import CallMetrics, PredictionMetrics
-from ml_platform_server.services.health import HealthServicer, Probed, Prober
+from ml_platform_server.services.health import HealthCheckable, HealthChecker, HealthServicer
 from ml_platform_server.serving.engine import PredictionEngine
 from ml_platform_server.serving.features.policy_check import PolicyChecker
 from ml_platform_server.serving.rpc.batch_rows import Batches
 from ml_platform_server.serving.rpc.in_flight import InFlight
 from ml_platform_server.serving.rpc.stream import PredictionStreams
 from ml_platform_server.settings import Settings
-from ml_platform_server.start import StartError
+from ml_platform_server.start import StartupError
 from ml_platform_server.store.database import MigratedDatabase
 from ml_platform_server.store.deployments import DeploymentRecords
-from ml_platform_server.store.done_calls import DoneCalls
+from ml_platform_server.store.done_calls import IdempotencyStore
 from ml_platform_server.store.jobs import JobRecords
 from ml_platform_server.store.keys import ApiKeys
 from ml_platform_server.store.locks import Locks
@@ -54,7 +54,7 @@ class _Openable(Protocol):
 T = TypeVar("T", bound=_Openable)
 
 
-class Parts:
+class Container:
     """Asking for a part makes it, and those that it needs before it; `open` opens what was made, in that order.
 
     Args:
@@ -101,16 +101,16 @@ class Parts:
         """Who may call."""
         pepper = self.settings.store.pepper
         if not pepper:
-            raise StartError(
+            raise StartupError(
                 "ML_PLATFORM_STORE__KEY_PEPPER is not set, and no file names it; API keys are hashed with it. "
                 "Set it to a long random text."
             )
         return self._kept(ApiKeys(database=self.store, pepper=pepper))
 
     @cached_property
-    def calls(self) -> DoneCalls:
+    def calls(self) -> IdempotencyStore:
         """The answers to mutating calls."""
-        return self._kept(DoneCalls(database=self.store))
+        return self._kept(IdempotencyStore(database=self.store))
 
     @cached_property
     def job_records(self) -> JobRecords:
@@ -283,11 +283,11 @@ class Parts:
         return PredictionMetrics()
 
     @cached_property
-    def prober(self) -> Prober:
+    def prober(self) -> HealthChecker:
         """What asks the backends how they are."""
-        asked: dict[str, Probed] = {name: getattr(self, name) for name in BACKENDS if name in self._probed}
+        asked: dict[str, HealthCheckable] = {name: getattr(self, name) for name in BACKENDS if name in self._probed}
         interval = self.settings.server.probe_interval
-        return self._kept(Prober(backends=asked, needs=self._needs, servicer=self.health, interval=interval))
+        return self._kept(HealthChecker(backends=asked, needs=self._needs, servicer=self.health, interval=interval))
 
     def _kept(self, part: T) -> T:
         """Remember to open and to close a part."""

@@ -3,5 +3,5 @@
 from __future__ import annotations
 
 
-class StartError(Exception):
+class StartupError(Exception):
     """The server cannot start; the text tells the operator why."""

@@ -12,7 +12,7 @@ import grpc
 import structlog
 
 from ml_platform_server.settings import ServerSettings
-from ml_platform_server.start import StartError
+from ml_platform_server.start import StartupError
 
 _log = structlog.get_logger(__name__)
 
@@ -21,8 +21,8 @@ def check(settings: ServerSettings) -> None:
     """Check that the server can listen as configured, without listening.
 
     Raises:
-        StartError: a file is missing or invalid, the settings contradict each other, or they would offer plaintext at an address
-            that other machines reach without saying so.
+        StartupError: a file is missing or invalid, the settings contradict each other, or they would offer plaintext at an
+            address that other machines reach without saying so.
     """
     certificates = _certificates(settings)
     if certificates is not None:
@@ -33,7 +33,7 @@ def server_credentials(settings: ServerSettings) -> grpc.ServerCredentials | Non
     """Return the credentials to listen with, or None for plaintext.
 
     Raises:
-        StartError: see `check`.
+        StartupError: see `check`.
     """
     certificates = _certificates(settings)
     return None if certificates is None else certificates.credentials()
@@ -44,9 +44,9 @@ def _certificates(settings: ServerSettings) -> _Certificates | None:
     if certificate is not None and key is not None:
         return _Certificates(certificate, key, client_ca)
     if certificate or key or client_ca:
-        raise StartError(f"{_variable('TLS_CERTIFICATE')} and {_variable('TLS_KEY')} are needed together.")
+        raise StartupError(f"{_variable('TLS_CERTIFICATE')} and {_variable('TLS_KEY')} are needed together.")
     if not settings.allow_plaintext and not _is_loopback(settings.host):
-        raise StartError(
+        raise StartupError(
             f"{settings.host} is reached from other machines, and API keys would cross the network in plaintext. "
             f"Set {_variable('TLS_CERTIFICATE')} and {_variable('TLS_KEY')} to PEM files, or {_variable('ALLOW_PLAINTEXT')}=true "
             "where something in front of the server adds TLS."
@@ -69,14 +69,14 @@ class _Certificates:
         self._failed_version: object = None
 
     def check(self) -> None:
-        """Raise StartError if the files cannot be used."""
+        """Raise StartupError if the files cannot be used."""
         try:
             self._verify()
         except (OSError, ssl.SSLError) as error:
-            raise StartError(f"The TLS files cannot be used: {_described(error, self._files)}") from None
+            raise StartupError(f"The TLS files cannot be used: {_described(error, self._files)}") from None
 
     def credentials(self) -> grpc.ServerCredentials:
-        """Make gRPC's credentials; StartError if the files cannot be used."""
+        """Make gRPC's credentials; StartupError if the files cannot be used."""
         self.check()
         # A client's certificate is asked for as soon as there is somebody to vouch for it.
         asks_clients = self._client_ca is not None

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from google.protobuf import struct_pb2
 
 # A JSON number is a double: from this on, it may stand for a neighbouring whole number. So smaller ones alone are exact.
-EXACT = 2**53
+SAFE_INTEGER_LIMIT = 2**53
 INEXACT = "is 2^53 or larger, which a floating-point number may not hold exactly; send it as text"
 
 
@@ -104,7 +104,7 @@ def _text(thing: object) -> str:
 
 
 def _fill_number(value: struct_pb2.Value, number: float) -> None:
-    if isinstance(number, int) and abs(number) >= EXACT:
+    if isinstance(number, int) and abs(number) >= SAFE_INTEGER_LIMIT:
         value.string_value = str(number)
     elif math.isfinite(number):
         value.number_value = number

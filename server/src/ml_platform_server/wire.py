@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from struct import Struct
 
-from ml_platform_server.values import EXACT, to_value
+from ml_platform_server.values import SAFE_INTEGER_LIMIT, to_value
 
 NULL = b"\x08\x00"
 TRUE = b"\x20\x01"
@@ -45,7 +45,7 @@ def value(thing: object) -> bytes:  # noqa: PLR0911  # one for each kind of Valu
     kind = type(thing)
     if kind is float:
         return _number(b"\x11", thing) if thing - thing == 0 else _NOT_FINITE[str(thing)]  # type: ignore[operator]  # a float
-    if kind is int and -EXACT < thing < EXACT:  # type: ignore[operator]  # an int
+    if kind is int and -SAFE_INTEGER_LIMIT < thing < SAFE_INTEGER_LIMIT:  # type: ignore[operator]  # an int
         return _number(b"\x11", thing)
     if kind is str:
         return field(b"\x1a", thing.encode())  # type: ignore[attr-defined]  # a str

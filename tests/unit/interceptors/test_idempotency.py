@@ -16,7 +16,7 @@ from ml_platform_server.call import Call, Principal
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.interceptors.idempotency import Idempotency
 from ml_platform_server.method import Method
-from ml_platform_server.store.done_calls import DoneCalls
+from ml_platform_server.store.done_calls import IdempotencyStore
 from tests.support.frame import opened_store
 
 METHOD = Method(
@@ -56,7 +56,7 @@ class Work:
 @pytest.fixture
 async def calls(store_url):
     async with opened_store(store_url) as database:
-        yield DoneCalls(database=database)
+        yield IdempotencyStore(database=database)
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ async def test_a_caller_who_leaves_while_the_work_is_claimed_blocks_nobody(calls
     assert (first.cancelled(), work.done) == (True, 1)
 
 
-class SlowStore(DoneCalls):
+class SlowStore(IdempotencyStore):
     """A store whose inserts are made, but not reported before it may go on."""
 
     def __init__(self, database):

@@ -11,7 +11,7 @@ import pytest
 from ml_platform.v1 import deployments_pb2, errors_pb2, jobs_pb2, models_pb2
 from ml_platform.v1.deployments_pb2 import Deployment, DeploymentState, DeployModelRequest
 from ml_platform.v1.jobs_pb2 import Task
-from ml_platform_server.backends.airflow.errors import UnansweredError
+from ml_platform_server.backends.airflow.errors import AirflowUnavailableError
 from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError, backend_unavailable
 from ml_platform_server.store.paging import Page
@@ -245,7 +245,7 @@ async def test_a_start_that_is_refused_fails_the_deployment_and_a_repeat_is_a_ne
 
 async def test_a_start_whose_outcome_is_unknown_stays_in_progress_until_it_is_known(house: House, call: Call) -> None:
     """If Airflow's answer got lost, the run may be there; when it turns out not to be, the deployment fails."""
-    house.pipelines.refuses = UnansweredError(may_have_arrived=True)
+    house.pipelines.refuses = AirflowUnavailableError(may_have_arrived=True)
     with pytest.raises(PlatformError):
         await house.deployments.deploy(request(), call)
     await house.reconciler.reconcile()

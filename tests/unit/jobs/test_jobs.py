@@ -10,14 +10,14 @@ import pytest
 from ml_platform.v1 import errors_pb2, experiments_pb2, jobs_pb2
 from ml_platform.v1.experiments_pb2 import Run
 from ml_platform.v1.jobs_pb2 import Task
-from ml_platform_server.backends.airflow.errors import UnansweredError
+from ml_platform_server.backends.airflow.errors import AirflowUnavailableError
 from ml_platform_server.errors import PlatformError, backend_unavailable
-from ml_platform_server.jobs.jobs import NewJob
+from ml_platform_server.jobs.jobs import JobSpec
 from ml_platform_server.store.paging import Page
 from tests.support.jobs import START, a_run
 from tests.support.jobs_house import House
 
-TRAINING = NewJob(
+TRAINING = JobSpec(
     kind=jobs_pb2.JOB_KIND_TRAINING,
     pipeline="train",
     conf={"experiment_name": "churn", "depth": 3},
@@ -53,8 +53,8 @@ async def test_a_job_links_to_its_run_in_airflow(house: House) -> None:
 async def test_the_same_request_gives_the_same_job_and_another_caller_another(house: House) -> None:
     """The id comes from principal, kind and request id; without a request id every job is new."""
     first, again = await house.jobs.submit(TRAINING), await house.jobs.submit(TRAINING)
-    other = await house.jobs.submit(NewJob(**{**TRAINING.__dict__, "principal": "bob"}))
-    nameless = NewJob(**{**TRAINING.__dict__, "request_id": ""})
+    other = await house.jobs.submit(JobSpec(**{**TRAINING.__dict__, "principal": "bob"}))
+    nameless = JobSpec(**{**TRAINING.__dict__, "request_id": ""})
     ids = {job.job_id for job in (first, again, other, await house.jobs.submit(nameless), await house.jobs.submit(nameless))}
     assert (first.job_id, len(ids)) == (again.job_id, 4)
 
@@ -63,7 +63,7 @@ async def test_a_request_id_does_not_stand_for_two_jobs(house: House) -> None:
     """The same request id with other parameters is refused."""
     await house.jobs.submit(TRAINING)
     with pytest.raises(PlatformError) as caught:
-        await house.jobs.submit(NewJob(**{**TRAINING.__dict__, "conf": {"depth": 4}}))
+        await house.jobs.submit(JobSpec(**{**TRAINING.__dict__, "conf": {"depth": 4}}))
     assert caught.value.reason_name == "REQUEST_ID_REUSED"
 
 
@@ -71,8 +71,8 @@ async def test_a_request_id_does_not_stand_for_two_jobs(house: House) -> None:
     ("error", "kept"),
     [
         (PlatformError(errors_pb2.ERROR_REASON_PIPELINE_NOT_FOUND, "no", remedy="no"), 0),
-        (UnansweredError(may_have_arrived=False), 0),
-        (UnansweredError(may_have_arrived=True), 1),
+        (AirflowUnavailableError(may_have_arrived=False), 0),
+        (AirflowUnavailableError(may_have_arrived=True), 1),
         (PlatformError(errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED, "no", remedy="no"), 1),
     ],
 )

@@ -14,7 +14,7 @@ from ml_platform.v1 import jobs_pb2, platform_pb2
 from ml_platform_server import scopes
 from ml_platform_server.call import NOBODY, Call, Principal, remaining, set_deadline
 from ml_platform_server.errors import backend_unavailable
-from ml_platform_server.services.health import Prober
+from ml_platform_server.services.health import HealthChecker
 from ml_platform_server.services.platform import PlatformService
 
 NEEDS = {"models": ["mlflow"], "deployments": ["mlflow", "airflow"], "": []}
@@ -50,7 +50,7 @@ def servicer():
 
 @pytest.fixture
 async def prober(backends, servicer):
-    prober = Prober(backends=backends, needs=NEEDS, servicer=servicer, interval=0.01, timeout=0.2)
+    prober = HealthChecker(backends=backends, needs=NEEDS, servicer=servicer, interval=0.01, timeout=0.2)
     yield prober
     await prober.close()
 

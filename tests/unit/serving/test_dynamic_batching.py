@@ -13,7 +13,7 @@ from ml_platform_server.call import remaining
 from ml_platform_server.errors import PlatformError, backend_unavailable
 from ml_platform_server.event_loop import IdleLoop, new_event_loop, when_idle
 from ml_platform_server.observability.recorders import PredictionMetrics
-from ml_platform_server.serving.dynamic_batching import SURELY_LONE, Batcher, Batching
+from ml_platform_server.serving.dynamic_batching import SURELY_LONE, BatchingOptions, DynamicBatcher
 from ml_platform_server.serving.inputs.rows import Row
 from ml_platform_server.serving.outputs.prediction import Answer, Said
 
@@ -48,11 +48,11 @@ def in_an_hour() -> float:
     return time.monotonic() + 3600
 
 
-def batcher_of(model: Model, **batching: int) -> Batcher:
-    return Batcher(model.answer, Batching(**batching), PredictionMetrics().unrouted)
+def batcher_of(model: Model, **batching: int) -> DynamicBatcher:
+    return DynamicBatcher(model.answer, BatchingOptions(**batching), PredictionMetrics().unrouted)
 
 
-def submitted(batcher: Batcher, value: object, deadline: float) -> asyncio.Future[Said | PlatformError]:
+def submitted(batcher: DynamicBatcher, value: object, deadline: float) -> asyncio.Future[Said | PlatformError]:
     """The outcome of a row, as something that can be cancelled and looked at."""
     return asyncio.ensure_future(batcher.submit(row(value), deadline))
 
@@ -179,7 +179,7 @@ async def test_everybody_waits_until_his_own_deadline():
         seen.append(remaining(0.0))
         return await answer(rows)
 
-    batcher = Batcher(told, Batching(), PredictionMetrics().unrouted)
+    batcher = DynamicBatcher(told, BatchingOptions(), PredictionMetrics().unrouted)
     soon, later = submitted(batcher, "soon", time.monotonic() + 0.05), submitted(batcher, "later", time.monotonic() + 30)
     outcome = await asyncio.wait_for(soon, 5)
     assert outcome.reason == errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED

@@ -14,7 +14,7 @@ from ml_platform.v1 import errors_pb2
 from ml_platform_server.call import set_deadline
 from ml_platform_server.errors import PlatformError, backend_unavailable
 from ml_platform_server.serving import halving
-from ml_platform_server.serving.halving import MOST_RUNS, by_halves
+from ml_platform_server.serving.halving import MOST_RUNS, isolate_failing_rows
 from tests.support.serving import error
 
 
@@ -36,7 +36,7 @@ async def isolated(model: Model, rows: int) -> tuple[list[int], list[int]]:
     """The rows with answers and those without, in the order of the parts."""
     answered: list[int] = []
     failed: list[int] = []
-    for part, result in await by_halves(model.run, rows, model="m/1"):
+    for part, result in await isolate_failing_rows(model.run, rows, model="m/1"):
         if isinstance(result, PlatformError):
             failed += range(part.start, part.stop)
         else:
@@ -104,7 +104,7 @@ async def test_nothing_is_tried_again_when_a_backend_is_down() -> None:
             raise backend_unavailable("BentoML")
         return await model.run(part)
 
-    found = await by_halves(run, 64, model="m/1")
+    found = await isolate_failing_rows(run, 64, model="m/1")
     reasons = {result.reason_name for _, result in found if isinstance(result, PlatformError)}
     assert (len(model.runs), reasons) == (3, {"BACKEND_UNAVAILABLE"})
     assert sum(part.stop - part.start for part, _ in found) == 64
@@ -120,7 +120,7 @@ async def test_the_search_ends_with_the_deadline() -> None:
             set_deadline(time.monotonic() - 1)
         return await model.run(part)
 
-    found = await by_halves(run, 2048, model="m/1")
+    found = await isolate_failing_rows(run, 2048, model="m/1")
     assert len(model.runs) == 11
     assert {result.reason_name for _, result in found if isinstance(result, PlatformError)} == {"DEADLINE_EXCEEDED"}
 
@@ -133,5 +133,5 @@ async def test_what_a_model_says_is_logged_and_not_told(monkeypatch: pytest.Monk
     async def run(part: slice) -> None:
         raise error(errors_pb2.ERROR_REASON_MODEL_FAILED) from ValueError("unknown category 'x'")
 
-    await by_halves(run, 8, model="m/1")
+    await isolate_failing_rows(run, 8, model="m/1")
     assert [(line["model"], line["error"]) for line in lines] == [("m/1", """ValueError("unknown category 'x'")""")]

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.store.done_calls import LEASE_TIMEOUT, RENEW_INTERVAL, CallKey, DoneCalls, InProgress, Ticket
+from ml_platform_server.store.done_calls import LEASE_TIMEOUT, RENEW_INTERVAL, CallKey, IdempotencyStore, InProgress, Ticket
 from ml_platform_server.store.owners import this_process
 from ml_platform_server.store.tables import DoneCallRow
 from tests.support.frame import opened_store
@@ -56,13 +56,13 @@ def clock():
 @pytest.fixture
 async def calls(store_url, clock):
     async with opened_store(store_url) as database:
-        yield DoneCalls(database=database, now=clock)
+        yield IdempotencyStore(database=database, now=clock)
 
 
 @pytest.fixture
 async def other(calls, clock):
     """The same store, as a process of another machine sees it."""
-    return DoneCalls(database=calls._database, now=clock, owner="another machine:1:1")
+    return IdempotencyStore(database=calls._database, now=clock, owner="another machine:1:1")
 
 
 async def test_the_first_one_gets_the_ticket_and_the_next_one_waits(calls):
@@ -149,7 +149,7 @@ async def test_a_call_of_a_process_that_has_ended_is_taken_over_at_once(calls):
     """On the same machine nobody waits for the lease of a process that was killed."""
     with running_process() as process:
         owner = process.stdout.readline().strip()
-        killed = DoneCalls(database=calls._database, now=calls._now, owner=owner)
+        killed = IdempotencyStore(database=calls._database, now=calls._now, owner=owner)
         await killed.begin(KEY, b"f")
         assert await calls.begin(KEY, b"f") == InProgress(1.0)
         process.kill()

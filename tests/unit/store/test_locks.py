@@ -9,7 +9,7 @@ import pytest
 
 from ml_platform_server.call import set_deadline
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.store.done_calls import DoneCalls
+from ml_platform_server.store.done_calls import IdempotencyStore
 from ml_platform_server.store.locks import Locks
 from ml_platform_server.store.owners import this_process
 from tests.support.frame import opened_store
@@ -19,7 +19,7 @@ from tests.support.frame import opened_store
 async def two(store_url):
     """The locks of two servers on one database."""
     async with opened_store(store_url) as first, opened_store(store_url) as second:
-        yield Locks(calls=DoneCalls(database=first)), Locks(calls=DoneCalls(database=second))
+        yield Locks(calls=IdempotencyStore(database=first)), Locks(calls=IdempotencyStore(database=second))
 
 
 async def test_only_one_holds_a_lock_at_a_time(two):
@@ -62,7 +62,7 @@ async def test_the_lock_of_a_process_that_has_ended_is_taken_over(store_url):
     """Its block never came to its end."""
     async with opened_store(store_url) as database:
         machine = this_process().partition(":")[0]
-        crashed = Locks(calls=DoneCalls(database=database, owner=f"{machine}:999999999:1"))
+        crashed = Locks(calls=IdempotencyStore(database=database, owner=f"{machine}:999999999:1"))
         await crashed._acquire("registry")
-        async with Locks(calls=DoneCalls(database=database)).hold("registry"):
+        async with Locks(calls=IdempotencyStore(database=database)).hold("registry"):
             pass

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 
-from ml_platform_server.supervisor.worker import News, Worker
+from ml_platform_server.supervisor.worker import StartupReport, Worker
 
 PRELUDE = """
 import signal, sys, time
@@ -26,8 +26,8 @@ async def test_a_worker_is_heard_of():
     ready = await Worker.start(command("lifeline.ready()\ntime.sleep(60)"), 0)
     failed = await Worker.start(command('lifeline.failed("Not valid.\\n  PORT: no")'), 1)
     assert list(await asyncio.gather(ready.news(), failed.news())) == [
-        News(ready=True),
-        News(ready=False, error="Not valid.\n  PORT: no"),
+        StartupReport(ready=True),
+        StartupReport(ready=False, error="Not valid.\n  PORT: no"),
     ]
     ready.end()
     assert (await ready.wait(), await failed.wait()) == (-15, 0)
@@ -36,7 +36,7 @@ async def test_a_worker_is_heard_of():
 async def test_a_worker_without_a_word_is_heard_to_end():
     """A worker that ends before it says anything is told from one that is slow."""
     worker = await Worker.start(command("sys.exit(3)"), 0)
-    assert (await worker.news(), await worker.wait()) == (News(ready=False), 3)
+    assert (await worker.news(), await worker.wait()) == (StartupReport(ready=False), 3)
 
 
 BEATING = """
@@ -53,7 +53,7 @@ asyncio.run(main())
 async def test_a_worker_whose_loop_hangs_is_killed_and_not_before():
     """Heartbeats keep a worker alive beyond the time of silence; once its event loop stands still it is killed."""
     worker = await Worker.start(command(BEATING), 0)
-    assert await worker.news() == News(ready=True)
+    assert await worker.news() == StartupReport(ready=True)
     begun = time.monotonic()
     worker.kill_when_silent(3.0)
     assert await worker.wait() == -9

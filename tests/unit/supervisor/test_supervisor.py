@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ml_platform_server.supervisor import slot, supervisor
-from ml_platform_server.supervisor.slot import Delays
+from ml_platform_server.supervisor.slot import RestartBackoff
 from ml_platform_server.supervisor.supervisor import Supervisor, WorkersFailedError
 
 PRELUDE = """
@@ -55,7 +55,7 @@ class House:
             drain=drain,
             worker_timeout=worker_timeout,
             on_ready=lambda: self.told.append(time.monotonic()),
-            delays=lambda: Delays(first=0.02, longest=0.1),
+            delays=lambda: RestartBackoff(first=0.02, longest=0.1),
         )
         self.running = asyncio.create_task(self.supervisor.run())
 
@@ -189,7 +189,7 @@ serve()
 
 def test_the_pauses_between_starts_grow_and_are_forgotten():
     """Bad starts in a row wait longer and longer, up to a bound; after a worker that served well nothing is waited for."""
-    delays = Delays(first=0.25, longest=10.0)
+    delays = RestartBackoff(first=0.25, longest=10.0)
     assert [delays.after(0.0) for _ in range(8)] == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
     assert (delays.after(slot.STABLE_SECONDS), delays.after(0.0)) == (0.0, 0.25)
 

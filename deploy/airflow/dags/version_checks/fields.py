@@ -10,7 +10,7 @@ Row = list[Any]
 """One value a field; a list of numbers for a field with a width."""
 
 NUMBERS = ("double", "float", "long", "integer", "boolean")
-UNNAMED = "inputs"
+DEFAULT_INPUT_NAME = "inputs"
 """What the platform's server calls the only input of a signature that names none."""
 
 _KINDS = {"float64": "double", "float32": "float", "int64": "long", "int32": "integer", "bool": "boolean"}
@@ -69,4 +69,4 @@ def _tensor(specs: Sequence[Any]) -> Field:
     kind = _KINDS.get(str(specs[0].type))
     if kind is None:
         raise NotConvertible(f"It takes a tensor of {specs[0].type}, which no converter takes.")
-    return Field(specs[0].name or UNNAMED, kind, width=int(specs[0].shape[1]))
+    return Field(specs[0].name or DEFAULT_INPUT_NAME, kind, width=int(specs[0].shape[1]))

@@ -167,13 +167,13 @@ def _run(settings: Settings, work: Coroutine[None, None, None], *, tell: Callabl
     from ml_platform_server import logs
     from ml_platform_server.errors import PlatformError
     from ml_platform_server.event_loop import new_event_loop
-    from ml_platform_server.start import StartError
+    from ml_platform_server.start import StartupError
 
     logs.configure(settings.log)
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(work)
-    except (StartError, ValueError) as error:
+    except (StartupError, ValueError) as error:
         raise _failed(str(error), tell) from None
     except PlatformError as error:
         raise _failed(f"{error.message} {error.remedy}", tell) from None

@@ -12,7 +12,7 @@ from ml_platform_server.app import Place, build
 from ml_platform_server.cli.signals import Signals
 from ml_platform_server.memory import settle
 from ml_platform_server.settings import Settings
-from ml_platform_server.start import StartError
+from ml_platform_server.start import StartupError
 
 _log = structlog.get_logger(__name__)
 
@@ -28,7 +28,7 @@ async def serve_until_stopped(
         on_ready: called when calls are answered; by default it is told on standard output.
 
     Raises:
-        StartError: the server cannot start, or stopped by itself.
+        StartupError: the server cannot start, or stopped by itself.
         asyncio.CancelledError: a signal came before the server was ready.
     """
     signals = Signals()
@@ -44,7 +44,7 @@ async def serve_until_stopped(
         await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
         if not signals.stopped.is_set():
-            raise StartError("The server stopped by itself; the log tells why.")
+            raise StartupError("The server stopped by itself; the log tells why.")
         _log.info("draining", at_most_seconds=settings.server.drain)
         await server.drain()
         _log.info("stopped")

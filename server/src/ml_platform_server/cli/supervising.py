@@ -26,7 +26,7 @@ async def supervise_until_stopped(settings: Settings) -> None:
     Raises:
         PortTakenError: the port, or that of the metrics, is not to be had.
         WorkersFailedError: no worker could start.
-        StartError: the address must not be offered in plaintext, or the TLS files cannot be used.
+        StartupError: the address must not be offered in plaintext, or the TLS files cannot be used.
         asyncio.CancelledError: a signal came before all workers were ready.
     """
     server = settings.server

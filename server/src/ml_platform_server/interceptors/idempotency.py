@@ -15,7 +15,7 @@ from ml_platform.v1 import errors_pb2
 from ml_platform_server.call import Call, set_deadline
 from ml_platform_server.errors import PlatformError, deadline_exceeded
 from ml_platform_server.method import Handler, Method, Response
-from ml_platform_server.store.done_calls import CallKey, DoneCalls, InProgress, Ticket
+from ml_platform_server.store.done_calls import CallKey, IdempotencyStore, InProgress, Ticket
 
 # A repeat waits this long for the first call at most, and leaves itself this much time to say that it waited in vain.
 _PATIENCE = 5.0
@@ -42,7 +42,7 @@ class Idempotency:
         longest: seconds that the work may take.
     """
 
-    def __init__(self, *, calls: DoneCalls, longest: float = WORK_TIMEOUT) -> None:
+    def __init__(self, *, calls: IdempotencyStore, longest: float = WORK_TIMEOUT) -> None:
         self._calls = calls
         self._longest = longest
         self._working: set[asyncio.Task[Any]] = set()

@@ -16,7 +16,7 @@ from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.jobs.clock import Clock
 from ml_platform_server.jobs.ids import derived_id
-from ml_platform_server.jobs.jobs import Jobs, NewJob, may_have_started
+from ml_platform_server.jobs.jobs import Jobs, JobSpec, may_have_started
 from ml_platform_server.jobs.needs import PolicyCheck, Registry
 from ml_platform_server.settings import AirflowSettings
 from ml_platform_server.store.deployments import DeploymentRecords
@@ -162,8 +162,8 @@ class Deployments:
             )
         return details
 
-    def _check_of(self, request: DeployModelRequest, deployment_id: str, principal: str, request_id: str) -> NewJob:
-        return NewJob(
+    def _check_of(self, request: DeployModelRequest, deployment_id: str, principal: str, request_id: str) -> JobSpec:
+        return JobSpec(
             kind=jobs_pb2.JOB_KIND_DEPLOYMENT,
             pipeline=self._settings.deployment_pipeline,
             conf={

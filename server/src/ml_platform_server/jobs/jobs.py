@@ -13,7 +13,7 @@ import structlog
 from ml_platform.v1 import errors_pb2, jobs_pb2
 from ml_platform.v1.jobs_pb2 import Job, JobKind
 from ml_platform_server.backends.airflow.endings import NOTE
-from ml_platform_server.backends.airflow.errors import UnansweredError
+from ml_platform_server.backends.airflow.errors import AirflowUnavailableError
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.jobs.clock import Clock
 from ml_platform_server.jobs.describe import GONE, LOST
@@ -45,7 +45,7 @@ FollowUp = Callable[[Job, float], Awaitable[bool]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class NewJob:
+class JobSpec:
     """What a job is to be: `conf` is what the pipeline is given."""
 
     kind: JobKind.ValueType
@@ -99,7 +99,7 @@ class Jobs:
         """See PipelineEngine."""
         return await self._pipelines.undeclared(pipeline, names)
 
-    async def submit(self, new: NewJob) -> Job:
+    async def submit(self, new: JobSpec) -> Job:
         """Remember a job, then start it. The same principal, kind and request id give the same job.
 
         Raises:
@@ -114,7 +114,7 @@ class Jobs:
             raise
         return self._message_of(row)
 
-    async def record(self, new: NewJob) -> tuple[JobRow, bool]:
+    async def record(self, new: JobSpec) -> tuple[JobRow, bool]:
         """Remember a job that is about to start; with it, whether it is new.
 
         Raises:
@@ -292,6 +292,6 @@ class Jobs:
 
 def may_have_started(error: PlatformError) -> bool:
     """Whether a start that ended with this error may have reached Airflow all the same."""
-    if isinstance(error, UnansweredError):
+    if isinstance(error, AirflowUnavailableError):
         return error.may_have_arrived
     return error.reason == errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED

@@ -11,7 +11,7 @@ from ml_platform.v1.features_pb2 import MaterializeFeaturesRequest
 from ml_platform.v1.jobs_pb2 import Job
 from ml_platform_server.call import Call
 from ml_platform_server.errors import invalid
-from ml_platform_server.jobs.jobs import Jobs, NewJob
+from ml_platform_server.jobs.jobs import Jobs, JobSpec
 from ml_platform_server.jobs.needs import Views
 from ml_platform_server.settings import AirflowSettings
 
@@ -44,7 +44,7 @@ class Materialization:
             "end_time": end.ToJsonString(),
         }
         return await self._jobs.submit(
-            NewJob(
+            JobSpec(
                 kind=jobs_pb2.JOB_KIND_MATERIALIZATION,
                 pipeline=self._settings.materialization_pipeline,
                 conf=conf,

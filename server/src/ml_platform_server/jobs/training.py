@@ -16,10 +16,10 @@ from ml_platform.v1.training_pb2 import SubmitTrainingJobRequest
 from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError, Violation
 from ml_platform_server.jobs.describe import UNDECLARED
-from ml_platform_server.jobs.jobs import Jobs, NewJob
+from ml_platform_server.jobs.jobs import Jobs, JobSpec
 from ml_platform_server.jobs.needs import Tracking
 from ml_platform_server.settings import AirflowSettings
-from ml_platform_server.values import EXACT, INEXACT
+from ml_platform_server.values import INEXACT, SAFE_INTEGER_LIMIT
 from ml_platform_server.visible import what_is_wrong
 
 RESERVED = ("experiment_name", "data_start_date", "data_end_date")
@@ -58,7 +58,7 @@ class Training:
         await self._tracking.get(name=request.experiment_name)
         undeclared = await self._jobs.undeclared(pipeline, request.parameters.fields)
         job = await self._jobs.submit(
-            NewJob(
+            JobSpec(
                 kind=jobs_pb2.JOB_KIND_TRAINING,
                 pipeline=pipeline,
                 conf=configuration(request),
@@ -159,6 +159,6 @@ def _problem(value: Value) -> str:
         case "number_value":
             if not math.isfinite(value.number_value):
                 return "holds a number that is not finite"
-            return f"holds a number that {INEXACT}" if abs(value.number_value) >= EXACT else ""
+            return f"holds a number that {INEXACT}" if abs(value.number_value) >= SAFE_INTEGER_LIMIT else ""
         case _:
             return ""

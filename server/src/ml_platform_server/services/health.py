@@ -33,7 +33,7 @@ class HealthServicer(grpc_health.HealthServicer):  # type: ignore[misc]  # the l
         return HealthListResponse(statuses=statuses)
 
 
-class Probed(Protocol):
+class HealthCheckable(Protocol):
     """Something that can be asked how it is."""
 
     async def probe(self) -> None:
@@ -52,7 +52,7 @@ class Reading:
     last_error_time: float | None = None
 
 
-class Prober:
+class HealthChecker:
     """Probes every backend, all at once, at an interval and when somebody asks.
 
     Args:
@@ -66,7 +66,7 @@ class Prober:
     def __init__(
         self,
         *,
-        backends: Mapping[str, Probed],
+        backends: Mapping[str, HealthCheckable],
         needs: Mapping[str, Sequence[str]],
         servicer: grpc_health.HealthServicer,
         interval: float,
@@ -126,7 +126,7 @@ class Prober:
         set_deadline(None)
         await asyncio.gather(*(self._probe(name, backend) for name, backend in self._backends.items()))
 
-    async def _probe(self, name: str, backend: Probed) -> None:
+    async def _probe(self, name: str, backend: HealthCheckable) -> None:
         reading = self._readings[name]
         start = time.perf_counter()
         error = await self._error_of(name, backend)
@@ -140,7 +140,7 @@ class Prober:
         # At once, and not at the end of the round: one backend that hangs would hold up the news of the others.
         await self._tell()
 
-    async def _error_of(self, name: str, backend: Probed) -> str:
+    async def _error_of(self, name: str, backend: HealthCheckable) -> str:
         """What is wrong with a backend, in a sentence of ours; empty if nothing is."""
         try:
             async with asyncio.timeout(self._timeout):

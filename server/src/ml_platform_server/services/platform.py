@@ -12,7 +12,7 @@ from ml_platform.v1 import jobs_pb2, platform_pb2
 from ml_platform.v1.jobs_pb2 import JobKind
 from ml_platform_server import scopes
 from ml_platform_server.call import Call
-from ml_platform_server.services.health import Prober, Reading
+from ml_platform_server.services.health import HealthChecker, Reading
 
 _WINDOW = timedelta(hours=24)
 
@@ -42,7 +42,7 @@ class PlatformService:
     """See the contract."""
 
     def __init__(
-        self, *, prober: Prober, experiments: Counted, models: Counted, deployments: CountedActive, jobs: CountedSince
+        self, *, prober: HealthChecker, experiments: Counted, models: Counted, deployments: CountedActive, jobs: CountedSince
     ) -> None:
         self._prober = prober
         self._experiments = experiments

@@ -31,7 +31,7 @@ LOOK_SECONDS = 0.02
 MAX_WAIT_SECONDS = 0.1
 # So many batches of one row make a lone caller, and once in so many rows it is looked whether there is another by now.
 SURELY_LONE = 4
-LOOK_AGAIN = 8
+RECHECK_EVERY = 8
 # Characters of the request ids of a batch in a log line: some sixty ids, and less than a pipe takes whole.
 LONGEST_IDS = 2000
 
@@ -45,7 +45,7 @@ class _Waiting(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Batching:
+class BatchingOptions:
     """How rows are gathered.
 
     Args:
@@ -61,7 +61,7 @@ class Batching:
     longest_queue: int = 2048
 
 
-class Batcher:
+class DynamicBatcher:
     """The queue of one model version.
 
     Args:
@@ -71,7 +71,7 @@ class Batcher:
     """
 
     def __init__(
-        self, answer: Callable[[Sequence[Row]], Awaitable[Sequence[Outcome]]], batching: Batching, metrics: ModelMetrics
+        self, answer: Callable[[Sequence[Row]], Awaitable[Sequence[Outcome]]], batching: BatchingOptions, metrics: ModelMetrics
     ) -> None:
         self._metrics = metrics
         self._waiting_since = 0.0
@@ -100,7 +100,7 @@ class Batcher:
             PlatformError: OVERLOADED when too many wait.
         """
         queue = self._queue
-        if self._lone >= SURELY_LONE and self._lone % LOOK_AGAIN and not queue and self._free == self._batching.at_once:
+        if self._lone >= SURELY_LONE and self._lone % RECHECK_EVERY and not queue and self._free == self._batching.at_once:
             return self._alone(row)
         if len(queue) >= self._batching.longest_queue:
             error = overloaded("More predictions wait for this model than the server takes.")

@@ -21,7 +21,7 @@ _log = structlog.get_logger(__name__)
 MOST_RUNS = 512
 
 
-async def by_halves(
+async def isolate_failing_rows(
     run: Callable[[slice], Awaitable[T]], rows: int, *, model: str, error: PlatformError | None = None
 ) -> list[tuple[slice, T | PlatformError]]:
     """Run a model on rows. If it fails on them, run it on each half, and so on down to single rows, within MOST_RUNS.

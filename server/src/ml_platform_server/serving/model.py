@@ -15,7 +15,7 @@ from ml_platform_server.errors import PlatformError
 from ml_platform_server.observability.recorders import ModelMetrics, PredictionMetrics
 from ml_platform_server.observability.tracing import current
 from ml_platform_server.serving import halving
-from ml_platform_server.serving.dynamic_batching import Batcher, Batching
+from ml_platform_server.serving.dynamic_batching import BatchingOptions, DynamicBatcher
 from ml_platform_server.serving.features.enrich_rows import Enrichment
 from ml_platform_server.serving.inputs.columns import Values
 from ml_platform_server.serving.inputs.params import converted, no_params
@@ -77,7 +77,7 @@ class _Answering:
         def run(part: slice) -> Awaitable[ColumnAnswers]:
             return self._columns([column[part] for column in columns], part.stop - part.start)
 
-        return await halving.by_halves(run, rows, model=self._about)
+        return await halving.isolate_failing_rows(run, rows, model=self._about)
 
     def _columns(self, columns: Sequence[Values], rows: int) -> Awaitable[ColumnAnswers]:
         return self._timed(self._runtime.predict_columns(columns, rows), rows)
@@ -98,7 +98,9 @@ class _Answering:
         try:
             return [*await runtime.predict(rows)]
         except PlatformError as error:
-            parts = await halving.by_halves(lambda part: runtime.predict(rows[part]), len(rows), model=self._about, error=error)
+            parts = await halving.isolate_failing_rows(
+                lambda part: runtime.predict(rows[part]), len(rows), model=self._about, error=error
+            )
         outcomes: list[Said | PlatformError] = []
         for part, said in parts:
             outcomes += [said] * (part.stop - part.start) if isinstance(said, PlatformError) else said
@@ -130,7 +132,7 @@ class LoadedModel:
         columns: tuple[Column, ...],
         enrichment: Enrichment,
         runtime: Runtime,
-        batching: Batching | None = None,
+        batching: BatchingOptions | None = None,
         metrics: ModelMetrics | None = None,
         hold: object = None,
     ) -> None:
@@ -147,7 +149,7 @@ class LoadedModel:
         self.metrics = metrics or PredictionMetrics().unrouted
         about = f"{self.name}/{self.number}"
         self._answering = _Answering(about=about, enrichment=enrichment, runtime=runtime, metrics=self.metrics)
-        self.submit: Submit = Batcher(self._answering.rows, batching or Batching(), self.metrics).submit
+        self.submit: Submit = DynamicBatcher(self._answering.rows, batching or BatchingOptions(), self.metrics).submit
 
     def with_params(self, sent: Mapping[str, object]) -> LoadedModel:
         """The same model with these params. Each of its rows is a batch of its own.
@@ -198,5 +200,5 @@ class LoadedModel:
         return self._answering.columns(columns, rows)
 
     def answer_parts(self, columns: Sequence[Values], rows: int) -> Awaitable[list[tuple[slice, ColumnAnswers | PlatformError]]]:
-        """Answer N complete rows that come as columns; rows that the model fails on have their own error. See `by_halves`."""
+        """Answer N complete rows that come as columns; rows that the model fails on have their own error."""
         return self._answering.parts(columns, rows)

@@ -19,7 +19,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from ml_platform.v1 import errors_pb2
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.start import StartError
+from ml_platform_server.start import StartupError
 from ml_platform_server.store.sessions import Session
 
 _log = structlog.get_logger(__name__)
@@ -155,12 +155,12 @@ class MigratedDatabase(Database):
     """The database, its tables up to date once it is open."""
 
     async def open(self) -> None:
-        """Open it and bring the tables up to date; StartError if it does not answer."""
+        """Open it and bring the tables up to date; StartupError if it does not answer."""
         await super().open()
         try:
             await self.migrate()
         except PlatformError as error:
-            raise StartError(f"{error.message} ML_PLATFORM_STORE__URL says where it is.") from None
+            raise StartupError(f"{error.message} ML_PLATFORM_STORE__URL says where it is.") from None
 
 
 @contextmanager

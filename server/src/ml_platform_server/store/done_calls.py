@@ -64,7 +64,7 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-class DoneCalls:
+class IdempotencyStore:
     """Keeps who does a call's work and what came of it.
 
     Args:

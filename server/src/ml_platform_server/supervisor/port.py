@@ -7,13 +7,13 @@ import socket
 from contextlib import ExitStack, suppress
 from typing import Self
 
-from ml_platform_server.start import StartError
+from ml_platform_server.start import StartupError
 
 # How often a number that the system chose for one address may turn out to be taken on another.
 _TRIES = 10
 
 
-class PortTakenError(StartError):
+class PortTakenError(StartupError):
     """The port is not to be had; the text tells the operator why."""
 
 

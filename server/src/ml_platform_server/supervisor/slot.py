@@ -10,7 +10,7 @@ from typing import Protocol
 
 import structlog
 
-from ml_platform_server.supervisor.worker import Command, News, Worker
+from ml_platform_server.supervisor.worker import Command, StartupReport, Worker
 
 # A worker that was ready for so long had a good start; what ended it is not how it was started.
 STABLE_SECONDS = 30.0
@@ -28,7 +28,7 @@ class Listener(Protocol):
         """It ended before it was ready; the error is empty if it did not say why."""
 
 
-class Delays:
+class RestartBackoff:
     """How long to wait before the next start: not at all after a good one, and longer and longer after bad ones."""
 
     def __init__(self, *, first: float = 0.25, longest: float = 10.0) -> None:
@@ -64,7 +64,7 @@ class Slot:
         command: Command,
         env: Mapping[str, str] | None,
         listener: Listener,
-        delays: Delays,
+        delays: RestartBackoff,
         worker_timeout: float,
     ) -> None:
         self._number = number
@@ -120,7 +120,7 @@ class Slot:
         for worker in self._running:
             worker.kill()
 
-    async def _start(self) -> tuple[Worker, News]:
+    async def _start(self) -> tuple[Worker, StartupReport]:
         worker = await Worker.start(self._command, self._number, self._env)
         self._running.add(worker)
         if self._killed:
@@ -143,7 +143,7 @@ class Slot:
                 self._current = None
                 return worker, status
 
-    def _tell(self, news: News) -> None:
+    def _tell(self, news: StartupReport) -> None:
         if self._given_up.is_set():
             return
         if news.ready:

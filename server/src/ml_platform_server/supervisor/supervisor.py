@@ -8,8 +8,8 @@ from typing import Any
 
 import structlog
 
-from ml_platform_server.start import StartError
-from ml_platform_server.supervisor.slot import Delays, Slot
+from ml_platform_server.start import StartupError
+from ml_platform_server.supervisor.slot import RestartBackoff, Slot
 from ml_platform_server.supervisor.worker import Command
 
 # Beyond what a worker takes to drain; then it hangs.
@@ -18,7 +18,7 @@ PATIENCE = 5.0
 _log = structlog.get_logger(__name__)
 
 
-class WorkersFailedError(StartError):
+class WorkersFailedError(StartupError):
     """No worker could start; the text tells the operator why."""
 
 
@@ -49,7 +49,7 @@ class Supervisor:
         drain: float,
         worker_timeout: float,
         on_ready: Callable[[], None],
-        delays: Callable[[], Delays] = Delays,
+        delays: Callable[[], RestartBackoff] = RestartBackoff,
     ) -> None:
         self.started = False
         self._drain = drain

@@ -24,7 +24,7 @@ _SILENCE_CHECKS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class StartupReport:
     """The first thing that a worker says: that it is ready, or why it cannot be. After that it sends heartbeats."""
 
     ready: bool
@@ -63,7 +63,7 @@ class Worker:
         """Its process."""
         return self._process.pid
 
-    async def news(self) -> News:
+    async def news(self) -> StartupReport:
         """Wait until the worker says that it is ready, or why it cannot be, or ends without a word."""
         line = b""
         loop = asyncio.get_running_loop()
@@ -74,8 +74,8 @@ class Worker:
                     break
                 line += part
         with contextlib.suppress(ValueError, TypeError):
-            return News(**json.loads(line))
-        return News(ready=False)
+            return StartupReport(**json.loads(line))
+        return StartupReport(ready=False)
 
     async def wait(self) -> int:
         """Wait until it has ended, and return its status: negative for the signal that ended it."""

@@ -10,7 +10,7 @@ import pytest
 
 from ml_platform_server.backends import blocking
 from ml_platform_server.backends.airflow.client import AirflowBackend
-from ml_platform_server.backends.airflow.errors import UnansweredError
+from ml_platform_server.backends.airflow.errors import AirflowUnavailableError
 from ml_platform_server.settings import AirflowSettings
 
 
@@ -37,7 +37,7 @@ async def backend(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 async def test_a_client_that_did_not_load_is_loaded_again(backend: AirflowBackend) -> None:
     """The call that finds it missing is told that nothing has reached Airflow; the next one loads it."""
-    with pytest.raises(UnansweredError) as caught:
+    with pytest.raises(AirflowUnavailableError) as caught:
         await backend.call(_token_of)
     assert not caught.value.may_have_arrived
     assert await backend.call(_token_of) == "token"
@@ -47,7 +47,7 @@ async def test_a_start_whose_load_failed_is_no_obstacle(backend: AirflowBackend)
     """Opening begins to load the client; whatever becomes of that, the first call has one."""
     await backend.open()
     assert backend._warming is not None
-    with pytest.raises(UnansweredError):
+    with pytest.raises(AirflowUnavailableError):
         await backend._warming
     assert await backend.call(_token_of) == "token"
 

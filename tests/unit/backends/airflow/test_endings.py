@@ -11,7 +11,7 @@ import pytest
 
 from ml_platform_server.backends.airflow import requests
 from ml_platform_server.backends.airflow.endings import NOTE, Endings
-from ml_platform_server.backends.airflow.errors import RefusedError
+from ml_platform_server.backends.airflow.errors import AirflowHTTPError
 from ml_platform_server.errors import backend_unavailable
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -67,7 +67,7 @@ def now(monkeypatch: pytest.MonkeyPatch) -> Any:
 async def test_a_pipeline_that_stays_missing_is_gone(answers: Answers, found: Endings, now: Any, stale: bool) -> None:
     """Not at the first look, because a file that is being replaced is missing for a moment."""
     # Parsed now: by the time that a long run of all tests comes here, what was made when they were collected is old.
-    answers.by_request[requests.read_dag] = a_dag(stale=True) if stale else RefusedError(404, "not found")
+    answers.by_request[requests.read_dag] = a_dag(stale=True) if stale else AirflowHTTPError(404, "not found")
     told = []
     for _ in range(6):
         told.append(bool(await found.pipeline_gone("train")))

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 from ml_platform.v1 import errors_pb2
-from ml_platform_server.backends.mlflow.failures import Meanings, says_exists, translate
+from ml_platform_server.backends.mlflow.failures import ErrorMapping, says_exists, translate
 from ml_platform_server.errors import PlatformError, invalid
 
-MEANINGS = Meanings(
+MEANINGS = ErrorMapping(
     missing=invalid("missing", "m"),
     exists=invalid("exists", "e"),
     invalid=invalid("invalid", "i"),
@@ -57,7 +57,7 @@ def test_each_code_means_what_the_caller_says(code: str, meaning: str) -> None:
 )
 def test_what_nobody_foresaw_is_a_failure_of_the_backend(code: str) -> None:
     """And MLflow's own words stay in the log."""
-    error = translate(MlflowError(code), Meanings())
+    error = translate(MlflowError(code), ErrorMapping())
     assert error.reason_name == "BACKEND_FAILED"
     assert "secret" not in f"{error.message} {error.remedy} {error.metadata}"
 

@@ -9,7 +9,7 @@ import pytest
 from ml_platform.v1 import errors_pb2, features_pb2, models_pb2
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.serving.features.enrich_rows import Enrichment
-from ml_platform_server.serving.inputs.policy import USUAL
+from ml_platform_server.serving.inputs.policy import DEFAULT_POLICY
 from ml_platform_server.serving.inputs.rows import Row, decoder
 from ml_platform_server.serving.inputs.signature import columns_of
 from tests.support.serving import FakeFeatures, column, fields
@@ -46,7 +46,7 @@ class Path:
         self.enrichment = Enrichment(version=version, columns=self.columns, reader=store)
 
     async def run(self, *requests: Mapping[str, object]) -> tuple[list[Row], list[PlatformError | None]]:
-        rows = [decoder(self.columns)(fields(**request), USUAL) for request in requests]
+        rows = [decoder(self.columns)(fields(**request), DEFAULT_POLICY) for request in requests]
         return rows, await self.enrichment.enrich(rows)
 
 

@@ -11,7 +11,7 @@ from ml_platform.v1 import features_pb2, models_pb2
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.observability.recorders import ModelMetrics, ModelSeries
 from ml_platform_server.serving.features.enrich_rows import Enrichment
-from ml_platform_server.serving.inputs.policy import USUAL, Policy, compiled
+from ml_platform_server.serving.inputs.policy import DEFAULT_POLICY, Policy, compiled
 from ml_platform_server.serving.inputs.rows import Row, decoder
 from ml_platform_server.serving.inputs.signature import columns_of
 from tests.support.serving import FakeFeatures, column, fields, struct
@@ -169,7 +169,7 @@ async def test_each_row_of_a_batch_has_its_own_policy() -> None:
     careful, relaxed = path.policy(FAIL), path.policy(DEFAULT, total=1.0, average=2.0)
     nobody = {"user_id": "nobody"}
 
-    rows, reasons = await path.run((nobody, careful), (nobody, relaxed), (nobody, USUAL))
+    rows, reasons = await path.run((nobody, careful), (nobody, relaxed), (nobody, DEFAULT_POLICY))
 
     assert reasons == ["FEATURE_MISSING", "", "FEATURE_MISSING"]
     assert (rows[1].values, len(path.store.reads)) == ([1.0, 2.0], 1)
@@ -196,7 +196,9 @@ async def test_reads_are_timed_and_what_they_find_is_counted() -> None:
     version = models_pb2.ModelVersion(model_name="m", version=1, feature_refs=["users:total", "users:average"])
     path.enrichment = Enrichment(version=version, columns=path.columns, reader=path.store, metrics=ModelMetrics(series))
 
-    await path.run(({"user_id": "u1"}, USUAL), ({"user_id": "u2"}, USUAL), ({"user_id": "nobody"}, USUAL))
+    await path.run(
+        ({"user_id": "u1"}, DEFAULT_POLICY), ({"user_id": "u2"}, DEFAULT_POLICY), ({"user_id": "nobody"}, DEFAULT_POLICY)
+    )
 
     assert sorted(series.statuses()) == [("NOT_FOUND", 2), ("NULL_VALUE", 1), ("PRESENT", 3)]
     assert series.feature_read.count == 1

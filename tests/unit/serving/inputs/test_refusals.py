@@ -12,7 +12,7 @@ from ml_platform_server.errors import PlatformError
 from ml_platform_server.serving.inputs import refusals
 from ml_platform_server.serving.inputs.columns import Sent
 from ml_platform_server.serving.inputs.convert import convert
-from ml_platform_server.serving.inputs.policy import USUAL
+from ml_platform_server.serving.inputs.policy import DEFAULT_POLICY
 from ml_platform_server.serving.inputs.rows import decoder
 from ml_platform_server.serving.inputs.signature import Column, columns_of
 from tests.support.serving import column, fields
@@ -49,10 +49,10 @@ def test_rows_and_columns_refuse_alike(kept: str, kind: str, value: float, why: 
     decode = decoder([given])
     if why:
         with pytest.raises(PlatformError, match="do not fit") as caught:
-            decode(fields(x=value), USUAL)
+            decode(fields(x=value), DEFAULT_POLICY)
         assert why in caught.value.violations[0].description
     else:
-        (found,) = decode(fields(x=value), USUAL).values
+        (found,) = decode(fields(x=value), DEFAULT_POLICY).values
         assert found == value or (math.isnan(value) and isinstance(found, float) and math.isnan(found))
     for dtype in (np.float64, np.float32) if abs(value) != 1e39 and abs(value) != 1e300 else (np.float64,):
         bad = convert(given, Sent(np.array([1.0, value], dtype), np.array([], np.int64))).bad

@@ -10,9 +10,9 @@ from google.protobuf import struct_pb2
 
 from ml_platform.v1 import errors_pb2, models_pb2
 from ml_platform_server.errors import PlatformError, Violation
-from ml_platform_server.serving.inputs.policy import USUAL
+from ml_platform_server.serving.inputs.policy import DEFAULT_POLICY
 from ml_platform_server.serving.inputs.rows import decoder, taken
-from ml_platform_server.serving.inputs.signature import Unsuitable, columns_of
+from ml_platform_server.serving.inputs.signature import CoercionError, columns_of
 from ml_platform_server.values import INEXACT, to_value
 from tests.support.serving import column, fields
 
@@ -97,7 +97,7 @@ def test_value_of_its_columns_type_is_taken(type_: str, value: object, expected:
 )
 def test_value_of_another_type_is_refused(type_: str, value: object, told: str) -> None:
     """A value that does not fit is refused, and the text says what was expected and not what was sent."""
-    with pytest.raises(Unsuitable) as caught:
+    with pytest.raises(CoercionError) as caught:
         _convert(type_, value)
 
     assert told == str(caught.value)
@@ -128,7 +128,7 @@ def test_tensor_takes_one_row_of_its_shape(shape: tuple[int, ...], value: object
 )
 def test_tensor_of_another_shape_is_refused(value: object, told: str) -> None:
     """Lists of another length or depth, or with other things in them, are refused."""
-    with pytest.raises(Unsuitable) as caught:
+    with pytest.raises(CoercionError) as caught:
         _convert("tensor(float32)", value, (-1, 2))
 
     assert told == str(caught.value)
@@ -150,7 +150,7 @@ def test_nan_is_null_where_it_is_no_value() -> None:
         specs = [column("a", kind, required=False), column("b", kind)]
         optional, required = columns_of(models_pb2.ModelSignature(inputs=specs))
         assert taken(optional, nan) is None
-        with pytest.raises(Unsuitable, match="must not be null"):
+        with pytest.raises(CoercionError, match="must not be null"):
             taken(required, nan)
     (number,) = columns_of(models_pb2.ModelSignature(inputs=[column("a", required=False)]))
     assert repr(taken(number, nan)) == "nan"
@@ -161,7 +161,7 @@ def test_every_unsuitable_value_is_told_at_once() -> None:
     columns = columns_of(models_pb2.ModelSignature(inputs=[column("amount"), column("hour", "long"), column("city", "string")]))
 
     with pytest.raises(PlatformError) as caught:
-        decoder(columns)(fields(amount="twelve", hour=1.5, city="Paris"), USUAL)
+        decoder(columns)(fields(amount="twelve", hour=1.5, city="Paris"), DEFAULT_POLICY)
 
     assert caught.value.reason == errors_pb2.ERROR_REASON_INPUT_INVALID
     assert caught.value.violations == (
@@ -176,9 +176,9 @@ def test_null_is_for_optional_columns() -> None:
         models_pb2.ModelSignature(inputs=[column("a", required=False), column("b"), column("c", required=False)])
     )
 
-    row = decoder(columns)(fields(a=None, b=1.0), USUAL)
+    row = decoder(columns)(fields(a=None, b=1.0), DEFAULT_POLICY)
     with pytest.raises(PlatformError) as caught:
-        decoder(columns)(fields(a=None, b=None), USUAL)
+        decoder(columns)(fields(a=None, b=None), DEFAULT_POLICY)
 
     assert (row.values, row.missing) == ([None, 1.0, None], [2])
     assert caught.value.violations == (Violation("inputs.b", "must not be null"),)
@@ -215,9 +215,9 @@ def test_the_quick_way_into_a_column_leads_where_the_thorough_one_does(kind, thi
     value = struct_pb2.Value(number_value=thing) if isinstance(thing, float) else to_value(thing)
     try:
         expected = taken(column, value)
-    except Unsuitable as error:
+    except CoercionError as error:
         with pytest.raises(PlatformError, match=re.escape(str(error))):
-            decoder([column])({"x": value}, USUAL)
+            decoder([column])({"x": value}, DEFAULT_POLICY)
     else:
-        (found,) = decoder([column])({"x": value}, USUAL).values
+        (found,) = decoder([column])({"x": value}, DEFAULT_POLICY).values
         assert (type(found), repr(found)) == (type(expected), repr(expected))

@@ -13,8 +13,8 @@ from ml_platform.v1 import predictions_pb2
 from ml_platform_server import wire
 from ml_platform_server.serving.outputs.columns import ColumnAnswers
 from ml_platform_server.serving.outputs.encode import encoded
-from ml_platform_server.serving.outputs.encoded_block import MOST_NUMBERS, AnswerBlock, Template
-from ml_platform_server.serving.outputs.encoded_rows import FewAnswers
+from ml_platform_server.serving.outputs.encoded_block import MOST_NUMBERS, EncodedBatch, Template
+from ml_platform_server.serving.outputs.encoded_rows import SmallBatchEncoder
 from ml_platform_server.serving.outputs.prediction import Answer, answers
 from ml_platform_server.serving.runtimes.onnx.outputs import OutputReader
 from ml_platform_server.values import to_struct, to_value
@@ -42,7 +42,7 @@ class Output:
 
 
 def block_of(outputs, probabilities):
-    return AnswerBlock.of(ColumnAnswers(outputs, None if probabilities is None else lambda: probabilities))
+    return EncodedBatch.of(ColumnAnswers(outputs, None if probabilities is None else lambda: probabilities))
 
 
 def integers_of(outputs):
@@ -102,7 +102,7 @@ def test_a_few_rows_say_what_the_thorough_way_says(outputs, probabilities, rows)
     """Few rows have the answers, and the bytes, that they have when each is read and written field by field."""
     names, found = [name for name, _ in outputs], [values[:rows] for _, values in outputs]
     template = partial(Template, integers=integers_of(dict(outputs)))
-    said = FewAnswers(names, probabilities, template).of(found, rows)
+    said = SmallBatchEncoder(names, probabilities, template).of(found, rows)
     reader = OutputReader([Output(name, values) for name, values in outputs])
     assert reader.probabilities == probabilities
     expected = answers(*reader.read(found, rows))
@@ -130,7 +130,7 @@ def test_a_few_rows_say_what_the_thorough_way_says(outputs, probabilities, rows)
 def test_what_few_rows_cannot_say_is_left_to_the_thorough_way(found):
     """The same as for a block."""
     names = [f"output {at}" for at in range(len(found))]
-    assert FewAnswers(names, None, Template).of(found, len(found[0])) is None
+    assert SmallBatchEncoder(names, None, Template).of(found, len(found[0])) is None
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_what_few_rows_cannot_say_is_left_to_the_thorough_way(found):
 )
 def test_what_are_no_probabilities_is_left_to_the_thorough_way(given):
     """Scores that only look like probabilities are told as outputs, and no probability is made of them."""
-    assert FewAnswers(["label", "probabilities"], 1, Template).of([np.array([1]), np.array([given])], 1) is None
+    assert SmallBatchEncoder(["label", "probabilities"], 1, Template).of([np.array([1]), np.array([given])], 1) is None
 
 
 @pytest.mark.parametrize(

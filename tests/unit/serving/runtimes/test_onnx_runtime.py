@@ -19,7 +19,7 @@ from ml_platform_server.backends.blocking import BlockingPool
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.serving.inputs.signature import columns_of
 from ml_platform_server.serving.outputs.encode import encoded
-from ml_platform_server.serving.runtimes.latency import RunTimes
+from ml_platform_server.serving.runtimes.latency import LatencyEstimator
 from ml_platform_server.serving.runtimes.onnx.runtime import INLINE_SECONDS, OnnxRuntime, load_onnx
 from ml_platform_server.values import plain
 from tests.support.inference import classifier_graph
@@ -107,7 +107,7 @@ async def test_columns_that_take_a_little_longer_are_run_in_two_halves_on_the_lo
     ran = pool.runs
     turns: list[int] = []
     asyncio.get_running_loop().call_soon(turns.append, 1)
-    monkeypatch.setattr(RunTimes, "expected", lambda *_: 1.5 * INLINE_SECONDS)
+    monkeypatch.setattr(LatencyEstimator, "expected", lambda *_: 1.5 * INLINE_SECONDS)
     halves = await runtime.predict_columns(columns, 101)
     assert (pool.runs, turns) == (ran, [1])
     for name, values in expected.outputs.items():
@@ -116,7 +116,7 @@ async def test_columns_that_take_a_little_longer_are_run_in_two_halves_on_the_lo
     assert expected.probabilities is not None
     assert halves.probabilities is not None
     assert np.array_equal(halves.probabilities(), expected.probabilities())
-    monkeypatch.setattr(RunTimes, "expected", lambda *_: 2.5 * INLINE_SECONDS)
+    monkeypatch.setattr(LatencyEstimator, "expected", lambda *_: 2.5 * INLINE_SECONDS)
     await runtime.predict_columns(columns, 101)
     assert pool.runs == ran + 1
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import structlog
 
 from ml_platform.v1 import errors_pb2
-from ml_platform_server.backends.airflow.errors import CREDENTIALS_REFUSED, RefusedError, UnansweredError, translate
+from ml_platform_server.backends.airflow.errors import CREDENTIALS_REFUSED, AirflowHTTPError, AirflowUnavailableError, translate
 from ml_platform_server.backends.airflow.links import Links
 from ml_platform_server.backends.airflow.tokens import Tokens
 from ml_platform_server.backends.blocking import BlockingPool, longest_run
@@ -82,14 +82,14 @@ class AirflowBackend:
         A token that Airflow no longer takes is renewed once: after a restart Airflow may have another secret.
 
         Raises:
-            UnansweredError: Airflow does not answer.
-            RefusedError: Airflow answers with a 4xx.
+            AirflowUnavailableError: Airflow does not answer.
+            AirflowHTTPError: Airflow answers with a 4xx.
             PlatformError: BACKEND_FAILED for an answer that makes no sense; DEADLINE_EXCEEDED and OVERLOADED as the pool has it.
         """
         token = await self._tokens.current()
         try:
             return await self._run(token, function, *args, **kwargs)
-        except RefusedError as refused:
+        except AirflowHTTPError as refused:
             if refused.status not in CREDENTIALS_REFUSED:
                 raise
         self._tokens.forget(token)
@@ -119,7 +119,7 @@ class AirflowBackend:
                     self._client = self._load()
                 except Exception as error:
                     log.exception("airflow_client_not_loaded")
-                    raise UnansweredError(may_have_arrived=False) from error
+                    raise AirflowUnavailableError(may_have_arrived=False) from error
             return self._client
 
     def _load(self) -> ApiClient:

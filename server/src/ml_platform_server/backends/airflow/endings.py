@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ml_platform_server.backends.airflow import requests
 from ml_platform_server.backends.airflow.client import AirflowBackend
-from ml_platform_server.backends.airflow.errors import RefusedError
+from ml_platform_server.backends.airflow.errors import AirflowHTTPError
 from ml_platform_server.errors import PlatformError
 
 if TYPE_CHECKING:
@@ -91,13 +91,13 @@ class Endings:
         try:
             details = await self._backend.call(requests.read_details, pipeline)
             return _DURATION.validate_python(details.dag_run_timeout) if details.dag_run_timeout else None
-        except (RefusedError, ValidationError):
+        except (AirflowHTTPError, ValidationError):
             return None
 
     async def _dag(self, pipeline: str) -> DAGResponse | None:
         try:
             return await self._backend.call(requests.read_dag, pipeline)
-        except RefusedError as refused:
+        except AirflowHTTPError as refused:
             if refused.status != NOT_FOUND:
                 raise
             return None

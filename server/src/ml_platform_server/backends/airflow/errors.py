@@ -16,7 +16,7 @@ CREDENTIALS_REFUSED = (401, 403)
 """Airflow answers 403, not 401, to a token that it did not sign."""
 
 
-class UnansweredError(PlatformError):
+class AirflowUnavailableError(PlatformError):
     """Airflow does not answer. `may_have_arrived` tells whether Airflow may yet have done what it was asked."""
 
     def __init__(self, *, may_have_arrived: bool) -> None:
@@ -25,7 +25,7 @@ class UnansweredError(PlatformError):
         self.may_have_arrived = may_have_arrived
 
 
-class RefusedError(PlatformError):
+class AirflowHTTPError(PlatformError):
     """Airflow answers, and the answer is no. `status` is HTTP's; `detail` is Airflow's own text, never shown to a caller."""
 
     def __init__(self, status: int, detail: str) -> None:
@@ -47,7 +47,7 @@ def translate(error: Exception) -> PlatformError:
 
     if isinstance(error, HTTPError):
         log.warning("airflow_unanswered", error=str(error))
-        return UnansweredError(may_have_arrived=not _never_connected(error))
+        return AirflowUnavailableError(may_have_arrived=not _never_connected(error))
     if isinstance(error, ApiException) and error.status:
         return refusal(error.status, str(error.body or ""))
     log.warning("airflow_answer_not_understood", error=repr(error))
@@ -63,9 +63,9 @@ def refusal(status: int, body: str) -> PlatformError:
     """The error for an HTTP status that is not a success."""
     if status >= SERVER_ERROR:
         log.warning("airflow_failed", status=status, body=body[:2000])
-        return UnansweredError(may_have_arrived=True)
+        return AirflowUnavailableError(may_have_arrived=True)
     log.debug("airflow_refused", status=status, body=body[:2000])
-    return RefusedError(status, _detail(body))
+    return AirflowHTTPError(status, _detail(body))
 
 
 def _never_connected(error: Exception) -> bool:

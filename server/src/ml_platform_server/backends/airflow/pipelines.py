@@ -15,7 +15,7 @@ from ml_platform.v1.jobs_pb2 import JobState, Task
 from ml_platform_server.backends.airflow import parameters, requests, tasks
 from ml_platform_server.backends.airflow.client import AirflowBackend
 from ml_platform_server.backends.airflow.endings import Endings
-from ml_platform_server.backends.airflow.errors import RefusedError, UnansweredError
+from ml_platform_server.backends.airflow.errors import AirflowHTTPError, AirflowUnavailableError
 from ml_platform_server.backends.airflow.failures import broken_file, reason_in_log, reason_in_traceback
 from ml_platform_server.errors import PlatformError
 
@@ -82,14 +82,14 @@ class Pipelines:
         Raises:
             PlatformError: PIPELINE_NOT_FOUND, PIPELINE_BROKEN; INVALID_FIELDS when the pipeline declares its parameters
                 and these are not of that kind; REQUEST_ID_REUSED when the run exists with another configuration.
-            UnansweredError: Airflow does not answer; `may_have_arrived` tells whether the run may have started.
+            AirflowUnavailableError: Airflow does not answer; `may_have_arrived` tells whether the run may have started.
         """
         dag = await self._runnable(pipeline)
         if dag.is_paused:
             await self._backend.call(requests.unpause, pipeline)
         try:
             await self._start(pipeline, run_id, dict(conf))
-        except UnansweredError as unanswered:
+        except AirflowUnavailableError as unanswered:
             if not unanswered.may_have_arrived:
                 raise
             # The run's id makes a second try safe, and it tells whether the first one arrived.
@@ -105,7 +105,7 @@ class Pipelines:
             # The run first: once it has ended, so have its tasks, whenever they are read.
             run = await self._backend.call(requests.read_run, pipeline, run_id)
             instances = await self._backend.call(requests.read_tasks, pipeline, run_id)
-        except RefusedError as refused:
+        except AirflowHTTPError as refused:
             if refused.status == NOT_FOUND:
                 return None
             raise
@@ -129,7 +129,7 @@ class Pipelines:
     async def _runnable(self, pipeline: str) -> DAGResponse:
         try:
             dag = await self._backend.call(requests.read_dag, pipeline)
-        except RefusedError as refused:
+        except AirflowHTTPError as refused:
             if refused.status != NOT_FOUND:
                 raise
             errors = await self._backend.call(requests.read_import_errors)
@@ -146,7 +146,7 @@ class Pipelines:
     async def _start(self, pipeline: str, run_id: str, conf: dict[str, Any]) -> None:
         try:
             await self._backend.call(requests.trigger, pipeline, run_id, conf)
-        except RefusedError as refused:
+        except AirflowHTTPError as refused:
             if refused.status == CONFLICT:
                 run = await self._backend.call(requests.read_run, pipeline, run_id)
                 if run.conf == conf:
@@ -163,7 +163,7 @@ class Pipelines:
         """The parameters that a pipeline declares; none if there is no such pipeline, which its start reports."""
         try:
             details = await self._backend.call(requests.read_details, pipeline)
-        except RefusedError as refused:
+        except AirflowHTTPError as refused:
             if refused.status != NOT_FOUND:
                 raise
             return {}

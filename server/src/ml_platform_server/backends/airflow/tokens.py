@@ -9,7 +9,7 @@ import time
 
 import httpx
 
-from ml_platform_server.backends.airflow.errors import UnansweredError, refusal
+from ml_platform_server.backends.airflow.errors import AirflowUnavailableError, refusal
 from ml_platform_server.call import remaining
 from ml_platform_server.settings import AirflowSettings
 
@@ -61,7 +61,7 @@ class Tokens:
                 answer = await self._http.get("/auth/token", timeout=timeout)
         except httpx.HTTPError:
             # A token that was made and got lost does no harm: nothing else has been asked of Airflow yet.
-            raise UnansweredError(may_have_arrived=False) from None
+            raise AirflowUnavailableError(may_have_arrived=False) from None
         if not answer.is_success:
             raise refusal(answer.status_code, answer.text)
         self._token = str(answer.json()["access_token"])

@@ -17,7 +17,7 @@ _log = structlog.get_logger(__name__)
 _ABOUT_ROWS = ("MODEL_FAILED", "INPUT_INVALID")
 
 
-class RefusedError(Exception):
+class BentomlHTTPError(Exception):
     """What BentoML said, for the log."""
 
 
@@ -28,7 +28,7 @@ def failure_of(response: httpx.Response) -> PlatformError:
     if reason in _ABOUT_ROWS and body.get("stage") != "load":
         # One row of a batch may be to blame. Whoever looks for it logs what came of that, in one line.
         failure = _BY_REASON[reason](body)
-        failure.__cause__ = RefusedError(body)
+        failure.__cause__ = BentomlHTTPError(body)
         return failure
     _log.warning("bentoml_refused", status=response.status_code, **body)
     if (error := _BY_REASON.get(reason)) is not None:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from ml_platform.v1 import features_pb2
 from ml_platform.v1.features_pb2 import ValueType
-from ml_platform_server.values import EXACT
+from ml_platform_server.values import SAFE_INTEGER_LIMIT
 
 INT32_END = 2**31
 INT64_END = 2**63
@@ -62,7 +62,7 @@ def exact(value: float) -> int:
     Raises:
         ValueError: it is so large that it may stand for a neighbouring one.
     """
-    if abs(value) >= EXACT:
+    if abs(value) >= SAFE_INTEGER_LIMIT:
         raise ValueError("is too large for a JSON number to be exact; send it as text")
     return int(value)
 

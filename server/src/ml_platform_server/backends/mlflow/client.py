@@ -92,15 +92,15 @@ class MlflowBackend:
             PlatformError: one of these, or BACKEND_UNAVAILABLE, BACKEND_FAILED, PAGE_TOKEN_INVALID, OVERLOADED,
                 DEADLINE_EXCEEDED.
         """
-        meanings = failures.Meanings(missing=missing, exists=exists, invalid=invalid, otherwise=otherwise)
+        meanings = failures.ErrorMapping(missing=missing, exists=exists, invalid=invalid, otherwise=otherwise)
         return await self._pool.run(self._translated(function, meanings))
 
     async def download(self, function: Callable[[MlflowClient], R], *, missing: PlatformError, otherwise: PlatformError) -> R:
         """Run something that moves many files, which may take minutes. As `call`."""
-        meanings = failures.Meanings(missing=missing, otherwise=otherwise)
+        meanings = failures.ErrorMapping(missing=missing, otherwise=otherwise)
         return await self._downloads.run(self._translated(function, meanings))
 
-    def _translated(self, function: Callable[[MlflowClient], R], meanings: failures.Meanings) -> Callable[[], R]:
+    def _translated(self, function: Callable[[MlflowClient], R], meanings: failures.ErrorMapping) -> Callable[[], R]:
         @wraps(function)
         def translated() -> R:
             client = self._loaded()

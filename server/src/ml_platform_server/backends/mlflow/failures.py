@@ -26,7 +26,7 @@ UNREACHABLE = frozenset({
 
 
 @dataclass(frozen=True, slots=True)
-class Meanings:
+class ErrorMapping:
     """What the kinds of failure mean for the one who called."""
 
     missing: PlatformError | None = None
@@ -35,7 +35,7 @@ class Meanings:
     otherwise: PlatformError | None = None
 
 
-def translate(error: Exception, meanings: Meanings) -> PlatformError:
+def translate(error: Exception, meanings: ErrorMapping) -> PlatformError:
     """The platform's error for one of MLflow's."""
     code = str(getattr(error, "error_code", ""))
     known = _known(code, str(error), meanings)
@@ -60,7 +60,7 @@ def answered_with_failure(error: BaseException) -> bool:
     return any(kind.__name__ == "RetryError" for each in _chain(error) for kind in type(each).__mro__)
 
 
-def _known(code: str, text: str, meanings: Meanings) -> PlatformError | None:
+def _known(code: str, text: str, meanings: ErrorMapping) -> PlatformError | None:
     if code in MISSING:
         return meanings.missing
     if code in EXISTS:

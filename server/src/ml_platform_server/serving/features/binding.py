@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 from ml_platform.v1 import errors_pb2, models_pb2
 from ml_platform_server.backends.feast.online import Cell, CellColumn, OnlinePlan, PlannedFeature
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.serving.features.join_keys import KeyTaker
+from ml_platform_server.serving.features.join_keys import JoinKeyExtractor
 from ml_platform_server.serving.inputs.signature import Column, Convert
 
 # What the feature store gives for a column of these types goes to the model as it is.
@@ -80,7 +80,7 @@ class Binding:
             Slot(at, self.features[at], _exact_type(columns[at]), columns[at].convert) for at in sorted(self.features)
         )
         self.order = [slot.column for slot in self.slots]
-        self.keys = KeyTaker(plan.join_keys)
+        self.keys = JoinKeyExtractor(plan.join_keys)
         names = {column.name for column in columns}
         self.bare = len(names) - len(self.order) + sum(key.name not in names for key in plan.join_keys)
 

@@ -20,7 +20,7 @@ from ml_platform_server.serving.features.absent import raise_if_absent
 from ml_platform_server.serving.features.binding import Binding, FeatureReader, narrowed, resolve
 from ml_platform_server.serving.features.reads import Outcome, Reads
 from ml_platform_server.serving.inputs.rows import Row, taken, unsuitable
-from ml_platform_server.serving.inputs.signature import Column, Unsuitable
+from ml_platform_server.serving.inputs.signature import CoercionError, Column
 
 _log = structlog.get_logger(__name__)
 
@@ -182,7 +182,7 @@ class Enrichment:
                 continue
             try:
                 row.values[column] = taken(self._columns[column], row.fields[alias])
-            except Unsuitable as error:
+            except CoercionError as error:
                 violations.append(Violation(f"inputs.{alias}", str(error)))
             row.missing = [other for other in row.missing if other != column]  # rows share their lists
         if violations:

@@ -11,14 +11,14 @@ from ml_platform_server.backends.feast.keys import key_values
 from ml_platform_server.backends.feast.online import JoinKey
 from ml_platform_server.errors import PlatformError, Violation
 from ml_platform_server.serving.inputs.rows import Fields, unsuitable
-from ml_platform_server.values import EXACT, plain
+from ml_platform_server.values import SAFE_INTEGER_LIMIT, plain
 
 # Takes a key that is as it should be; None leaves it to the thorough way, which also knows what is wrong with it.
 _Quick = Callable[[struct_pb2.Value], object | None]
 _INT32_END = 2**31
 
 
-class KeyTaker:
+class JoinKeyExtractor:
     """Takes a plan's join keys out of the inputs. Almost all requests bring them as they should be, which costs little.
 
     Args:
@@ -83,5 +83,5 @@ def _thoroughly(value: struct_pb2.Value) -> object | None:  # noqa: ARG001  # as
 _QUICK = {
     features_pb2.VALUE_TYPE_STRING: _text,
     features_pb2.VALUE_TYPE_INT32: _whole(_INT32_END),
-    features_pb2.VALUE_TYPE_INT64: _whole(EXACT),
+    features_pb2.VALUE_TYPE_INT64: _whole(SAFE_INTEGER_LIMIT),
 }

@@ -10,14 +10,14 @@ from ml_platform_server.backends.feast.online import Cell
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.serving.features.binding import Binding
 from ml_platform_server.serving.inputs.rows import Row
-from ml_platform_server.serving.inputs.signature import Column, Unsuitable
+from ml_platform_server.serving.inputs.signature import CoercionError, Column
 
 STALE = features_pb2.FEATURE_STATUS_OUTSIDE_MAX_AGE
 DEFAULTED = features_pb2.FEATURE_STATUS_DEFAULT
 USABLE = (features_pb2.FEATURE_STATUS_PRESENT, STALE)
 
 
-class Gaps:
+class FeaturePolicyApplier:
     """The missing and stale features of one row."""
 
     def __init__(self, row: Row, binding: Binding, columns: Sequence[Column]) -> None:
@@ -85,7 +85,7 @@ class Gaps:
         )
 
 
-def stored_unsuitable(ref: str, column: Column, error: Unsuitable) -> PlatformError:
+def stored_unsuitable(ref: str, column: Column, error: CoercionError) -> PlatformError:
     """The error for a stored value that is none of its column's."""
     return PlatformError(
         errors_pb2.ERROR_REASON_FEATURE_VALUE_INVALID,

@@ -11,9 +11,9 @@ from ml_platform_server.backends.feast.online import Cell
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.observability.recorders import ModelMetrics
 from ml_platform_server.serving.features.binding import Binding, FeatureReader, Slot
-from ml_platform_server.serving.features.missing import Gaps, stored_unsuitable
+from ml_platform_server.serving.features.missing import FeaturePolicyApplier, stored_unsuitable
 from ml_platform_server.serving.inputs.rows import Row
-from ml_platform_server.serving.inputs.signature import Column, Unsuitable
+from ml_platform_server.serving.inputs.signature import CoercionError, Column
 
 Outcome = PlatformError | None
 Keys = Mapping[str, object]
@@ -67,12 +67,12 @@ class Reads:
 
     def _filled(self, row: Row, binding: Binding, slots: Sequence[Slot], keys: Keys, cells: Sequence[Cell]) -> Outcome:
         values, told = row.values, row.cells
-        gaps: Gaps | None = None
+        gaps: FeaturePolicyApplier | None = None
         for column, place, exact, convert in slots:
             cell = told[column] = cells[place]
             value = cell.value
             if cell.status != PRESENT or value is None:
-                gaps = gaps or Gaps(row, binding, self._columns)
+                gaps = gaps or FeaturePolicyApplier(row, binding, self._columns)
                 self._unusual[cell.status] = self._unusual.get(cell.status, 0) + 1
                 value = gaps.filled(column, cell)
                 if value is None:
@@ -82,6 +82,6 @@ class Reads:
                 continue
             try:
                 values[column] = convert(value)
-            except Unsuitable as error:
+            except CoercionError as error:
                 return stored_unsuitable(binding.refs([column])[0], self._columns[column], error)
         return gaps.settled(keys) if gaps else None

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from ml_platform_server.serving.inputs.columns import Array, Sent, Values
-from ml_platform_server.serving.inputs.signature import LARGEST, NULL, RANGES, Column, Refusal, Unsuitable
+from ml_platform_server.serving.inputs.signature import LARGEST, NULL, RANGES, CoercionError, Column, Refusal
 from ml_platform_server.serving.turns import Turn
-from ml_platform_server.values import EXACT
+from ml_platform_server.values import SAFE_INTEGER_LIMIT
 
 # Values that are converted one by one without a break: any of them may be a list.
 PART = 256
@@ -144,7 +144,7 @@ def _same_shape(wanted: Sequence[int], given: Sequence[int]) -> bool:
 def _refusal(column: Column, value: object) -> str:
     try:
         column.convert(value)
-    except Unsuitable as error:
+    except CoercionError as error:
         return str(error)
     raise AssertionError(f"{column.type} takes one by one what it refuses at once")
 
@@ -162,7 +162,7 @@ def _singly(column: Column, sent: Sent, *, first: bool) -> Converted:
         value = None
         try:
             value = column.taken(thing)
-        except Unsuitable as error:
+        except CoercionError as error:
             converted.bad[at] = str(error)
             if first:
                 break
@@ -195,7 +195,7 @@ def _whole(array: Array, limits: tuple[int, int]) -> Taken | None:
         return None
     good: Array | None = None
     if array.dtype.kind == "f":
-        good = (np.abs(array) < EXACT) & (np.floor(array) == array)
+        good = (np.abs(array) < SAFE_INTEGER_LIMIT) & (np.floor(array) == array)
         array = np.where(good, array, 0).astype(np.int64)
     held = np.iinfo(array.dtype)
     if limits[0] > held.min or limits[1] < held.max:

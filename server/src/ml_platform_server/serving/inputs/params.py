@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from ml_platform.v1 import models_pb2
 from ml_platform_server.errors import PlatformError, Violation
 from ml_platform_server.serving.inputs.rows import unsuitable
-from ml_platform_server.serving.inputs.signature import MOST_NAMED, Unsuitable, conversion, got
+from ml_platform_server.serving.inputs.signature import MOST_NAMED, CoercionError, conversion, got
 from ml_platform_server.serving.inputs.similar_names import did_you_mean
 
 REMEDY = "Send params of the model's signature, of their types (ModelService.GetModelVersion tells them)."
@@ -25,7 +25,7 @@ def converted(specs: Sequence[models_pb2.ParamSpec], sent: Mapping[str, object])
     for name, value in sent.items():
         try:
             found[name] = _value(known.get(name), name, value, list(known))
-        except Unsuitable as error:
+        except CoercionError as error:
             violations.append(Violation(f"params.{name[:100]}", str(error)))
             if len(violations) > MOST_NAMED:
                 break
@@ -43,12 +43,12 @@ def _value(spec: models_pb2.ParamSpec | None, name: str, value: object, names: S
     if spec is None:
         takes = f"the signature has {', '.join(names[:20])}" if names else "the signature has none"
         close = did_you_mean(names, [name])
-        raise Unsuitable(f"is no param of the model; {takes}{'.' if close else ''}{close}")
+        raise CoercionError(f"is no param of the model; {takes}{'.' if close else ''}{close}")
     convert = conversion(spec.type)
     if value is None:
-        raise Unsuitable("must not be null; left out, it has its default")
+        raise CoercionError("must not be null; left out, it has its default")
     if not spec.list:
         return convert(value)
     if not isinstance(value, list):
-        raise Unsuitable(f"expected a list, got {got(value)}")
+        raise CoercionError(f"expected a list, got {got(value)}")
     return [convert(item) for item in value]

@@ -10,7 +10,7 @@ import structlog
 from ml_platform.v1 import deployments_pb2
 from ml_platform.v1.deployments_pb2 import FeaturePolicy, MissingFeatures, StaleFeatures
 from ml_platform_server.errors import Violation
-from ml_platform_server.serving.inputs.signature import Column, Unsuitable
+from ml_platform_server.serving.inputs.signature import CoercionError, Column
 from ml_platform_server.values import plain
 
 _log = structlog.get_logger(__name__)
@@ -37,7 +37,7 @@ class Policy:
         return self.missing == deployments_pb2.MISSING_FEATURES_NULL_OR_FAIL
 
 
-USUAL = Policy()
+DEFAULT_POLICY = Policy()
 """The policy of a deployment that was given none."""
 
 
@@ -69,5 +69,5 @@ def converted(policy: FeaturePolicy, columns: Sequence[Column]) -> Iterator[tupl
 def _converted(column: Column, thing: object, path: str) -> object:
     try:
         return column.convert(thing)
-    except Unsuitable as error:
+    except CoercionError as error:
         return Violation(path, f"is no value of its column ({column.type}): {error}")

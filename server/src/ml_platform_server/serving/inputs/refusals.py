@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 
-from ml_platform_server.serving.inputs.signature import Column, Convert, Refusal, Unsuitable
+from ml_platform_server.serving.inputs.signature import CoercionError, Column, Convert, Refusal
 
 PROPERTY = "ml_platform.refused"
 
@@ -44,9 +44,9 @@ def _checked(before: Convert, refusal: Refusal) -> Convert:
         for number in _numbers(found):
             if number != number:  # noqa: PLR0124  # NaN differs from itself
                 if refusal.missing:
-                    raise Unsuitable(f"the model refuses NaN ({refusal.missing})")
+                    raise CoercionError(f"the model refuses NaN ({refusal.missing})")
             elif abs(number) > refusal.largest:
-                raise Unsuitable(f"the model refuses infinity and numbers beyond {refusal.largest:.3g} ({refusal.beyond})")
+                raise CoercionError(f"the model refuses infinity and numbers beyond {refusal.largest:.3g} ({refusal.beyond})")
         return found
 
     return convert

@@ -12,17 +12,17 @@ from google.protobuf import struct_pb2
 from ml_platform.v1 import errors_pb2
 from ml_platform_server.backends.feast.online import Cell
 from ml_platform_server.errors import PlatformError, Violation, sentence
-from ml_platform_server.serving.inputs.policy import USUAL, Policy
+from ml_platform_server.serving.inputs.policy import DEFAULT_POLICY, Policy
 from ml_platform_server.serving.inputs.signature import (
     CONVERSIONS,
     LARGEST,
     LARGEST_FLOAT,
     MOST_NAMED,
+    CoercionError,
     Column,
     Convert,
-    Unsuitable,
 )
-from ml_platform_server.values import EXACT, plain
+from ml_platform_server.values import SAFE_INTEGER_LIMIT, plain
 
 # So many sets of columns, of those that callers leave out, are remembered.
 MOST_SETS = 1000
@@ -45,7 +45,7 @@ class Row:
     missing: list[int]
     others: Sequence[str] = ()
     cells: dict[int, Cell] = field(default_factory=dict)
-    policy: Policy = USUAL
+    policy: Policy = DEFAULT_POLICY
     degraded: Sequence[str] = ()
     unused: Sequence[str] = ()
 
@@ -85,7 +85,7 @@ def decoder(columns: Sequence[Column]) -> Decode:
             if found is None:
                 try:
                     found = taken(columns[at], value)
-                except Unsuitable as error:
+                except CoercionError as error:
                     violations.append(Violation(f"inputs.{name}", str(error)))
             values[at] = found
         if violations:
@@ -116,7 +116,7 @@ def _up_to(largest: float, value: struct_pb2.Value) -> object | None:
 
 def _whole(value: struct_pb2.Value) -> object | None:
     number = value.number_value
-    return int(number) if number and -EXACT < number < EXACT and number.is_integer() else None
+    return int(number) if number and -SAFE_INTEGER_LIMIT < number < SAFE_INTEGER_LIMIT and number.is_integer() else None
 
 
 def _text(value: struct_pb2.Value) -> object | None:
@@ -149,7 +149,7 @@ def _quick(column: Column) -> Callable[[struct_pb2.Value], object | None]:
 
 
 def taken(column: Column, value: struct_pb2.Value) -> object:
-    """The value for a column that a caller sent. Raises Unsuitable."""
+    """The value for a column that a caller sent. Raises CoercionError."""
     return column.taken(plain(value))
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ml_platform.v1 import models_pb2
-from ml_platform_server.values import EXACT, INEXACT
+from ml_platform_server.values import INEXACT, SAFE_INTEGER_LIMIT
 
 Convert = Callable[[object], object]
 
@@ -19,7 +19,7 @@ Convert = Callable[[object], object]
 MOST_NAMED = 50
 NULL = "must not be null"
 LARGEST_FLOAT = 3.4028234663852886e38
-UNNAMED = "inputs"
+DEFAULT_INPUT_NAME = "inputs"
 # The largest number of each floating-point type that is narrower than a double.
 LARGEST: Mapping[str, float] = {"float": LARGEST_FLOAT, "float32": LARGEST_FLOAT, "float16": 65504.0}
 # The first and the last number of each integer type: of MLflow's columns, then of tensors.
@@ -39,7 +39,7 @@ _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?|NaN|-?Infinity")
 _LONGEST_NUMBER = 64
 
 
-class Unsuitable(ValueError):  # noqa: N818  # it is caught and turned into a violation, never seen
+class CoercionError(ValueError):  # it is caught and turned into a violation, never seen
     """A value that is not of its column's type. The text says what was expected."""
 
 
@@ -57,7 +57,7 @@ class Column:
     """One input of a model.
 
     `convert` takes a plain value (from a request or from the feature store) and gives the value that runtimes take, or raises
-    Unsuitable. It never sees None. `refusal` says which numbers it refuses although they are of the type.
+    CoercionError. It never sees None. `refusal` says which numbers it refuses although they are of the type.
     """
 
     name: str
@@ -73,10 +73,10 @@ class Column:
         return self.type not in _WITHOUT_NAN
 
     def taken(self, value: object) -> object:
-        """The column's value for a plain value; None for null. Raises Unsuitable."""
+        """The column's value for a plain value; None for null. Raises CoercionError."""
         if value is None or (type(value) is float and value != value and not self.holds_nan):  # noqa: PLR0124  # NaN differs
             if self.required:
-                raise Unsuitable(NULL)
+                raise CoercionError(NULL)
             return None
         return self.convert(value)
 
@@ -87,7 +87,7 @@ def columns_of(signature: models_pb2.ModelSignature) -> tuple[Column, ...]:
     An input without a name answers to "inputs"; if there are several, to "input_0", "input_1" and so on.
     """
     specs = signature.inputs
-    return tuple(_column(spec, UNNAMED if len(specs) == 1 else f"input_{at}") for at, spec in enumerate(specs))
+    return tuple(_column(spec, DEFAULT_INPUT_NAME if len(specs) == 1 else f"input_{at}") for at, spec in enumerate(specs))
 
 
 def _column(spec: models_pb2.ColumnSpec, fallback: str) -> Column:
@@ -123,11 +123,11 @@ def number(value: object) -> float:
     if type(value) is str and len(value) <= _LONGEST_NUMBER and _NUMBER.fullmatch(value):
         found = float(value)
         if math.isinf(found) and not value.endswith("y"):
-            raise Unsuitable("expected a number within the range of a double")
+            raise CoercionError("expected a number within the range of a double")
         return found
     if type(value) is str and len(value) > _LONGEST_NUMBER and _is_whole(value):
-        raise Unsuitable(f"expected a number of at most {_LONGEST_NUMBER} characters, got one of {len(value)}")
-    raise Unsuitable(f"expected a number, got {got(value)}")
+        raise CoercionError(f"expected a number of at most {_LONGEST_NUMBER} characters, got one of {len(value)}")
+    raise CoercionError(f"expected a number, got {got(value)}")
 
 
 def _is_whole(text: str) -> bool:
@@ -140,7 +140,7 @@ def narrow(largest: float, bits: int) -> Callable[[object], float]:
     def convert(value: object) -> float:
         found = number(value)
         if math.isfinite(found) and abs(found) > largest:
-            raise Unsuitable(f"expected a number within the range of a {bits}-bit float")
+            raise CoercionError(f"expected a number within the range of a {bits}-bit float")
         return found
 
     return convert
@@ -154,21 +154,21 @@ def whole(lowest: int, highest: int) -> Callable[[object], int]:
     def convert(value: object) -> int:
         if type(value) is float:
             if math.isnan(value):
-                raise Unsuitable(NULL)
+                raise CoercionError(NULL)
             if not value.is_integer():
-                raise Unsuitable("expected a whole number, got one with a fraction")
-            if abs(value) >= EXACT:
-                raise Unsuitable(f"got a number that {INEXACT}")
+                raise CoercionError("expected a whole number, got one with a fraction")
+            if abs(value) >= SAFE_INTEGER_LIMIT:
+                raise CoercionError(f"got a number that {INEXACT}")
             value = int(value)
         elif type(value) is str and _DIGITS.fullmatch(value):
             # Protobuf's JSON writes whole numbers of 64 bits as text, because a double cannot hold them all.
             value = int(value)
         if type(value) is str and _is_whole(value):
-            raise Unsuitable(kind)
+            raise CoercionError(kind)
         if type(value) is not int:
-            raise Unsuitable(f"expected a whole number, got {got(value)}")
+            raise CoercionError(f"expected a whole number, got {got(value)}")
         if not lowest <= value <= highest:
-            raise Unsuitable(kind)
+            raise CoercionError(kind)
         return value
 
     return convert
@@ -180,13 +180,13 @@ def truth(value: object) -> bool:
         return value
     if type(value) in (int, float) and value in (0, 1):
         return bool(value)
-    raise Unsuitable(f"expected true or false, got {got(value)}")
+    raise CoercionError(f"expected true or false, got {got(value)}")
 
 
 def text(value: object) -> str:
     """A string."""
     if type(value) is not str:
-        raise Unsuitable(f"expected text, got {got(value)}")
+        raise CoercionError(f"expected text, got {got(value)}")
     return value
 
 
@@ -194,19 +194,19 @@ def moment(value: object) -> datetime:
     """A point in time, without a zone, in UTC: what MLflow's datetime columns hold."""
     if type(value) is str:
         if _NANOSECONDS.search(value):
-            raise Unsuitable("expected a time to the microsecond")
+            raise CoercionError("expected a time to the microsecond")
         try:
             value = datetime.fromisoformat(value)
         except ValueError:
-            raise Unsuitable("expected a time as RFC 3339 has it, like 2024-03-31T12:00:00Z") from None
+            raise CoercionError("expected a time as RFC 3339 has it, like 2024-03-31T12:00:00Z") from None
     if not isinstance(value, datetime):
-        raise Unsuitable(f"expected a time as text, got {got(value)}")
+        raise CoercionError(f"expected a time as text, got {got(value)}")
     try:
         time = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
     except OverflowError:
         time = datetime.min  # noqa: DTZ901  # out of range, as the next line finds
     if not _EARLIEST <= time <= _LATEST:
-        raise Unsuitable(f"expected a time from {_EARLIEST:%Y-%m-%d} to {_LATEST:%Y-%m-%d}")
+        raise CoercionError(f"expected a time from {_EARLIEST:%Y-%m-%d} to {_LATEST:%Y-%m-%d}")
     return time
 
 
@@ -217,7 +217,7 @@ def binary(value: object) -> bytes:
     try:
         return base64.b64decode(text(value), validate=True)
     except binascii.Error:
-        raise Unsuitable("expected bytes as base64") from None
+        raise CoercionError("expected bytes as base64") from None
 
 
 def _anything(value: object) -> object:
@@ -251,7 +251,7 @@ def conversion(kind: str) -> Convert:
 def _array(element: Convert) -> Convert:
     def convert(value: object) -> object:
         if not isinstance(value, list):
-            raise Unsuitable(f"expected a list, got {got(value)}")
+            raise CoercionError(f"expected a list, got {got(value)}")
         return [None if item is None else element(item) for item in value]
 
     return convert
@@ -286,7 +286,7 @@ def _nested(element: Convert, value: object, shape: Sequence[int]) -> object:
     if not shape:
         return element(value)
     if not isinstance(value, list):
-        raise Unsuitable(f"expected lists {len(shape)} deep, got {got(value)}")
+        raise CoercionError(f"expected lists {len(shape)} deep, got {got(value)}")
     if shape[0] not in (-1, len(value)):
-        raise Unsuitable(f"expected a list of {shape[0]}, got one of {len(value)}")
+        raise CoercionError(f"expected a list of {shape[0]}, got one of {len(value)}")
     return [_nested(element, item, shape[1:]) for item in value]

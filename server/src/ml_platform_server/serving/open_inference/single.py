@@ -13,7 +13,7 @@ from ml_platform_server.call import current_deadline
 from ml_platform_server.errors import PlatformError, Violation
 from ml_platform_server.serving.inputs.columns import Sent, Values, as_values
 from ml_platform_server.serving.inputs.rows import Row, unsuitable
-from ml_platform_server.serving.inputs.signature import Unsuitable
+from ml_platform_server.serving.inputs.signature import CoercionError
 from ml_platform_server.serving.open_inference.datatypes import BYTES, DTYPES, of_type
 from ml_platform_server.serving.routing.router import ServedVersion
 from ml_platform_server.values import to_value
@@ -46,7 +46,7 @@ def _row(served: ServedVersion, sent: Mapping[str, object]) -> Row:
             continue
         try:
             values[at] = column.taken(sent[column.name])
-        except Unsuitable as error:
+        except CoercionError as error:
             violations.append(Violation(f"inputs.{column.name}", str(error)))
     if violations:
         raise unsuitable(violations)

@@ -18,7 +18,7 @@ from ml_platform_server.serving.outputs import encode
 from ml_platform_server.serving.outputs.columns import ColumnAnswers
 from ml_platform_server.serving.outputs.encode import encoded
 from ml_platform_server.serving.outputs.prediction import Answer
-from ml_platform_server.values import EXACT
+from ml_platform_server.values import SAFE_INTEGER_LIMIT
 
 Array = npt.NDArray[Any]
 Shapes = tuple[tuple[str, int | None], ...]
@@ -29,12 +29,12 @@ MOST_NUMBERS = 32
 _MATRIX = 2
 
 
-class BlockAnswer:
+class EncodedAnswer:
     """One row of a block: an `Answer` that is made when somebody looks at it, and its bytes, which is what most callers want."""
 
     __slots__ = ("_at", "_block", "_encoded", "_made")
 
-    def __init__(self, block: AnswerBlock, at: int, encoded: bytes) -> None:
+    def __init__(self, block: EncodedBatch, at: int, encoded: bytes) -> None:
         self._block = block
         self._at = at
         self._encoded = encoded
@@ -67,7 +67,7 @@ class BlockAnswer:
         return self._answer.outputs
 
 
-class AnswerBlock:
+class EncodedBatch:
     """A batch's answers, all of them finite numbers.
 
     Args:
@@ -80,7 +80,7 @@ class AnswerBlock:
         self._probabilities = probabilities
 
     @classmethod
-    def of(cls, said: ColumnAnswers) -> AnswerBlock | None:
+    def of(cls, said: ColumnAnswers) -> EncodedBatch | None:
         """The block of what a model says; None if it cannot be told in this way."""
         arrays: dict[str, Array] = {}
         for name, values in said.outputs.items():
@@ -103,10 +103,10 @@ class AnswerBlock:
         told = None if self._probabilities is None else float(self._probabilities[at])
         return Answer(next(iter(outputs.values())), told, outputs)
 
-    def answers(self, template: Template) -> list[BlockAnswer]:
+    def answers(self, template: Template) -> list[EncodedAnswer]:
         """Every row's answer, with its bytes."""
         whole, size = template.filled(list(self._numbers())), template.size
-        return [BlockAnswer(self, at, whole[at * size : (at + 1) * size]) for at in range(len(whole) // size)]
+        return [EncodedAnswer(self, at, whole[at * size : (at + 1) * size]) for at in range(len(whole) // size)]
 
     def _numbers(self) -> Iterator[Array]:
         """The numbers in the order in which a row tells them, an array of all rows for each."""
@@ -182,4 +182,4 @@ def _writable(values: Array) -> bool:
         return False
     if values.dtype.kind == "f":
         return bool(np.isfinite(values).all())
-    return values.dtype.kind in "iu" and bool((values < EXACT).all()) and bool((values > -EXACT).all())
+    return values.dtype.kind in "iu" and bool((values < SAFE_INTEGER_LIMIT).all()) and bool((values > -SAFE_INTEGER_LIMIT).all())

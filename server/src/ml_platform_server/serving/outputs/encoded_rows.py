@@ -11,14 +11,14 @@ import numpy as np
 
 from ml_platform_server.serving.outputs.encoded_block import MOST_NUMBERS, Shapes, Template
 from ml_platform_server.serving.outputs.prediction import TOLERANCE, Answer, clipped
-from ml_platform_server.values import EXACT
+from ml_platform_server.values import SAFE_INTEGER_LIMIT
 
 Number = int | float
 _PAIR = 2
 _MATRIX = 2
 
 
-class FewAnswers:
+class SmallBatchEncoder:
     """Writes the answers of one graph.
 
     Args:
@@ -102,6 +102,6 @@ def likeliest(given: Sequence[Number]) -> float | None:
 
 def _exact(numbers: Sequence[Number]) -> bool:
     """Whether a JSON number can hold each of them exactly."""
-    if -EXACT < min(numbers) and max(numbers) < EXACT:
+    if -SAFE_INTEGER_LIMIT < min(numbers) and max(numbers) < SAFE_INTEGER_LIMIT:
         return True
-    return not any(type(each) is int and abs(each) >= EXACT for each in numbers)
+    return not any(type(each) is int and abs(each) >= SAFE_INTEGER_LIMIT for each in numbers)

@@ -14,7 +14,7 @@ from ml_platform_server.backends.blocking import BlockingPool
 from ml_platform_server.call import remaining, set_deadline
 from ml_platform_server.errors import PlatformError, within
 from ml_platform_server.observability.recorders import PredictionMetrics
-from ml_platform_server.serving.dynamic_batching import Batching
+from ml_platform_server.serving.dynamic_batching import BatchingOptions
 from ml_platform_server.serving.features.binding import FeatureReader
 from ml_platform_server.serving.features.enrich_rows import Enrichment
 from ml_platform_server.serving.inputs.signature import columns_of
@@ -162,11 +162,13 @@ class ModelLoader:
             hold=cached.hold,
         )
 
-    def _batching(self, *, onnx: bool) -> Batching:
+    def _batching(self, *, onnx: bool) -> BatchingOptions:
         settings = self._settings
         at_once = settings.batches_at_once if onnx else settings.bentoml_batches_at_once
         slow = max(at_once, settings.slow_batches_at_once)
-        return Batching(largest=settings.largest_batch, at_once=at_once, slow_at_once=slow, longest_queue=settings.longest_queue)
+        return BatchingOptions(
+            largest=settings.largest_batch, at_once=at_once, slow_at_once=slow, longest_queue=settings.longest_queue
+        )
 
 
 def _without_signature(version: models_pb2.ModelVersion) -> PlatformError:

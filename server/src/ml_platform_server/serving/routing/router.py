@@ -14,7 +14,7 @@ from ml_platform.v1 import errors_pb2, predictions_pb2
 from ml_platform.v1.deployments_pb2 import Environment
 from ml_platform_server.call import remaining
 from ml_platform_server.errors import PlatformError, within
-from ml_platform_server.serving.inputs.policy import USUAL, Policy, compiled
+from ml_platform_server.serving.inputs.policy import DEFAULT_POLICY, Policy, compiled
 from ml_platform_server.serving.inputs.rows import Fields, Row
 from ml_platform_server.serving.model import LoadedModel
 from ml_platform_server.serving.routing.loader import LOAD_SECONDS, ModelLoader
@@ -57,7 +57,7 @@ class ServedVersion:
 
     deployment_id: str
     model: LoadedModel
-    policy: Policy = USUAL
+    policy: Policy = DEFAULT_POLICY
     head: bytes = field(init=False)
 
     def __post_init__(self) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 NEWEST = 0.2
 
 
-class RunTimes:
+class LatencyEstimator:
     """The processor time of runs by their size: the sizes that share a power of two share a mean.
 
     A run has a part that does not grow with its rows, so the time of many rows cannot be told from that of one.

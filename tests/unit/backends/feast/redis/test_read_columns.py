@@ -17,7 +17,7 @@ from ml_platform_server.backends.feast.plan import JoinKey, by_column, listed
 from ml_platform_server.backends.feast.redis import read_columns, read_rows
 from ml_platform_server.backends.feast.redis.connection import Address
 from ml_platform_server.backends.feast.redis.decode import Reader, reader
-from ml_platform_server.backends.feast.redis.layout import ENCODERS, HashRead, KeyTemplate, Layout, ViewFields
+from ml_platform_server.backends.feast.redis.layout import ENCODERS, HashQuery, KeyTemplate, Layout, ViewFields
 from ml_platform_server.backends.feast.redis.read_columns import AT_ONCE
 from ml_platform_server.backends.feast.types import from_feast
 from ml_platform_server.errors import PlatformError
@@ -91,7 +91,7 @@ def as_kind(kind: int) -> Reader:
     return reader(FIELDS[kind], lambda raw: from_feast(Value.FromString(raw), FIELDS[kind]))
 
 
-def hash_read(keys: Sequence[str], fields: Sequence[int], max_age: float | None, *more: int) -> HashRead:
+def hash_read(keys: Sequence[str], fields: Sequence[int], max_age: float | None, *more: int) -> HashQuery:
     """A read of one view with features of these kinds, or of two."""
     kinds = {"user": TEXT, "place": WHOLE}
     template = KeyTemplate(b"\x03head", tuple((key, ENCODERS[kinds[key]], f"{key}/tail".encode()) for key in keys))
@@ -100,10 +100,10 @@ def hash_read(keys: Sequence[str], fields: Sequence[int], max_age: float | None,
     if more:
         views.append(ViewFields(len(named), len(named) + len(more), None, tuple(map(as_kind, more))))
         named += [*(b"g%d" % kind for kind in more), b"_ts:two"]
-    return HashRead(template, named, views)
+    return HashQuery(template, named, views)
 
 
-def layout(*reads: HashRead, order: Sequence[int]) -> Layout:
+def layout(*reads: HashQuery, order: Sequence[int]) -> Layout:
     """What a plan of these reads needs."""
     return Layout(Address("nowhere", 1), reads, tuple(order))
 

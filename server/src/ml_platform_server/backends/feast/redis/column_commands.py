@@ -9,7 +9,7 @@ import numpy as np
 
 from ml_platform.v1 import features_pb2
 from ml_platform_server.backends.feast.plan import CellColumn, JoinKey
-from ml_platform_server.backends.feast.redis.layout import ENCODERS, HashRead
+from ml_platform_server.backends.feast.redis.layout import ENCODERS, HashQuery
 from ml_platform_server.backends.feast.redis.read_rows import names_of
 
 Keys = Mapping[str, Sequence[object]]
@@ -36,7 +36,7 @@ class ColumnCommands:
         PlatformError: ENTITY_MISMATCH, FEATURE_VALUE_INVALID.
     """
 
-    def __init__(self, read: HashRead, join_keys: Sequence[JoinKey], keys: Keys, count: int) -> None:
+    def __init__(self, read: HashQuery, join_keys: Sequence[JoinKey], keys: Keys, count: int) -> None:
         self.read = read
         self._places: list[int] | None = None
         quick = _texts(read, keys) if len(join_keys) == 1 else None
@@ -59,7 +59,7 @@ class ColumnCommands:
         return CellColumn(values, [column.statuses[at] for at in places])
 
 
-def _texts(read: HashRead, keys: Keys) -> bytes | None:
+def _texts(read: HashQuery, keys: Keys) -> bytes | None:
     """The commands for one key of plain and short texts; None for any other."""
     template = read.template
     if len(template.keys) != 1 or template.keys[0][1] is not _TEXT:
@@ -76,7 +76,7 @@ def _texts(read: HashRead, keys: Keys) -> bytes | None:
 
 
 @lru_cache(64)
-def _around(read: HashRead) -> tuple[list[str], str]:
+def _around(read: HashQuery) -> tuple[list[str], str]:
     """What stands before a key's text in its command, by the text's length, and what stands behind it."""
     head, tail = read.template.head, read.template.keys[0][2]
     empty = head + _TEXT("") + tail

@@ -16,7 +16,7 @@ from ml_platform.v1.features_pb2 import ValueType
 from ml_platform_server.backends.feast.plan import OnlinePlan, PlannedFeature
 from ml_platform_server.backends.feast.redis.connection import Address
 from ml_platform_server.backends.feast.redis.decode import Reader, reader
-from ml_platform_server.backends.feast.redis.layout import ENCODERS, HashRead, KeyTemplate, Layout, ViewFields
+from ml_platform_server.backends.feast.redis.layout import ENCODERS, HashQuery, KeyTemplate, Layout, ViewFields
 from ml_platform_server.backends.feast.types import from_feast, to_feast
 from ml_platform_server.errors import PlatformError
 
@@ -86,7 +86,7 @@ def _suppliers(view: FeatureView, names: dict[str, str], plan: OnlinePlan) -> tu
 
 def _hash_read(
     store: FeatureStore, plan: OnlinePlan, pairs: Sequence[tuple[str, str]], views: Sequence[FeatureView]
-) -> tuple[HashRead, list[tuple[str, str]]]:
+) -> tuple[HashQuery, list[tuple[str, str]]]:
     """The read of all views with the same keys, and the features in the order in which it gives them."""
     from feast.infra.online_stores import helpers, redis  # noqa: PLC0415  # where Feast has no Redis, this is never reached
 
@@ -101,7 +101,7 @@ def _hash_read(
         spans.append(ViewFields(start, len(fields), plan.max_ages.get(asked), tuple(wanted.values())))
         fields.append(f"_ts:{stored}".encode())
         refs += [(asked, name) for name in wanted]
-    return HashRead(_template(store, plan, pairs), fields, spans), refs
+    return HashQuery(_template(store, plan, pairs), fields, spans), refs
 
 
 def _asked_as(view: FeatureView) -> str:

@@ -12,7 +12,7 @@ from ml_platform.v1.features_pb2 import ValueType
 from ml_platform_server.backends.feast.plan import NEVER_WRITTEN, OTHER_TYPE, Cell
 from ml_platform_server.backends.feast.redis.connection import Address
 from ml_platform_server.backends.feast.redis.decode import DOUBLE, DOUBLE_BYTES, Read, Reader, double, moment
-from ml_platform_server.values import EXACT
+from ml_platform_server.values import SAFE_INTEGER_LIMIT
 
 Row = Mapping[str, object]
 Answer = Sequence[bytes | None]
@@ -29,33 +29,33 @@ Run = tuple[int, int, bool, Read]
 """Some neighbouring features: where they begin and end, whether they are doubles, and what reads one of their values."""
 
 
-class Unfit(Exception):  # noqa: N818  # not a failure
+class NeedsCoercion(Exception):  # noqa: N818  # not a failure
     """A key's value is not of its type, so it must be fitted first."""
 
 
 def _text(value: object) -> bytes:
     if type(value) is not str:
-        raise Unfit
+        raise NeedsCoercion
     raw = value.encode()
     return _length(len(raw)) + raw
 
 
 def _bytes(value: object) -> bytes:
     if type(value) is not bytes:
-        raise Unfit
+        raise NeedsCoercion
     return _length(len(value)) + value
 
 
 def _whole(pack: Callable[[int], bytes]) -> Callable[[object], bytes]:
     def encoded(value: object) -> bytes:
-        if type(value) is float and value.is_integer() and abs(value) < EXACT:
+        if type(value) is float and value.is_integer() and abs(value) < SAFE_INTEGER_LIMIT:
             value = int(value)  # Numbers in JSON are floats.
         if type(value) is not int:
-            raise Unfit
+            raise NeedsCoercion
         try:
             return pack(value)
         except struct.error:  # Too large: the fitting says so.
-            raise Unfit from None
+            raise NeedsCoercion from None
 
     return encoded
 
@@ -80,7 +80,7 @@ class KeyTemplate:
     keys: tuple[tuple[str, Callable[[object], bytes], bytes], ...]
 
     def maker(self) -> Callable[[Row], bytes]:
-        """What makes the name for a row; it raises Unfit or KeyError for a row that must be fitted."""
+        """What makes the name for a row; it raises NeedsCoercion or KeyError for a row that must be fitted."""
         head, keys = self.head, self.keys
         if len(keys) == 1:
             ((name, encode, tail),) = keys
@@ -110,7 +110,7 @@ class ViewFields:
         return tuple(found)
 
 
-class HashRead:
+class HashQuery:
     """One read of one hash: all the views that are kept under the same key."""
 
     def __init__(self, template: KeyTemplate, fields: Sequence[bytes], views: Sequence[ViewFields]) -> None:
@@ -165,7 +165,7 @@ class Layout:
     """
 
     address: Address
-    reads: tuple[HashRead, ...]
+    reads: tuple[HashQuery, ...]
     order: tuple[int, ...]
     in_order: bool = field(init=False)
 

@@ -12,7 +12,7 @@ from ml_platform_server.backends.feast.plan import OTHER_TYPE, Cell, CellColumn,
 from ml_platform_server.backends.feast.redis.column_commands import ColumnCommands
 from ml_platform_server.backends.feast.redis.decode import Read, moment
 from ml_platform_server.backends.feast.redis.decode_columns import decoded
-from ml_platform_server.backends.feast.redis.layout import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT, HashRead, Layout
+from ml_platform_server.backends.feast.redis.layout import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT, HashQuery, Layout
 from ml_platform_server.backends.feast.redis.read_rows import Ask
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ async def _read(layout: Layout, join_keys: Sequence[JoinKey], keys: Keys, count:
     return [found[place] for place in layout.order]
 
 
-async def _columns(read: HashRead, answers: Sequence[Answer], now: float) -> list[CellColumn]:
+async def _columns(read: HashQuery, answers: Sequence[Answer], now: float) -> list[CellColumn]:
     """The columns of all the features of a read, from the answers for some entities."""
     gaps = [at for at, answer in enumerate(answers) if not all(answer)]
     if not gaps:
@@ -78,7 +78,7 @@ def _woven(places: Sequence[int], some: CellColumn, others: CellColumn) -> CellC
     return CellColumn(values, statuses)
 
 
-def _whole(read: HashRead, answers: Sequence[Answer], now: float) -> list[CellColumn]:
+def _whole(read: HashQuery, answers: Sequence[Answer], now: float) -> list[CellColumn]:
     """The columns, from answers that lack nothing."""
     fields = cast("list[tuple[bytes, ...]]", list(zip(*answers, strict=True)))
     columns: list[CellColumn] = []
@@ -96,7 +96,7 @@ def _whole(read: HashRead, answers: Sequence[Answer], now: float) -> list[CellCo
 def _statuses(
     stamps: Sequence[bytes], max_age: float | None, now: float
 ) -> tuple[list[FeatureStatus.ValueType], list[FeatureStatus.ValueType]]:
-    """How the entities' values are that are there, and how those that are not; both as `HashRead.cells` has it."""
+    """How the entities' values are that are there, and how those that are not; both as `HashQuery.cells` has it."""
     times = {stamp: moment(stamp) for stamp in set(stamps)}
     old = {stamp: OUTSIDE_MAX_AGE if max_age and at < now - max_age else PRESENT for stamp, at in times.items()}
     none = {stamp: NULL_VALUE if at else NOT_FOUND for stamp, at in times.items()}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from ml_platform_server.backends.feast import keys
 from ml_platform_server.backends.feast.plan import Cell, JoinKey, OnlinePlan
-from ml_platform_server.backends.feast.redis.layout import HashRead, Layout, Unfit
+from ml_platform_server.backends.feast.redis.layout import HashQuery, Layout, NeedsCoercion
 
 if TYPE_CHECKING:
     from ml_platform_server.backends.feast.redis.layout import Answer
@@ -71,7 +71,7 @@ def _some(
 
 
 async def _read_hashes(
-    read: HashRead, join_keys: Sequence[JoinKey], rows: Sequence[Row], begin: int, ask: Ask
+    read: HashQuery, join_keys: Sequence[JoinKey], rows: Sequence[Row], begin: int, ask: Ask
 ) -> list[list[Cell]]:
     """Read one hash for each row, which holds just what is wanted: so it is for most models."""
     names = names_of(read, join_keys, rows, begin)
@@ -101,13 +101,13 @@ async def _read_several(
     ]
 
 
-def names_of(read: HashRead, join_keys: Sequence[JoinKey], rows: Sequence[Row], begin: int) -> list[bytes]:
+def names_of(read: HashQuery, join_keys: Sequence[JoinKey], rows: Sequence[Row], begin: int) -> list[bytes]:
     """The name of each row's hash."""
     names: list[bytes] = []
     for at, row in enumerate(rows, begin):
         try:
             name = read.key(row)
-        except (Unfit, KeyError):  # Not in the key's type, or not there at all.
+        except (NeedsCoercion, KeyError):  # Not in the key's type, or not there at all.
             name = read.key(keys.key_values(join_keys, row, f"rows[{at}]"))
         names.append(name)
     return names

@@ -21,12 +21,12 @@ from ml_platform_server.serving.inputs.columns import Values
 from ml_platform_server.serving.inputs.rows import unsuitable
 from ml_platform_server.serving.inputs.signature import Column
 from ml_platform_server.serving.outputs.columns import ColumnAnswers, Outputs, joined
-from ml_platform_server.serving.outputs.encoded_block import AnswerBlock, Shapes, Template
-from ml_platform_server.serving.outputs.encoded_rows import FewAnswers
+from ml_platform_server.serving.outputs.encoded_block import EncodedBatch, Shapes, Template
+from ml_platform_server.serving.outputs.encoded_rows import SmallBatchEncoder
 from ml_platform_server.serving.outputs.prediction import Said, answers
-from ml_platform_server.serving.runtimes.latency import RunTimes
+from ml_platform_server.serving.runtimes.latency import LatencyEstimator
 from ml_platform_server.serving.runtimes.onnx.outputs import OutputReader, RowCountError, described
-from ml_platform_server.serving.runtimes.onnx.tensors import FEW, Feeder, MisfitError, Rows, Stacked, feeder
+from ml_platform_server.serving.runtimes.onnx.tensors import FEW, InputBuilder, MatrixInput, Rows, SignatureMismatchError, feeder
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -47,18 +47,18 @@ class OnnxRuntime:
         self._execute = getattr(session, "_sess", session).run
         self._wanted = [output.name for output in session.get_outputs()]
         self.platform = "onnx"
-        self._feeder: Feeder = feeder(inputs, columns)
+        self._feeder: InputBuilder = feeder(inputs, columns)
         self._columns = columns
-        self.matrix = inputs[0].name if isinstance(self._feeder, Stacked) else ""
+        self.matrix = inputs[0].name if isinstance(self._feeder, MatrixInput) else ""
         self._outputs = OutputReader(session.get_outputs())
         self.outputs = [described(output) for output in session.get_outputs()]
         self._refused = refusals.read(session.get_modelmeta().custom_metadata_map)
         self._pool = pool
         # Some graphs were exported for exactly one row; they are run row by row.
         self._one_at_a_time = any(given.shape[:1] == [1] for given in inputs)
-        self._times = RunTimes()
+        self._times = LatencyEstimator()
         self._templates = _Templates(self._outputs.integers)
-        self._few = FewAnswers(self._wanted, self._outputs.probabilities, self._templates.__getitem__)
+        self._few = SmallBatchEncoder(self._wanted, self._outputs.probabilities, self._templates.__getitem__)
 
     def restricted(self, column: Column, at: int) -> Column:
         """The column at this position, without nulls that its tensor cannot hold and without numbers that the model refuses."""
@@ -161,7 +161,7 @@ class OnnxRuntime:
         if len(rows) < FEW:
             if (few := self._few.of(found, len(rows))) is not None:
                 return [*few]
-        elif (block := AnswerBlock.of(self._outputs.read_columns(found, len(rows)))) is not None:
+        elif (block := EncodedBatch.of(self._outputs.read_columns(found, len(rows)))) is not None:
             return [*block.answers(self._templates[block.shapes])]
         return [*answers(*self._outputs.read(found, len(rows)))]
 
@@ -195,7 +195,7 @@ async def load_onnx(folder: Path, columns: Sequence[Column], pool: BlockingPool)
     session = await pool.run(_session, folder)
     try:
         return OnnxRuntime(session=session, columns=columns, pool=pool)
-    except MisfitError as error:
+    except SignatureMismatchError as error:
         raise failed(sentence(f"The model cannot be served: {error}")) from error
 
 

@@ -41,7 +41,7 @@ _DTYPES: dict[str, type[np.generic]] = {
 _FITS = {"f": "fib", "i": "ib", "u": "ib", "b": "b", "O": "O"}
 
 
-class MisfitError(ValueError):
+class SignatureMismatchError(ValueError):
     """The graph's inputs and the signature's columns do not go together."""
 
 
@@ -53,7 +53,7 @@ class GraphInput(Protocol):
     shape: list[object]
 
 
-class Feeder(Protocol):
+class InputBuilder(Protocol):
     """Builds the input tensors for N rows."""
 
     def feeds(self, rows: Rows) -> Feeds:
@@ -73,14 +73,14 @@ class Feeder(Protocol):
         ...
 
 
-def feeder(inputs: Sequence[GraphInput], columns: Sequence[Column]) -> Feeder:
+def feeder(inputs: Sequence[GraphInput], columns: Sequence[Column]) -> InputBuilder:
     """Find out how to feed a graph.
 
     A graph whose inputs are called like columns gets one tensor a column. A graph with a single matrix gets all columns side by
     side, in the signature's order.
 
     Raises:
-        MisfitError: neither is possible; the text says why.
+        SignatureMismatchError: neither is possible; the text says why.
     """
     places = {column.name: at for at, column in enumerate(columns)}
     if len(inputs) == len(columns) == 1:
@@ -88,9 +88,9 @@ def feeder(inputs: Sequence[GraphInput], columns: Sequence[Column]) -> Feeder:
     if all(each.name in places for each in inputs):
         return _PerColumn([(each, places[each.name]) for each in inputs], columns)
     if len(inputs) == 1:
-        return Stacked(inputs[0], columns)
+        return MatrixInput(inputs[0], columns)
     unknown = ", ".join(each.name for each in inputs if each.name not in places)
-    raise MisfitError(f"its graph wants {unknown}, which the signature does not have")
+    raise SignatureMismatchError(f"its graph wants {unknown}, which the signature does not have")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,47 +102,49 @@ class _Tensor:
     @classmethod
     def of(cls, given: GraphInput) -> _Tensor:
         if given.type not in _DTYPES:
-            raise MisfitError(f"its graph's input {given.name} is a {given.type}, which no column can be")
+            raise SignatureMismatchError(f"its graph's input {given.name} is a {given.type}, which no column can be")
         tail = tuple(size if isinstance(size, int) else -1 for size in given.shape[1:])
         return cls(given.name, _DTYPES[given.type], tail)
 
     def accept(self, column: Column) -> None:
         if _kind(column) not in _FITS[np.dtype(self.dtype).kind]:
-            raise MisfitError(f"its column {column.name} ({column.type}) does not fit the graph's input {self.name}")
+            raise SignatureMismatchError(f"its column {column.name} ({column.type}) does not fit the graph's input {self.name}")
 
     @property
     def nullable(self) -> bool:
         return np.dtype(self.dtype).kind == "f"
 
 
-class Stacked:
+class MatrixInput:
     """Feeds a graph that takes all columns side by side in one matrix."""
 
     def __init__(self, given: GraphInput, columns: Sequence[Column]) -> None:
         self._tensor = _Tensor.of(given)
         width = self._tensor.tail[0] if len(self._tensor.tail) == 1 else 0
         if width not in (-1, len(columns)) or any(column.shape not in ((), (1,)) for column in columns):
-            raise MisfitError(f"its graph's input {given.name} does not hold the signature's {len(columns)} columns side by side")
+            raise SignatureMismatchError(
+                f"its graph's input {given.name} does not hold the signature's {len(columns)} columns side by side"
+            )
         for column in columns:
             self._tensor.accept(column)
         self._flat = any(column.shape for column in columns)
 
     def feeds(self, rows: Rows) -> Feeds:
-        """See Feeder."""
+        """See InputBuilder."""
         if self._flat:
             rows = [[value[0] if isinstance(value, list) else value for value in row] for row in rows]
         return {self._tensor.name: np.array(rows, self._tensor.dtype)}
 
     def column_feeds(self, columns: Sequence[Values], rows: int) -> Feeds:
-        """See Feeder."""
+        """See InputBuilder."""
         return {self._tensor.name: stacked(columns, self._tensor.dtype, rows)}
 
     def nullable(self, column: int) -> bool:  # noqa: ARG002  # one tensor holds them all
-        """See Feeder."""
+        """See InputBuilder."""
         return self._tensor.nullable
 
     def dtype(self, column: int) -> np.dtype[Any]:  # noqa: ARG002  # the same
-        """See Feeder."""
+        """See InputBuilder."""
         return np.dtype(self._tensor.dtype)
 
 
