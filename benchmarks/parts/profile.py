@@ -40,7 +40,7 @@ PARTS = (
     ("ml_platform_server/serving/outputs", "reply: build the message"),
     ("ml_platform_server/serving/rpc/replies", "reply: build the message"),
     ("ml_platform_server/serving/inputs", "request: read the inputs"),
-    ("ml_platform_server/values", "request: read the inputs"),
+    ("ml_platform_server/struct_values", "request: read the inputs"),
     ("ml_platform_server/serving/dynamic_batching", "batching"),
     ("ml_platform_server/serving", "engine: routing and the rest"),
     ("ml_platform_server/interceptors/auth", "authentication"),

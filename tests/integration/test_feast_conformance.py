@@ -16,7 +16,7 @@ from ml_platform_server.backends.feast.online import Cell, OnlineFeatures, Onlin
 from ml_platform_server.backends.feast.plan import Unreadable, by_column, listed
 from ml_platform_server.backends.feast.registry.views import FeatureViews
 from ml_platform_server.settings import FeastSettings
-from ml_platform_server.values import to_value
+from ml_platform_server.struct_values import to_value
 from tests.support.feast_project import FeastProject, is_direct, make_project
 from tests.support.feast_requests import NULL, OLD, PRESENT, UNKNOWN, asked, user_view
 from tests.support.refusals import refused

@@ -19,7 +19,7 @@ from ml_platform_server.backends.feast.online import OnlineFeatures
 from ml_platform_server.backends.feast.registry.views import FeatureViews
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.settings import FeastSettings
-from ml_platform_server.store.done_calls import IdempotencyStore
+from ml_platform_server.store.idempotency import IdempotencyStore
 from ml_platform_server.store.locks import Locks
 from tests.support.feast_project import FeastProject, OneProcess
 from tests.support.feast_requests import user_view

@@ -19,7 +19,7 @@ from ml_platform_server.errors import PlatformError
 from ml_platform_server.grpc_server import GrpcServer
 from ml_platform_server.interceptors import auth
 from ml_platform_server.method import methods_of
-from ml_platform_server.offers import SERVICE_SPECS
+from ml_platform_server.service_specs import SERVICE_SPECS
 from ml_platform_server.services.open_inference import OpenInferenceService
 from ml_platform_server.services.registry import _Fallback
 from ml_platform_server.settings import ServerSettings

@@ -18,9 +18,9 @@ from google.protobuf.descriptor import FieldDescriptor
 
 from ml_platform.v1 import experiments_pb2, features_pb2, predictions_pb2
 from ml_platform_server.method import Method, methods_of
-from ml_platform_server.offers import SERVICE_SPECS
+from ml_platform_server.protobuf_encoding import field as on_the_wire
+from ml_platform_server.service_specs import SERVICE_SPECS
 from ml_platform_server.services.open_inference import OpenInferenceService
-from ml_platform_server.wire import field as on_the_wire
 from tests.support.errors import RichError, rich_error
 from tests.support.frame import Frame, running_frame
 

@@ -23,7 +23,7 @@ from ml_platform_server.grpc_server import GrpcServer
 from ml_platform_server.services.health import HealthServicer
 from ml_platform_server.settings import ServerSettings, Settings
 from ml_platform_server.start import StartupError
-from ml_platform_server.store.done_calls import IdempotencyStore
+from ml_platform_server.store.idempotency import IdempotencyStore
 from ml_platform_server.store.keys import ApiKeys
 from tests.support.echo import ECHO, Echo, EchoClient, EchoService
 from tests.support.frame import opened_database

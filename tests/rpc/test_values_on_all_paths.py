@@ -18,7 +18,7 @@ from ml_platform.resources.columns import to_column
 from ml_platform.v1 import predictions_pb2
 from ml_platform.values import to_struct
 from ml_platform_server.serving.inputs.columns import received
-from ml_platform_server.values import plain
+from ml_platform_server.struct_values import plain
 from tests.support.errors import rich_error
 from tests.support.inference import call_inference, echo_graph, numbers, raw_request, typed_request
 from tests.support.predictions import House, running

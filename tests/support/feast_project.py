@@ -19,7 +19,7 @@ from ml_platform_server.backends.feast.client import FeastBackend
 from ml_platform_server.backends.feast.online import OnlineFeatures, OnlinePlan
 from ml_platform_server.backends.feast.registry.views import FeatureViews
 from ml_platform_server.settings import FeastSettings
-from ml_platform_server.store.done_calls import IdempotencyStore
+from ml_platform_server.store.idempotency import IdempotencyStore
 from ml_platform_server.store.locks import Locks
 from tests.support.frame import opened_database
 from tests.support.processes import accepts, free_port, running

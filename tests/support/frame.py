@@ -17,7 +17,7 @@ from ml_platform_server.grpc_server import GrpcServer
 from ml_platform_server.services.health import HealthServicer
 from ml_platform_server.settings import ServerSettings
 from ml_platform_server.store.database import Database
-from ml_platform_server.store.done_calls import IdempotencyStore
+from ml_platform_server.store.idempotency import IdempotencyStore
 from ml_platform_server.store.keys import ApiKeys
 
 

@@ -10,7 +10,7 @@ from ml_platform_server.backends.airflow.links import Links as AirflowLinks
 from ml_platform_server.backends.mlflow.links import Links as MlflowLinks
 from ml_platform_server.jobs.deployments import Deployments
 from ml_platform_server.jobs.jobs import Jobs
-from ml_platform_server.jobs.needs import PolicyCheck
+from ml_platform_server.jobs.ports import PolicyCheck
 from ml_platform_server.jobs.reconciler import Reconciler
 from ml_platform_server.settings import AirflowSettings, JobSettings, MlflowSettings
 from ml_platform_server.store.database import Database

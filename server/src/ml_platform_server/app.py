@@ -10,12 +10,12 @@ from pathlib import Path
 
 import structlog
 
+from ml_platform_server.container import Container
 from ml_platform_server.grpc_server import GrpcServer
 from ml_platform_server.observability.collectors import registry_of
 from ml_platform_server.observability.exposition import MetricsServer, pages_of
 from ml_platform_server.observability.tracing import Tracing, TracingError, from_settings
-from ml_platform_server.offers import PREDICTIONS, offered, parts_for
-from ml_platform_server.parts import Container
+from ml_platform_server.service_specs import PREDICTIONS, offered, parts_for
 from ml_platform_server.settings import Settings
 from ml_platform_server.start import StartupError
 

@@ -31,7 +31,7 @@ from ml_platform_server.services.registry import Admission, register, register_f
 from ml_platform_server.services.standard import register_standard
 from ml_platform_server.settings import ServerSettings
 from ml_platform_server.start import StartupError
-from ml_platform_server.store.done_calls import IdempotencyStore
+from ml_platform_server.store.idempotency import IdempotencyStore
 from ml_platform_server.tls import server_credentials
 
 # What gRPC needs to send the last answers after the last call has ended.

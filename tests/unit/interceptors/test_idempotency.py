@@ -16,7 +16,7 @@ from ml_platform_server.call import Call, Principal
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.interceptors.idempotency import Idempotency
 from ml_platform_server.method import Method
-from ml_platform_server.store.done_calls import IdempotencyStore
+from ml_platform_server.store.idempotency import IdempotencyStore
 from tests.support.frame import opened_store
 
 METHOD = Method(

@@ -9,7 +9,7 @@ import pytest
 
 from ml_platform_server.call import set_deadline
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.store.done_calls import IdempotencyStore
+from ml_platform_server.store.idempotency import IdempotencyStore
 from ml_platform_server.store.locks import Locks
 from ml_platform_server.store.owners import this_process
 from tests.support.frame import opened_store

@@ -15,7 +15,7 @@ from ml_platform.v1 import errors_pb2
 from ml_platform_server.call import Call, set_deadline
 from ml_platform_server.errors import PlatformError, deadline_exceeded
 from ml_platform_server.method import Handler, Method, Response
-from ml_platform_server.store.done_calls import CallKey, IdempotencyStore, InProgress, Ticket
+from ml_platform_server.store.idempotency import CallKey, IdempotencyStore, InProgress, Ticket
 
 # A repeat waits this long for the first call at most, and leaves itself this much time to say that it waited in vain.
 _PATIENCE = 5.0

@@ -17,7 +17,7 @@ from ml_platform_server.errors import PlatformError
 from ml_platform_server.jobs.clock import Clock
 from ml_platform_server.jobs.ids import derived_id
 from ml_platform_server.jobs.jobs import Jobs, JobSpec, may_have_started
-from ml_platform_server.jobs.needs import PolicyCheck, Registry
+from ml_platform_server.jobs.ports import PolicyCheck, Registry
 from ml_platform_server.settings import AirflowSettings
 from ml_platform_server.store.deployments import DeploymentRecords
 from ml_platform_server.store.paging import Page

@@ -19,7 +19,7 @@ from ml_platform_server.jobs.clock import Clock
 from ml_platform_server.jobs.describe import GONE, LOST
 from ml_platform_server.jobs.ids import derived_id
 from ml_platform_server.jobs.messages import message_of, outcome_of, tell_run
-from ml_platform_server.jobs.needs import PipelineEngine, Tracking
+from ml_platform_server.jobs.ports import PipelineEngine, Tracking
 from ml_platform_server.jobs.runs import RunsOfJobs
 from ml_platform_server.store.jobs import JobRecords
 from ml_platform_server.store.paging import Page

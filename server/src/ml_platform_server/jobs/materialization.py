@@ -12,7 +12,7 @@ from ml_platform.v1.jobs_pb2 import Job
 from ml_platform_server.call import Call
 from ml_platform_server.errors import invalid
 from ml_platform_server.jobs.jobs import Jobs, JobSpec
-from ml_platform_server.jobs.needs import Views
+from ml_platform_server.jobs.ports import Views
 from ml_platform_server.settings import AirflowSettings
 
 

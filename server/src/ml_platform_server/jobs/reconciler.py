@@ -16,7 +16,7 @@ from ml_platform_server.errors import PlatformError
 from ml_platform_server.jobs.clock import Clock
 from ml_platform_server.jobs.deployments import ENVIRONMENTS, runtime_of
 from ml_platform_server.jobs.jobs import ENDED, Jobs
-from ml_platform_server.jobs.needs import Registry
+from ml_platform_server.jobs.ports import Registry
 from ml_platform_server.settings import JobSettings
 from ml_platform_server.store.deployments import DeploymentRecords
 from ml_platform_server.store.tables import DeploymentRow

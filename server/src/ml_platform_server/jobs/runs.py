@@ -12,7 +12,7 @@ import structlog
 from ml_platform.v1.jobs_pb2 import Job
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.jobs.best_run import best_run
-from ml_platform_server.jobs.needs import Tracking
+from ml_platform_server.jobs.ports import Tracking
 
 log = structlog.get_logger(__name__)
 

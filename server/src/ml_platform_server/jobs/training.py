@@ -17,9 +17,9 @@ from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError, Violation
 from ml_platform_server.jobs.describe import UNDECLARED
 from ml_platform_server.jobs.jobs import Jobs, JobSpec
-from ml_platform_server.jobs.needs import Tracking
+from ml_platform_server.jobs.ports import Tracking
 from ml_platform_server.settings import AirflowSettings
-from ml_platform_server.values import INEXACT, SAFE_INTEGER_LIMIT
+from ml_platform_server.struct_values import INEXACT, SAFE_INTEGER_LIMIT
 from ml_platform_server.visible import what_is_wrong
 
 RESERVED = ("experiment_name", "data_start_date", "data_end_date")

@@ -21,7 +21,7 @@ from ml_platform_server.serving.routing.model_cache import ModelCache, Registry
 from ml_platform_server.serving.routing.router import ActiveDeployments, Router, ServedVersion
 from ml_platform_server.serving.rpc.replies import encoded, new_prediction_id
 from ml_platform_server.settings import ServingSettings
-from ml_platform_server.values import plain_fields
+from ml_platform_server.struct_values import plain_fields
 
 # How long a deployment that is active may take to be served here before its caller is told all the same.
 FOLLOW_SECONDS = 5.0

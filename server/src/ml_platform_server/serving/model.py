@@ -14,7 +14,7 @@ from ml_platform.v1 import errors_pb2, models_pb2
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.observability.recorders import ModelMetrics, PredictionMetrics
 from ml_platform_server.observability.tracing import current
-from ml_platform_server.serving import halving
+from ml_platform_server.serving import failing_rows
 from ml_platform_server.serving.dynamic_batching import BatchingOptions, DynamicBatcher
 from ml_platform_server.serving.features.enrich_rows import Enrichment
 from ml_platform_server.serving.inputs.columns import Values
@@ -67,8 +67,8 @@ class _Answering:
         try:
             return await self._columns(columns, rows)
         except PlatformError as error:
-            if halving.about_rows(error):
-                halving.log_failure(self._about, error, rows=rows)
+            if failing_rows.about_rows(error):
+                failing_rows.log_failure(self._about, error, rows=rows)
             raise
 
     async def parts(self, columns: Sequence[Values], rows: int) -> list[tuple[slice, ColumnAnswers | PlatformError]]:
@@ -77,7 +77,7 @@ class _Answering:
         def run(part: slice) -> Awaitable[ColumnAnswers]:
             return self._columns([column[part] for column in columns], part.stop - part.start)
 
-        return await halving.isolate_failing_rows(run, rows, model=self._about)
+        return await failing_rows.isolate_failing_rows(run, rows, model=self._about)
 
     def _columns(self, columns: Sequence[Values], rows: int) -> Awaitable[ColumnAnswers]:
         return self._timed(self._runtime.predict_columns(columns, rows), rows)
@@ -98,7 +98,7 @@ class _Answering:
         try:
             return [*await runtime.predict(rows)]
         except PlatformError as error:
-            parts = await halving.isolate_failing_rows(
+            parts = await failing_rows.isolate_failing_rows(
                 lambda part: runtime.predict(rows[part]), len(rows), model=self._about, error=error
             )
         outcomes: list[Said | PlatformError] = []

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 from ml_platform_server.call import remaining
 from ml_platform_server.errors import deadline_exceeded
-from ml_platform_server.store.done_calls import CallKey, IdempotencyStore, Ticket
+from ml_platform_server.store.idempotency import CallKey, IdempotencyStore, Ticket
 
 # Seconds between two attempts: short at first, because a lock is mostly held for a moment.
 SHORTEST_WAIT = 0.02

@@ -10,7 +10,7 @@ from google.protobuf import json_format, struct_pb2
 
 from ml_platform.v1 import features_pb2 as pb
 from ml_platform_server.backends.feast.values import coerce
-from ml_platform_server.values import plain_fields, to_struct, to_value
+from ml_platform_server.struct_values import plain_fields, to_struct, to_value
 
 MOMENT = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
 STRING, INT32, INT64 = pb.VALUE_TYPE_STRING, pb.VALUE_TYPE_INT32, pb.VALUE_TYPE_INT64

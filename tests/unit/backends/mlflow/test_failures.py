@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from ml_platform.v1 import errors_pb2
-from ml_platform_server.backends.mlflow.failures import ErrorMapping, says_exists, translate
+from ml_platform_server.backends.mlflow.errors import ErrorMapping, says_exists, translate
 from ml_platform_server.errors import PlatformError, invalid
 
 MEANINGS = ErrorMapping(

@@ -13,7 +13,7 @@ from ml_platform_server.errors import PlatformError, Violation
 from ml_platform_server.serving.inputs.policy import DEFAULT_POLICY
 from ml_platform_server.serving.inputs.rows import decoder, taken
 from ml_platform_server.serving.inputs.signature import CoercionError, columns_of
-from ml_platform_server.values import INEXACT, to_value
+from ml_platform_server.struct_values import INEXACT, to_value
 from tests.support.serving import column, fields
 
 

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from ml_platform.v1 import predictions_pb2
-from ml_platform_server import wire
+from ml_platform_server import protobuf_encoding
 from ml_platform_server.serving.outputs.columns import ColumnAnswers
 from ml_platform_server.serving.outputs.encode import encoded
 from ml_platform_server.serving.outputs.encoded_block import MOST_NUMBERS, EncodedBatch, Template
 from ml_platform_server.serving.outputs.encoded_rows import SmallBatchEncoder
 from ml_platform_server.serving.outputs.prediction import Answer, answers
 from ml_platform_server.serving.runtimes.onnx.outputs import OutputReader
-from ml_platform_server.values import to_struct, to_value
+from ml_platform_server.struct_values import to_struct, to_value
 
 NUMBERS = np.random.default_rng(7)
 CASES: dict[str, tuple[dict[str, Any], Any]] = {
@@ -168,6 +168,6 @@ def test_what_are_no_probabilities_is_left_to_the_thorough_way(given):
 def test_values_are_written_as_protobuf_writes_them(thing):
     """What is written by hand reads as the message that protobuf would have made of the same thing."""
     value = to_value(thing)
-    assert type(value).FromString(wire.value(thing)) == value
+    assert type(value).FromString(protobuf_encoding.value(thing)) == value
     struct = to_struct({"a": thing, "": thing, "n" * 300: 1})
-    assert type(struct).FromString(wire.struct({"a": thing, "": thing, "n" * 300: 1})) == struct
+    assert type(struct).FromString(protobuf_encoding.struct({"a": thing, "": thing, "n" * 300: 1})) == struct

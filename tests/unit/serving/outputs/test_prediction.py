@@ -8,7 +8,7 @@ import pytest
 from google.protobuf import json_format
 
 from ml_platform_server.serving.outputs.prediction import probability
-from ml_platform_server.values import plain, to_struct, to_value
+from ml_platform_server.struct_values import plain, to_struct, to_value
 
 
 @pytest.mark.parametrize(

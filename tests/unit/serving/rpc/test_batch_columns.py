@@ -36,7 +36,7 @@ from ml_platform_server.serving.inputs.convert import convert
 from ml_platform_server.serving.inputs.signature import columns_of
 from ml_platform_server.serving.rpc import batch_columns
 from ml_platform_server.serving.rpc.batch_rows import Batches
-from ml_platform_server.values import plain, to_value
+from ml_platform_server.struct_values import plain, to_value
 from tests.support.inference import classifier_graph, deploy, echo_graph
 from tests.support.predictions import House, opened
 from tests.support.serving import PRODUCTION, column, struct

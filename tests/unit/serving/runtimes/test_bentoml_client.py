@@ -11,7 +11,7 @@ import pytest
 
 from ml_platform.v1 import models_pb2
 from ml_platform_server.backends.bentoml.client import BentomlBackend
-from ml_platform_server.backends.bentoml.failures import failure_of
+from ml_platform_server.backends.bentoml.errors import failure_of
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.serving.inputs.signature import columns_of
 from ml_platform_server.serving.runtimes.bentoml import BentomlRuntime

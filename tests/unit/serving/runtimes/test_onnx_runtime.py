@@ -21,7 +21,7 @@ from ml_platform_server.serving.inputs.signature import columns_of
 from ml_platform_server.serving.outputs.encode import encoded
 from ml_platform_server.serving.runtimes.latency import LatencyEstimator
 from ml_platform_server.serving.runtimes.onnx.runtime import INLINE_SECONDS, OnnxRuntime, load_onnx
-from ml_platform_server.values import plain
+from ml_platform_server.struct_values import plain
 from tests.support.inference import classifier_graph
 from tests.support.serving import column, save_onnx, sum_graph
 

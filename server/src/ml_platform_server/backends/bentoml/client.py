@@ -11,7 +11,7 @@ from typing import Any, Self
 import httpx
 import structlog
 
-from ml_platform_server.backends.bentoml.failures import failure_of, overloaded, senseless
+from ml_platform_server.backends.bentoml.errors import failure_of, overloaded, senseless
 from ml_platform_server.backends.bentoml.places import Places
 from ml_platform_server.call import remaining, set_deadline
 from ml_platform_server.errors import backend_unavailable, deadline_exceeded

@@ -18,7 +18,7 @@ from ml_platform_server.backends.feast.redis.read_rows import Ask, Direct
 from ml_platform_server.backends.feast.registry.views import looked_up
 from ml_platform_server.call import remaining
 from ml_platform_server.errors import PlatformError, deadline_exceeded, invalid
-from ml_platform_server.values import plain_fields, to_feature_value, to_struct
+from ml_platform_server.struct_values import plain_fields, to_feature_value, to_struct
 
 if TYPE_CHECKING:
     from feast import FeatureStore

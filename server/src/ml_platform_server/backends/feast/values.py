@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from ml_platform.v1 import features_pb2
 from ml_platform.v1.features_pb2 import ValueType
-from ml_platform_server.values import SAFE_INTEGER_LIMIT
+from ml_platform_server.struct_values import SAFE_INTEGER_LIMIT
 
 INT32_END = 2**31
 INT64_END = 2**63

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ml_platform.v1 import errors_pb2, models_pb2
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.values import to_value
+from ml_platform_server.struct_values import to_value
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -11,7 +11,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, TypeVar
 
 from ml_platform_server.backends.blocking import BlockingPool, longest_run
-from ml_platform_server.backends.mlflow import failures
+from ml_platform_server.backends.mlflow import errors
 from ml_platform_server.backends.mlflow.links import Links
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.settings import MlflowSettings
@@ -92,15 +92,15 @@ class MlflowBackend:
             PlatformError: one of these, or BACKEND_UNAVAILABLE, BACKEND_FAILED, PAGE_TOKEN_INVALID, OVERLOADED,
                 DEADLINE_EXCEEDED.
         """
-        meanings = failures.ErrorMapping(missing=missing, exists=exists, invalid=invalid, otherwise=otherwise)
+        meanings = errors.ErrorMapping(missing=missing, exists=exists, invalid=invalid, otherwise=otherwise)
         return await self._pool.run(self._translated(function, meanings))
 
     async def download(self, function: Callable[[MlflowClient], R], *, missing: PlatformError, otherwise: PlatformError) -> R:
         """Run something that moves many files, which may take minutes. As `call`."""
-        meanings = failures.ErrorMapping(missing=missing, otherwise=otherwise)
+        meanings = errors.ErrorMapping(missing=missing, otherwise=otherwise)
         return await self._downloads.run(self._translated(function, meanings))
 
-    def _translated(self, function: Callable[[MlflowClient], R], meanings: failures.ErrorMapping) -> Callable[[], R]:
+    def _translated(self, function: Callable[[MlflowClient], R], meanings: errors.ErrorMapping) -> Callable[[], R]:
         @wraps(function)
         def translated() -> R:
             client = self._loaded()
@@ -109,7 +109,7 @@ class MlflowBackend:
             except PlatformError:
                 raise
             except Exception as error:
-                raise failures.translate(error, meanings) from error
+                raise errors.translate(error, meanings) from error
 
         return translated
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ml_platform.v1 import errors_pb2, experiments_pb2
-from ml_platform_server.backends.mlflow import failures
+from ml_platform_server.backends.mlflow import errors
 from ml_platform_server.backends.mlflow.searches import NEWEST_RUNS_FIRST
 from ml_platform_server.errors import PlatformError, Violation
 
@@ -66,7 +66,7 @@ def runs(client: MlflowClient, request: experiments_pb2.ListRunsRequest, length:
     try:
         page = search()
     except Exception as error:
-        if not (request.filter or request.order_by) or not failures.answered_with_failure(error):
+        if not (request.filter or request.order_by) or not errors.answered_with_failure(error):
             raise
         page = _search_again(client, request, search)
     if request.order_by and page and position is None:
@@ -82,7 +82,7 @@ def _search_again(
     try:
         return search()
     except Exception as error:
-        if not failures.answered_with_failure(error):
+        if not errors.answered_with_failure(error):
             raise
         why = "makes MLflow fail: it may have too many conditions, a number out of range, or a key twice"
         raise filter_invalid(request, why) from error

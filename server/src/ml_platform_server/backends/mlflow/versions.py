@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from ml_platform.v1 import errors_pb2, models_pb2
-from ml_platform_server.backends.mlflow import acceleration, failures, lineage, messages, tag_keys
+from ml_platform_server.backends.mlflow import acceleration, errors, lineage, messages, tag_keys
 from ml_platform_server.backends.mlflow.links import Links
 from ml_platform_server.backends.mlflow.run_models import RunModel
 from ml_platform_server.backends.mlflow.searches import BIG_PAGE
@@ -40,7 +40,7 @@ def _ensure_model(client: MlflowClient, name: str) -> None:
     try:
         client.create_registered_model(name)
     except Exception as error:
-        if not failures.says_exists(error):
+        if not errors.says_exists(error):
             raise
 
 

@@ -27,7 +27,7 @@ from ml_platform_server.serving.inputs.convert import convert
 from ml_platform_server.serving.inputs.policy import Policy
 from ml_platform_server.serving.inputs.rows import Row
 from ml_platform_server.serving.inputs.signature import Column
-from ml_platform_server.values import to_value
+from ml_platform_server.struct_values import to_value
 
 _PERHAPS_OF_SOME_ROWS = frozenset({
     errors_pb2.ERROR_REASON_ENTITY_MISMATCH,

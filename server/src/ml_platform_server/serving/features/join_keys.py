@@ -11,7 +11,7 @@ from ml_platform_server.backends.feast.keys import key_values
 from ml_platform_server.backends.feast.online import JoinKey
 from ml_platform_server.errors import PlatformError, Violation
 from ml_platform_server.serving.inputs.rows import Fields, unsuitable
-from ml_platform_server.values import SAFE_INTEGER_LIMIT, plain
+from ml_platform_server.struct_values import SAFE_INTEGER_LIMIT, plain
 
 # Takes a key that is as it should be; None leaves it to the thorough way, which also knows what is wrong with it.
 _Quick = Callable[[struct_pb2.Value], object | None]

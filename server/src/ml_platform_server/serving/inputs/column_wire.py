@@ -14,7 +14,7 @@ import numpy.typing as npt
 from google.protobuf.message import Message
 
 from ml_platform.v1.predictions_pb2 import BooleanValues, DoubleValues, IntegerValues
-from ml_platform_server import varints, wire
+from ml_platform_server import protobuf_encoding, varints
 
 Array = npt.NDArray[Any]
 
@@ -60,23 +60,25 @@ def packed_content(message: Message) -> bytes:
 
 def packed_doubles(tag: bytes, array: Array) -> bytes:
     """A field of packed doubles; nothing for none, as protobuf has it."""
-    return wire.field(tag, np.ascontiguousarray(array, "<f8").tobytes()) if array.size else b""
+    return protobuf_encoding.field(tag, np.ascontiguousarray(array, "<f8").tobytes()) if array.size else b""
 
 
 def column_values(array: Array, nulls: Sequence[int]) -> bytes | None:
     """The ColumnValues that hold an array of numbers or truth values; None for any other."""
     kind, absent = array.dtype.kind, _nulls(nulls)
     if kind == "f" and array.ndim == _MATRIX and array.shape[1]:
-        width = _LENGTH + wire.length(array.shape[1])
-        return absent + wire.field(_VECTORS, packed_doubles(_VALUES, array) + width)
+        width = _LENGTH + protobuf_encoding.length(array.shape[1])
+        return absent + protobuf_encoding.field(_VECTORS, packed_doubles(_VALUES, array) + width)
     if array.ndim != 1:
         return None
     if kind == "f":
-        return wire.field(_DOUBLES, packed_doubles(_VALUES, array)) + absent
+        return protobuf_encoding.field(_DOUBLES, packed_doubles(_VALUES, array)) + absent
     if kind == "b":
-        return wire.field(_BOOLEANS, wire.field(_VALUES, array.tobytes()) if array.size else b"") + absent
+        return (
+            protobuf_encoding.field(_BOOLEANS, protobuf_encoding.field(_VALUES, array.tobytes()) if array.size else b"") + absent
+        )
     if kind in "iu" and (array <= np.iinfo(np.int64).max).all():
-        return wire.field(_INTEGERS, _integers(array)) + absent
+        return protobuf_encoding.field(_INTEGERS, _integers(array)) + absent
     return None
 
 
@@ -84,8 +86,8 @@ def _integers(array: Array) -> bytes:
     data = varints.packed(array)
     if data is None:
         return IntegerValues(values=array.tolist()).SerializeToString()
-    return wire.field(_VALUES, data) if data else b""
+    return protobuf_encoding.field(_VALUES, data) if data else b""
 
 
 def _nulls(places: Sequence[int]) -> bytes:
-    return wire.field(_NULLS, b"".join(map(wire.length, places))) if places else b""
+    return protobuf_encoding.field(_NULLS, b"".join(map(protobuf_encoding.length, places))) if places else b""

@@ -11,7 +11,7 @@ from ml_platform.v1 import deployments_pb2
 from ml_platform.v1.deployments_pb2 import FeaturePolicy, MissingFeatures, StaleFeatures
 from ml_platform_server.errors import Violation
 from ml_platform_server.serving.inputs.signature import CoercionError, Column
-from ml_platform_server.values import plain
+from ml_platform_server.struct_values import plain
 
 _log = structlog.get_logger(__name__)
 

@@ -22,7 +22,7 @@ from ml_platform_server.serving.inputs.signature import (
     Column,
     Convert,
 )
-from ml_platform_server.values import SAFE_INTEGER_LIMIT, plain
+from ml_platform_server.struct_values import SAFE_INTEGER_LIMIT, plain
 
 # So many sets of columns, of those that callers leave out, are remembered.
 MOST_SETS = 1000

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ml_platform.v1 import models_pb2
-from ml_platform_server.values import INEXACT, SAFE_INTEGER_LIMIT
+from ml_platform_server.struct_values import INEXACT, SAFE_INTEGER_LIMIT
 
 Convert = Callable[[object], object]
 

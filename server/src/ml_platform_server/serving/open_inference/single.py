@@ -16,7 +16,7 @@ from ml_platform_server.serving.inputs.rows import Row, unsuitable
 from ml_platform_server.serving.inputs.signature import CoercionError
 from ml_platform_server.serving.open_inference.datatypes import BYTES, DTYPES, of_type
 from ml_platform_server.serving.routing.router import ServedVersion
-from ml_platform_server.values import to_value
+from ml_platform_server.struct_values import to_value
 
 
 async def answer_one(served: ServedVersion, sent: Mapping[str, Sent]) -> dict[str, Values]:

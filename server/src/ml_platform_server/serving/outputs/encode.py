@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ml_platform_server import wire
+from ml_platform_server import protobuf_encoding
 from ml_platform_server.serving.outputs.prediction import Said
 
 
@@ -29,25 +29,25 @@ ROW = Tags(b"\x0a", b"\x11", b"\x1a", b"\x3a", b"\x40", b"\x4a", b"\x50")
 
 def encoded(answer: Said, tags: Tags = REPLY) -> bytes:
     """The fields on the wire."""
-    prediction = wire.field(tags.prediction, wire.value(answer.prediction))
-    probability = b"" if answer.probability is None else wire.double(tags.probability, answer.probability)
+    prediction = protobuf_encoding.field(tags.prediction, protobuf_encoding.value(answer.prediction))
+    probability = b"" if answer.probability is None else protobuf_encoding.double(tags.probability, answer.probability)
     names = [name for name, value in answer.outputs.items() if is_integer(value)]
     types = integers(names, prediction=is_integer(answer.prediction), tags=tags)
-    outputs = wire.struct(answer.outputs)
+    outputs = protobuf_encoding.struct(answer.outputs)
     if b"Infinity" in outputs:
         types += _infinite(answer, tags)
-    return prediction + probability + wire.field(tags.outputs, outputs) + types
+    return prediction + probability + protobuf_encoding.field(tags.outputs, outputs) + types
 
 
 def integers(names: Iterable[str], *, prediction: bool, tags: Tags = REPLY) -> bytes:
     """The fields that say which outputs are integers, and whether the prediction is one."""
-    said = b"".join(wire.field(tags.integer_outputs, name.encode()) for name in names)
+    said = b"".join(protobuf_encoding.field(tags.integer_outputs, name.encode()) for name in names)
     return said + tags.integer_prediction + b"\x01" if prediction else said
 
 
 def _infinite(answer: Said, tags: Tags) -> bytes:
     names = [name for name, value in answer.outputs.items() if is_infinite(value)]
-    said = b"".join(wire.field(tags.infinite_outputs, name.encode()) for name in names)
+    said = b"".join(protobuf_encoding.field(tags.infinite_outputs, name.encode()) for name in names)
     return said + tags.infinite_prediction + b"\x01" if is_infinite(answer.prediction) else said
 
 

@@ -18,7 +18,7 @@ from ml_platform_server.serving.outputs import encode
 from ml_platform_server.serving.outputs.columns import ColumnAnswers
 from ml_platform_server.serving.outputs.encode import encoded
 from ml_platform_server.serving.outputs.prediction import Answer
-from ml_platform_server.values import SAFE_INTEGER_LIMIT
+from ml_platform_server.struct_values import SAFE_INTEGER_LIMIT
 
 Array = npt.NDArray[Any]
 Shapes = tuple[tuple[str, int | None], ...]

@@ -11,7 +11,7 @@ import numpy as np
 
 from ml_platform_server.serving.outputs.encoded_block import MOST_NUMBERS, Shapes, Template
 from ml_platform_server.serving.outputs.prediction import TOLERANCE, Answer, clipped
-from ml_platform_server.values import SAFE_INTEGER_LIMIT
+from ml_platform_server.struct_values import SAFE_INTEGER_LIMIT
 
 Number = int | float
 _PAIR = 2

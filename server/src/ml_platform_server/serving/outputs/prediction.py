@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from ml_platform_server.values import infinity
+from ml_platform_server.struct_values import infinity
 
 # How far the sum of a row of probabilities may be from one.
 TOLERANCE = 1e-3

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ml_platform.v1.predictions_pb2 import BatchPredictRequest, BatchPredictResponse, DegradedRow
-from ml_platform_server import wire
+from ml_platform_server import protobuf_encoding
 from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError, Violation
 from ml_platform_server.serving.features.binding import Binding
@@ -114,9 +114,9 @@ class _Batch:
         parts = [head(self._served, prediction_id)]
         columns, infinite = self._outputs.columns(), []
         for name, values in columns.items():
-            said = wire.field(_NAME, name.encode()) if name else b""
+            said = protobuf_encoding.field(_NAME, name.encode()) if name else b""
             encoded = told(values, failed)
-            parts.append(wire.field(_OUTPUT, said + wire.field(_VALUES, encoded)))
+            parts.append(protobuf_encoding.field(_OUTPUT, said + protobuf_encoding.field(_VALUES, encoded)))
             if isinstance(values, list) and b"Infinity" in encoded and is_infinite(values):
                 infinite.append(name)
         probabilities = self._outputs.probabilities()
@@ -137,8 +137,8 @@ class _Batch:
         errors, parts = RowErrors(request_id), []
         for row in failed:
             error = self._errors[row]
-            place = _ROW + wire.length(row) if row else b""
-            parts.append(wire.field(_ERROR, place + errors.encoded(error)))
+            place = _ROW + protobuf_encoding.length(row) if row else b""
+            parts.append(protobuf_encoding.field(_ERROR, place + errors.encoded(error)))
             self._served.model.metrics.error(error.reason_name)
             if errors.turn.over:
                 await errors.turn.next()

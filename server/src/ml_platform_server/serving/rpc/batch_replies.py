@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from google.rpc import status_pb2
 
-from ml_platform_server import wire
+from ml_platform_server import protobuf_encoding
 from ml_platform_server.errors import PlatformError, Violation, to_status
 from ml_platform_server.serving.routing.router import ServedVersion
 from ml_platform_server.serving.turns import Turn
@@ -36,7 +36,7 @@ class RowErrors:
         """The error as field 2 on the wire: the `error` of a RowResult and of a RowError."""
         key = _key(error)
         if key not in self._encoded:
-            self._encoded[key] = wire.field(b"\x12", self.status(error).SerializeToString())
+            self._encoded[key] = protobuf_encoding.field(b"\x12", self.status(error).SerializeToString())
         return self._encoded[key]
 
 
@@ -48,4 +48,4 @@ def _key(error: PlatformError) -> _Key:
 
 def head(served: ServedVersion, prediction_id: str) -> bytes:
     """The response so far, on the wire: who answers. These fields have the same numbers as in a PredictResponse."""
-    return wire.field(b"\x0a", prediction_id.encode()) + served.head
+    return protobuf_encoding.field(b"\x0a", prediction_id.encode()) + served.head

@@ -8,7 +8,7 @@ from google.protobuf import struct_pb2
 
 from ml_platform.v1.deployments_pb2 import Environment
 from ml_platform.v1.predictions_pb2 import BatchPredictRequest, RowPrediction
-from ml_platform_server import wire
+from ml_platform_server import protobuf_encoding
 from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError, invalid
 from ml_platform_server.serving.inputs.rows import Row
@@ -19,7 +19,7 @@ from ml_platform_server.serving.rpc.batch_columns import predict_columns
 from ml_platform_server.serving.rpc.batch_replies import RowErrors, head
 from ml_platform_server.serving.rpc.in_flight import MOST_ROWS, InFlight
 from ml_platform_server.serving.rpc.replies import features_of, new_prediction_id
-from ml_platform_server.values import plain_fields
+from ml_platform_server.struct_values import plain_fields
 
 # The tag of BatchPredictResponse's field 5.
 _RESULT = b"\x2a"
@@ -130,10 +130,10 @@ def _prediction(served: ServedVersion, row: Row, answer: Said, *, include_featur
         # Messages on the wire may be put one behind the other: the fields of both count.
         more = RowPrediction(features=features, degraded_features=row.degraded, unused_inputs=unused)
         said += more.SerializeToString()
-    return wire.field(_RESULT, wire.field(b"\x0a", said))
+    return protobuf_encoding.field(_RESULT, protobuf_encoding.field(b"\x0a", said))
 
 
 def _failure(served: ServedVersion, error: Said | PlatformError, errors: RowErrors) -> bytes:
     assert isinstance(error, PlatformError)  # noqa: S101  # a row that could not be decoded has an error
     served.model.metrics.error(error.reason_name)
-    return wire.field(_RESULT, errors.encoded(error))
+    return protobuf_encoding.field(_RESULT, errors.encoded(error))

@@ -11,7 +11,7 @@ from ml_platform_server.serving.inputs.rows import Row
 from ml_platform_server.serving.outputs import encode
 from ml_platform_server.serving.outputs.prediction import Said
 from ml_platform_server.serving.routing.router import ServedVersion
-from ml_platform_server.values import to_feature_value
+from ml_platform_server.struct_values import to_feature_value
 
 # What makes the prediction ids of this process its own; the rest of an id is counted.
 _PROCESS = secrets.token_hex(8)

@@ -13,7 +13,7 @@ import structlog
 
 from ml_platform.v1 import errors_pb2
 from ml_platform.v1.predictions_pb2 import PredictRequest, StreamPredictRequest
-from ml_platform_server import wire
+from ml_platform_server import protobuf_encoding
 from ml_platform_server.call import Call, set_deadline
 from ml_platform_server.errors import PlatformError, deadline_exceeded, invalid, to_status, unforeseen
 from ml_platform_server.serving.rpc.in_flight import InFlight
@@ -188,7 +188,11 @@ _ID, _PREDICTION, _ERROR = b"\x0a", b"\x12", b"\x1a"
 
 
 def _answer(request_id: str, outcome: bytes, encoded: bytes) -> _Answer:
-    return _Answer(request_id, wire.field(_ID, request_id.encode()) + wire.field(outcome, encoded), outcome == _ERROR)
+    return _Answer(
+        request_id,
+        protobuf_encoding.field(_ID, request_id.encode()) + protobuf_encoding.field(outcome, encoded),
+        outcome == _ERROR,
+    )
 
 
 def _unforeseen(task: asyncio.Task[_Answer]) -> PlatformError:

@@ -13,7 +13,7 @@ import structlog
 
 from ml_platform.v1 import models_pb2
 from ml_platform_server.backends.bentoml.client import BentomlBackend
-from ml_platform_server.backends.bentoml.failures import senseless
+from ml_platform_server.backends.bentoml.errors import senseless
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.serving.inputs.columns import Values, as_values
 from ml_platform_server.serving.inputs.signature import Column

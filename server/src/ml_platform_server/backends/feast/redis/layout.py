@@ -12,7 +12,7 @@ from ml_platform.v1.features_pb2 import ValueType
 from ml_platform_server.backends.feast.plan import NEVER_WRITTEN, OTHER_TYPE, Cell
 from ml_platform_server.backends.feast.redis.connection import Address
 from ml_platform_server.backends.feast.redis.decode import DOUBLE, DOUBLE_BYTES, Read, Reader, double, moment
-from ml_platform_server.values import SAFE_INTEGER_LIMIT
+from ml_platform_server.struct_values import SAFE_INTEGER_LIMIT
 
 Row = Mapping[str, object]
 Answer = Sequence[bytes | None]

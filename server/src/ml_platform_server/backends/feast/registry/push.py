@@ -18,7 +18,7 @@ from ml_platform_server.backends.feast.types import to_feast
 from ml_platform_server.backends.feast.writes import conditional
 from ml_platform_server.backends.feast.writes.rows import FeastRow
 from ml_platform_server.errors import PlatformError, Violation, invalid
-from ml_platform_server.values import plain_fields
+from ml_platform_server.struct_values import plain_fields
 
 # Clocks differ; a time further ahead is a mistake, after which the store would drop every true value as older.
 AHEAD = timedelta(days=1)

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.store.done_calls import LEASE_TIMEOUT, RENEW_INTERVAL, CallKey, IdempotencyStore, InProgress, Ticket
+from ml_platform_server.store.idempotency import LEASE_TIMEOUT, RENEW_INTERVAL, CallKey, IdempotencyStore, InProgress, Ticket
 from ml_platform_server.store.owners import this_process
 from ml_platform_server.store.tables import DoneCallRow
 from tests.support.frame import opened_store
@@ -159,7 +159,7 @@ async def test_a_call_of_a_process_that_has_ended_is_taken_over_at_once(calls):
 
 async def test_leases_are_renewed_by_themselves(calls, other, clock, monkeypatch):
     """While it is open, the leases of the calls in progress are renewed without anybody's asking."""
-    monkeypatch.setattr("ml_platform_server.store.done_calls.RENEW_INTERVAL", 0.01)
+    monkeypatch.setattr("ml_platform_server.store.idempotency.RENEW_INTERVAL", 0.01)
     await other.begin(KEY, b"f")
     clock.now += timedelta(seconds=LEASE_TIMEOUT - 1)
     await other.open()

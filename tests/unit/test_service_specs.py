@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from ml_platform_server.offers import SERVICE_SPECS, offered, parts_for
+from ml_platform_server.service_specs import SERVICE_SPECS, offered, parts_for
 from ml_platform_server.settings import SERVICES, ServerSettings, Settings, StoreSettings
 
 LATE = {"airflow", "jobs", "hub", "reconciler", "engine"}

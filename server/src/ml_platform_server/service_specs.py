@@ -17,7 +17,7 @@ from ml_platform.v1 import (
     training_pb2,
 )
 from ml_platform_server import open_inference
-from ml_platform_server.parts import BACKENDS, Container
+from ml_platform_server.container import BACKENDS, Container
 from ml_platform_server.services.deployments import DeploymentService
 from ml_platform_server.services.experiments import ExperimentService
 from ml_platform_server.services.features import FeatureService

@@ -36,7 +36,7 @@ from ml_platform_server.settings import Settings
 from ml_platform_server.start import StartupError
 from ml_platform_server.store.database import MigratedDatabase
 from ml_platform_server.store.deployments import DeploymentRecords
-from ml_platform_server.store.done_calls import IdempotencyStore
+from ml_platform_server.store.idempotency import IdempotencyStore
 from ml_platform_server.store.jobs import JobRecords
 from ml_platform_server.store.keys import ApiKeys
 from ml_platform_server.store.locks import Locks

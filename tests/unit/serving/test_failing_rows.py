@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 from ml_platform.v1 import errors_pb2
 from ml_platform_server.call import set_deadline
 from ml_platform_server.errors import PlatformError, backend_unavailable
-from ml_platform_server.serving import halving
-from ml_platform_server.serving.halving import MOST_RUNS, isolate_failing_rows
+from ml_platform_server.serving import failing_rows
+from ml_platform_server.serving.failing_rows import MOST_RUNS, isolate_failing_rows
 from tests.support.serving import error
 
 
@@ -128,7 +128,9 @@ async def test_the_search_ends_with_the_deadline() -> None:
 async def test_what_a_model_says_is_logged_and_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """The log line has the cause of the first failure."""
     lines: list[dict[str, object]] = []
-    monkeypatch.setattr(halving._log, "warning", lambda event, **facts: lines.append({"event": event, **facts}), raising=False)
+    monkeypatch.setattr(
+        failing_rows._log, "warning", lambda event, **facts: lines.append({"event": event, **facts}), raising=False
+    )
 
     async def run(part: slice) -> None:
         raise error(errors_pb2.ERROR_REASON_MODEL_FAILED) from ValueError("unknown category 'x'")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from struct import Struct
 
-from ml_platform_server.values import SAFE_INTEGER_LIMIT, to_value
+from ml_platform_server.struct_values import SAFE_INTEGER_LIMIT, to_value
 
 NULL = b"\x08\x00"
 TRUE = b"\x20\x01"
