@@ -212,3 +212,13 @@ async def test_a_value_means_the_same_on_every_path(house: House, kind: str) -> 
                 wrong.append((name, value, expected, found))
 
     assert not wrong
+
+
+@pytest.mark.parametrize("value", [2**60 + 2**36 + 1, -(2**60) - 2**36 - 1, 2**24 + 1, 2**53 + 1, MOST])
+async def test_an_integer_means_the_same_to_a_graph_of_floats_on_every_path(house: House, value: int) -> None:
+    """It is rounded once or twice, but in the same way, in a lone row as in a column."""
+    graph = echo_graph({"x": TensorProto.FLOAT})
+    house.registry.add("rounded", 1, [column("x", "long")], save_onnx(house.folder / "rounded", graph))
+    house.deployments.activate("rounded", 1)
+    found = {name: await _outcome(path, house, "rounded", value) for name, path in {**PATHS, **TENSORS}.items()}
+    assert len(set(map(repr, found.values()))) == 1, found

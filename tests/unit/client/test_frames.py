@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import namedtuple
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from ml_platform import InvalidArgument, Listing
 from ml_platform.errors import MLPlatformError
 from ml_platform.resources.batches import parts
+from ml_platform.resources.columns import to_column
 from ml_platform.resources.definitions import to_entity_keys, to_rows
 from ml_platform.values import from_struct, to_struct
 
@@ -112,3 +114,34 @@ def test_a_frame_of_results_has_a_column_for_errors():
     frame = Listing([{"prediction": 1}, MLPlatformError("No.", reason="INPUT_INVALID")]).to_pandas()
     assert frame["prediction"].tolist()[0] == 1
     assert frame["error"].tolist()[1] == "No. (INPUT_INVALID)"
+
+
+@pytest.mark.parametrize(
+    ("values", "expected", "nulls"),
+    [
+        ([1.0, math.nan, None], [1.0, math.nan, 0.0], [2]),
+        ([1, math.nan], [1.0, math.nan], []),
+        ([1, math.nan, pd.NA], [1.0, math.nan, 0.0], [2]),
+        ([math.nan, None], [math.nan, 0.0], [1]),
+    ],
+)
+def test_nan_among_numbers_is_a_number_whatever_else_is_missing(
+    values: list[object], expected: list[float], nulls: list[int]
+) -> None:
+    """As it is in a single row: whether another row has no value changes nothing."""
+    column = to_column("x", values).values
+    assert repr(list(column.doubles.values)) == repr(expected)
+    assert list(column.nulls) == nulls
+
+
+@pytest.mark.parametrize("values", [["a", math.nan], [True, math.nan]])
+def test_nan_beside_what_is_no_number_is_missing(values: list[object]) -> None:
+    """As pandas has it in columns of texts."""
+    assert list(to_column("x", values).values.nulls) == [1]
+
+
+def test_large_integers_beside_nan_keep_their_digits() -> None:
+    """A double would not hold them."""
+    column = to_column("x", [2**60 + 1, math.nan]).values
+    assert column.any.values[0].string_value == str(2**60 + 1)
+    assert math.isnan(column.any.values[1].number_value)

@@ -27,8 +27,11 @@ def to_column(name: str, values: Sequence[Any]) -> InputColumn:
     kinds = set(map(type, values))
     if kinds == {float}:
         return InputColumn(name=name, values=ColumnValues(doubles=DoubleValues(values=values)))
-    nulls = [at for at, value in enumerate(values) if is_missing(value)]
-    present = kinds if not nulls else {type(value) for value in values if not is_missing(value)}
+    # Among numbers NaN is one of them; beside a text or a truth value it says that there is none.
+    numeric = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values if not is_missing(value))
+    nulls = [at for at, value in enumerate(values) if is_missing(value) and not (numeric and isinstance(value, float))]
+    absent = set(nulls)
+    present = kinds if not nulls else {type(value) for at, value in enumerate(values) if at not in absent}
     return InputColumn(name=name, values=_of_kind(name, values, present, nulls))
 
 

@@ -25,6 +25,8 @@ from ml_platform_server.serving.turns import Turn
 MATRIX = "input"
 # Names in an error, at most.
 MOST_TOLD = 100
+# Elements of a lone row that are looked at one by one.
+FEW_ELEMENTS = 1024
 _NO_NULLS: Array = np.empty(0, np.int64)
 _DIMENSIONS = 2
 
@@ -134,7 +136,7 @@ async def _answers(served: ServedVersion, sent: Mapping[str, Sent], rows: int) -
     """Every output by name. All rows at once, unless there is much to be looked up for them."""
     if not rows:
         return _nothing(served)
-    if rows == 1:
+    if rows == 1 and sum(column.values.size for column in sent.values() if isinstance(column.values, np.ndarray)) <= FEW_ELEMENTS:
         try:
             return await answer_one(served, sent)
         except PlatformError as error:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ml_platform_server import varints
+from ml_platform_server import protobuf_encoding, varints
 from ml_platform_server.errors import PlatformError, invalid
 from ml_platform_server.open_inference import InferTensorContents, Message
 from ml_platform_server.serving.inputs.column_wire import packed_content
@@ -178,6 +178,10 @@ def _objects(things: Sequence[object]) -> Array:
     return array
 
 
+# The tags of the fields whose packed elements are as NumPy has them.
+_PACKED = {"bool_contents": b"\x0a", "fp32_contents": b"\x32", "fp64_contents": b"\x3a"}
+
+
 class Told:
     """The outputs of a response, one by one.
 
@@ -201,6 +205,9 @@ class Told:
         tensor.shape.extend(array.shape)
         if self._raw or datatype not in FIELDS:
             self._response.raw_output_contents.append(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+        elif array.dtype.kind in "fb" and array.size:
+            elements = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+            tensor.contents.MergeFromString(protobuf_encoding.field(_PACKED[FIELDS[datatype]], elements))
         else:
             tensor.contents.CopyFrom(InferTensorContents(**{FIELDS[datatype]: array.reshape(-1).tolist()}))
 

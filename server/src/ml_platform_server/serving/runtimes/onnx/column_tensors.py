@@ -39,5 +39,8 @@ def as_type(values: Values, dtype: type[np.generic]) -> Array:
         limits = np.iinfo(dtype)  # type: ignore[type-var]  # it is a type of whole numbers
         if values.min() < limits.min or values.max() > limits.max:
             raise OverflowError(f"whole numbers that {np.dtype(dtype)} does not hold")
+    if values.dtype.kind in "iu" and np.dtype(dtype).kind == "f":
+        # By way of a double, as Python's integers in single rows: beyond 2^53 the last bit would differ.
+        values = values.astype(np.float64)
     with np.errstate(over="ignore"):
         return values.astype(dtype, copy=False)
