@@ -7,25 +7,23 @@ import copy
 import multiprocessing
 import pickle
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from ml_platform import AsyncMLPlatform, ConfigurationError, MLPlatform, MLPlatformError, rpcs
+from ml_platform import AsyncMLPlatform, ConfigurationError, MLPlatform, MLPlatformError
 from ml_platform.config import ClientConfig
 from ml_platform.sync.jobs import TrainingJob
-from ml_platform.v1 import jobs_pb2, platform_pb2, training_pb2
-from tests.support.fake_platform import FakePlatform
+from tests.support.fake_process import fake_process
 
 
-@pytest.fixture(autouse=True)
-def _answers(fake: FakePlatform) -> None:
-    """What the platform answers in these tests."""
-    job = jobs_pb2.Job(job_id="j-1", state=jobs_pb2.JOB_STATE_QUEUED)
-    fake.answer(rpcs.WHO_AM_I, platform_pb2.WhoAmIResponse(principal="ann"))
-    fake.answer(rpcs.SUBMIT_TRAINING_JOB, training_pb2.SubmitTrainingJobResponse(job=job))
-    fake.answer(rpcs.GET_TRAINING_JOB, training_pb2.GetTrainingJobResponse(job=job))
+@pytest.fixture
+def url() -> Iterator[str]:
+    """The address of a fake platform."""
+    with fake_process() as address:
+        yield address
 
 
 def in_a_fork(work: Callable[[], Any]) -> Any:
@@ -49,10 +47,10 @@ def in_a_fork(work: Callable[[], Any]) -> Any:
         process.join()
 
 
-def test_a_forked_process_has_a_connection_of_its_own(fake: FakePlatform):
+def test_a_forked_process_has_a_connection_of_its_own(url: str):
     """However busy the threads of the parent are, its client works in every child, and goes on in the parent."""
     stop = threading.Event()
-    with MLPlatform(fake.url, "k") as platform:
+    with MLPlatform(url, "k") as platform:
         expected = platform.whoami().principal
 
         def ask() -> None:
@@ -73,6 +71,60 @@ def test_a_forked_process_has_a_connection_of_its_own(fake: FakePlatform):
         assert platform.whoami().principal == expected
 
 
+def test_a_fork_beside_calls_of_threads_and_of_an_event_loop_crashes_no_child(url: str):
+    """Both are busy while the process forks: what gRPC has queued is not forked along."""
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            platform.whoami()
+
+    async def ask_on_a_loop() -> None:
+        async with AsyncMLPlatform(url, "k") as other:
+            while not stop.is_set():
+                await other.whoami()
+
+    with MLPlatform(url, "k") as platform:
+        work = [ask, ask, ask, lambda: asyncio.run(ask_on_a_loop())]
+        threads = [threading.Thread(target=each) for each in work]
+        for thread in threads:
+            thread.start()
+        try:
+            assert [in_a_fork(lambda: platform.whoami().principal) for _ in range(50)] == ["ann"] * 50
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+
+
+def test_a_fork_does_not_wait_for_a_call_that_gets_no_answer(url: str):
+    """It waits a moment; the child works, and so does the parent."""
+    with MLPlatform(url, "k", timeout=30, retries=0) as platform:
+
+        def ask() -> None:
+            with pytest.raises(MLPlatformError):
+                platform.health()
+
+        hanging = threading.Thread(target=ask)
+        hanging.start()
+        time.sleep(0.5)
+        with pytest.warns(RuntimeWarning, match="while 1 calls"):
+            assert in_a_fork(lambda: platform.whoami().principal) == "ann"
+        assert platform.whoami().principal == "ann"
+        platform.close()
+        hanging.join()
+
+
+async def test_an_event_loop_that_forks_does_not_wait_for_its_own_calls(url: str):
+    """They cannot end before it goes on; they do so afterwards."""
+    async with AsyncMLPlatform(url, "k") as platform:
+        calls = [asyncio.ensure_future(platform.whoami()) for _ in range(20)]
+        await asyncio.sleep(0)
+        with MLPlatform(url, "k") as other:
+            assert in_a_fork(lambda: other.whoami().principal) == "ann"
+        assert {call.principal for call in await asyncio.gather(*calls)} == {"ann"}
+
+
 def in_a_fork_of_the_fork(platform: MLPlatform) -> str:
     """Use the client, and again in a process that is forked from this one."""
     platform.whoami()
@@ -80,9 +132,9 @@ def in_a_fork_of_the_fork(platform: MLPlatform) -> str:
     return answer
 
 
-def test_a_client_that_is_closed_in_a_fork_goes_on_in_the_parent(fake: FakePlatform):
+def test_a_client_that_is_closed_in_a_fork_goes_on_in_the_parent(url: str):
     """Closing the client in a child leaves the parent's connection alone, and the child's client closed."""
-    with MLPlatform(fake.url, "k") as platform:
+    with MLPlatform(url, "k") as platform:
         platform.whoami()
 
         def close() -> str:
@@ -93,18 +145,31 @@ def test_a_client_that_is_closed_in_a_fork_goes_on_in_the_parent(fake: FakePlatf
         assert platform.whoami()
 
 
-async def test_an_asynchronous_client_refuses_to_work_in_a_fork(fake: FakePlatform):
+async def test_an_asynchronous_client_refuses_to_work_in_a_fork(url: str):
     """What asyncio has of gRPC does not survive a fork: the child gets an error that says what to do, and does not hang."""
-    async with AsyncMLPlatform(fake.url, "k") as platform:
+    async with AsyncMLPlatform(url, "k") as platform:
         await platform.whoami()
         answer = await asyncio.to_thread(in_a_fork, lambda: asyncio.run(platform.whoami()))
-        assert "belongs to the parent process" in answer
+        assert "forked from one that used gRPC with asyncio" in answer
         assert await platform.whoami()
 
 
-def test_a_pickled_client_has_its_configuration_and_a_connection_of_its_own(fake: FakePlatform):
+async def test_a_new_asynchronous_client_is_refused_in_a_fork_of_a_process_that_has_one(url: str):
+    """Where it would hang or crash: what gRPC keeps for asyncio belongs to all channels and servers of a process."""
+
+    async def ask() -> object:
+        async with AsyncMLPlatform(url, "k") as other:
+            return await other.whoami()
+
+    async with AsyncMLPlatform(url, "k") as platform:
+        await platform.whoami()
+        answer = await asyncio.to_thread(in_a_fork, lambda: asyncio.run(ask()))
+        assert "forked from one that used gRPC with asyncio" in answer
+
+
+def test_a_pickled_client_has_its_configuration_and_a_connection_of_its_own(url: str):
     """A client goes into another process as its configuration; closing the copy leaves the original alone."""
-    with MLPlatform(fake.url, "k", timeout=7.0, retries=1) as platform:
+    with MLPlatform(url, "k", timeout=7.0, retries=1) as platform:
         copied = pickle.loads(pickle.dumps(platform))
         assert config_of(copied) == config_of(platform)
         assert copied.whoami() == platform.whoami()
@@ -114,17 +179,17 @@ def test_a_pickled_client_has_its_configuration_and_a_connection_of_its_own(fake
         assert copy.deepcopy(platform).whoami() == platform.whoami()
 
 
-async def test_a_pickled_asynchronous_client_works(fake: FakePlatform):
+async def test_a_pickled_asynchronous_client_works(url: str):
     """The asynchronous client is pickled alike."""
-    async with AsyncMLPlatform(fake.url, "k", retries=2) as platform:
+    async with AsyncMLPlatform(url, "k", retries=2) as platform:
         answer = await platform.whoami()
         async with pickle.loads(pickle.dumps(platform)) as copied:
             assert (await copied.whoami(), copied._caller.config.retries) == (answer, 2)
 
 
-def test_a_pickled_job_can_be_asked_again(fake: FakePlatform):
+def test_a_pickled_job_can_be_asked_again(url: str):
     """A job's handle goes along with the client that it belongs to; what was last seen of it too."""
-    with MLPlatform(fake.url, "k") as platform:
+    with MLPlatform(url, "k") as platform:
         job = platform.train_model(experiment_name="e")
         copied: TrainingJob = pickle.loads(pickle.dumps(job))
         assert copied.job_id == job.job_id

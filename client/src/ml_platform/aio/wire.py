@@ -12,6 +12,7 @@ import grpc
 from ml_platform.channel import credentials, options
 from ml_platform.config import ClientConfig
 from ml_platform.errors import ConfigurationError
+from ml_platform.forks import gate
 from ml_platform.rpcs import Req, Resp, Rpc
 
 if TYPE_CHECKING:
@@ -48,8 +49,9 @@ class AsyncWire:
         metadata: Metadata,
     ) -> Resp:
         """Make one attempt of a call; raises grpc.RpcError."""
-        method = self._method(rpc, "unary_unary")
+        await gate.enter()
         try:
+            method = self._method(rpc, "unary_unary")
             response: Resp = await method(request, timeout=timeout, metadata=metadata)
         except grpc.aio.UsageError:
             raise self._unusable() from None
@@ -57,6 +59,8 @@ class AsyncWire:
             if _caller_was_cancelled():
                 raise
             raise self._unusable() from None
+        finally:
+            gate.leave()
         return response
 
     def stream(self, rpc: Rpc[Req, Resp], request: Req, *, timeout: float | None, metadata: Metadata) -> AsyncStream[Resp]:
@@ -82,7 +86,7 @@ class AsyncWire:
         return self._methods[rpc.path]
 
     def _open(self) -> grpc.aio.Channel:
-        if self._channel is not None and self._pid != os.getpid():
+        if gate.aio_inherited or (self._channel is not None and self._pid != os.getpid()):
             raise _other_process()
         if self._closed or (self._loop is not None and self._loop is not asyncio.get_running_loop()):
             raise self._unusable()
@@ -106,9 +110,13 @@ class AsyncStream(Generic[Resp]):
     def __init__(self, call: grpc.aio.UnaryStreamCall[Any, Resp] | grpc.aio.StreamStreamCall[Any, Resp]) -> None:
         self._call = call
         self._loop = asyncio.get_running_loop()
+        self._ended = False
+        gate.stream_opened()
 
     async def read(self) -> Resp | None:
         """The next message, or None at the end; raises grpc.RpcError."""
+        await gate.enter()
+        gate.leave()
         try:
             message = await self._call.read()
         except asyncio.CancelledError:
@@ -119,6 +127,9 @@ class AsyncStream(Generic[Resp]):
 
     def cancel(self) -> None:
         """End the stream, from whatever thread the garbage collector runs on."""
+        if not self._ended:
+            self._ended = True
+            gate.stream_ended()
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._call.cancel)
 
@@ -158,7 +169,7 @@ def each(source: Source, make: Callable[[int, Mapping[str, Any]], Req]) -> Reque
 def _other_process() -> ConfigurationError:
     # What grpc.aio keeps for all channels of a process does not survive a fork, so that a new client would hang as well.
     return ConfigurationError(
-        "This client belongs to the parent process, and asyncio's gRPC does not survive a fork.",
+        "This process was forked from one that used gRPC with asyncio, which does not work in forked processes.",
         remedy='Start processes with multiprocessing.get_context("spawn"), or use MLPlatform in forked ones.',
     )
 

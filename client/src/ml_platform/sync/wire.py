@@ -13,6 +13,7 @@ import grpc
 from ml_platform.channel import credentials, options
 from ml_platform.config import ClientConfig
 from ml_platform.errors import ConfigurationError
+from ml_platform.forks import gate
 from ml_platform.rpcs import Req, Resp, Rpc
 
 if TYPE_CHECKING:
@@ -51,16 +52,19 @@ class Wire:
 
     def unary(self, rpc: Rpc[Req, Resp], request: Req, *, timeout: float, metadata: Metadata) -> Resp:
         """Make one attempt of a call; raises grpc.RpcError."""
-        response: Resp = self._call(rpc, "unary_unary", request, timeout=timeout, metadata=metadata)
+        with gate.call():
+            response: Resp = self._call(rpc, "unary_unary", request, timeout=timeout, metadata=metadata)
         return response
 
     def stream(self, rpc: Rpc[Req, Resp], request: Req, *, timeout: float | None, metadata: Metadata) -> Stream[Resp]:
         """Open a stream."""
-        return Stream(self._call(rpc, "unary_stream", request, timeout=timeout, metadata=metadata))
+        with gate.call():
+            return Stream(self._call(rpc, "unary_stream", request, timeout=timeout, metadata=metadata))
 
     def duplex(self, rpc: Rpc[Req, Resp], requests: Requests[Req], *, metadata: Metadata) -> Stream[Resp]:
         """Open a stream on which both sides write."""
-        return Stream(self._call(rpc, "stream_stream", requests, timeout=None, metadata=metadata))
+        with gate.call():
+            return Stream(self._call(rpc, "stream_stream", requests, timeout=None, metadata=metadata))
 
     def close(self) -> None:
         """Cancel what is under way and hang up."""
@@ -103,18 +107,25 @@ class Stream(Generic[Resp]):
     def __init__(self, call: Any) -> None:  # noqa: ANN401  # gRPC gives this type no public name
         self._call = call
         self._pid = os.getpid()
+        self._ended = False
+        gate.stream_opened()
 
     def read(self) -> Resp | None:
         """The next message, or None at the end; raises grpc.RpcError. Ctrl-C is heard while it waits."""
         if self._pid != os.getpid():
             raise ConfigurationError("This stream belongs to the parent process.", remedy="Open a new one in this process.")
+        gate.wait()
         message: Resp | None = next(self._call, None)
         return message
 
     def cancel(self) -> None:
         """End the stream."""
-        if self._pid == os.getpid():
-            self._call.cancel()
+        if self._pid != os.getpid():
+            return
+        if not self._ended:
+            self._ended = True
+            gate.stream_ended()
+        self._call.cancel()
 
 
 def _closed() -> ConfigurationError:
@@ -147,6 +158,7 @@ class Requests(Generic[Req]):
         return self
 
     def __next__(self) -> Req:
+        gate.wait()
         try:
             return next(self._made)
         except StopIteration:
