@@ -62,6 +62,20 @@ def test_an_experiment_may_exist_already(platform: MLPlatform, fake: FakePlatfor
     assert caught.value.remedy == "Use the one there is: get_experiment() finds it."
 
 
+def test_an_experiment_is_found_by_a_name_that_is_given_as_its_id(platform: MLPlatform, fake: FakePlatform) -> None:
+    """What is no id is looked up as a name; what looks like an id, or is given as a name, is looked up once."""
+    there = experiments_pb2.GetExperimentResponse(experiment=experiments_pb2.Experiment(experiment_id="7", name="fraud"))
+    missing = PlatformError(errors_pb2.ERROR_REASON_EXPERIMENT_NOT_FOUND, "There is none.", remedy="Make one.")
+    fake.answer(rpcs.GET_EXPERIMENT, lambda request: there if request.name == "fraud" else missing)
+    assert platform.get_experiment("fraud").experiment_id == "7"
+    assert [(call.request.experiment_id, call.request.name) for call in fake.seen] == [("fraud", ""), ("", "fraud")]
+    for asked in ({"experiment_id": "8"}, {"name": "other"}):
+        before = len(fake.seen)
+        with pytest.raises(ml_platform.NotFound):
+            platform.get_experiment(**asked)
+        assert len(fake.seen) == before + 1
+
+
 def test_create_experiment(platform: MLPlatform, fake: FakePlatform) -> None:
     """An experiment is created with its tags, and answers both as an object and as a dictionary."""
     reply = experiments_pb2.Experiment(experiment_id="7", name="exp", tags={"test": "true"})

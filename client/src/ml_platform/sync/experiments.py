@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ml_platform import rpcs
-from ml_platform.errors import AlreadyExists, invalid
+from ml_platform.errors import AlreadyExists, NotFound, invalid
 from ml_platform.records import Listing
 from ml_platform.resources.experiments import Experiment, MetricPoint, Run, read_experiment, read_point, read_run
 from ml_platform.sync.caller import Caller
@@ -63,17 +63,28 @@ class Experiments:
     def get_experiment(self, experiment_id: str | None = None, name: str | None = None) -> Experiment:
         """Look up an experiment, by its id or by its name.
 
+        Args:
+            experiment_id: the experiment's id. What is no number and no experiment's id is taken for a name.
+            name: the experiment's name, in place of the id.
+
         Raises:
             NotFound: there is no such experiment.
 
         Example:
+            >>> platform.get_experiment("fraud").experiment_id
+            '7'
             >>> platform.get_experiment(name="fraud").experiment_id
             '7'
         """
         if (experiment_id is None) == (name is None):
             raise invalid("experiment_id", "give either experiment_id or name")
         request = build(pb.GetExperimentRequest, experiment_id=experiment_id, name=name)
-        return read_experiment(self._caller.call(rpcs.GET_EXPERIMENT, request).experiment)
+        try:
+            return read_experiment(self._caller.call(rpcs.GET_EXPERIMENT, request).experiment)
+        except NotFound:
+            if not experiment_id or experiment_id.isdecimal():
+                raise
+        return self.get_experiment(name=experiment_id)
 
     def list_experiments(self, *, limit: int | None = None) -> Listing[Experiment]:
         """The active experiments, newest first: all of them, or at most `limit`.
