@@ -64,6 +64,12 @@ _CAUSES: tuple[tuple[re.Pattern[str], Cause], ...] = tuple(
             "Check the port: the platform's gRPC port is wanted, 50051 by default, not a web page's.",
         ),
         (
+            # The fourth letter of "SSH-2.0": gRPC reports no more of what came.
+            r"got frame type 45\b",
+            "What listens at {target} answers, but speaks no HTTP/2: its first bytes fit 'SSH-', so it seems to be an SSH server.",
+            "Check the port: the platform's gRPC port is wanted, 50051 by default.",
+        ),
+        (
             r"failed parsing http/2",
             "What listens at {target} is no gRPC server: it does not speak HTTP/2.",
             "Check the port: the platform's gRPC port is wanted, 50051 by default.",

@@ -149,7 +149,7 @@ def test_a_server_that_requires_client_certificates(ca_file: Path):
     assert "cert_file" in error.remedy
 
 
-@pytest.mark.parametrize("greeting", [b"SSH-2.0-OpenSSH_9.2p1\r\n", b"220 mail ESMTP\r\n", b"-ERR unknown command 'PRI'\r\n"])
+@pytest.mark.parametrize("greeting", [b"220 mail ESMTP\r\n", b"-ERR unknown command 'PRI'\r\n"])
 def test_a_server_of_another_protocol(greeting):
     """What speaks neither gRPC nor HTTP is not called a web server."""
 
@@ -161,6 +161,20 @@ def test_a_server_of_another_protocol(greeting):
     with serving(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Greeting)) as port:
         error = failure(f"http://127.0.0.1:{port}")
     assert error.message.startswith(f"What listens at 127.0.0.1:{port} is no gRPC server: it does not speak HTTP/2.")
+
+
+def test_an_ssh_server():
+    """It is known by the fourth of its first bytes, which is all that gRPC reports of them."""
+
+    class Greeting(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.sendall(b"SSH-2.0-OpenSSH_9.2p1\r\n")
+            self.request.recv(1024)
+
+    with serving(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Greeting)) as port:
+        error = failure(f"http://127.0.0.1:{port}")
+    assert "answers, but speaks no HTTP/2" in error.message
+    assert "'SSH-'" in error.message
 
 
 def test_a_web_server():
