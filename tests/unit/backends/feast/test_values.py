@@ -100,6 +100,15 @@ def test_what_does_not_fit_is_refused_in_words(value: object, value_type: pb.Val
         coerce(value, value_type)
 
 
+@pytest.mark.parametrize("value", ["1e400", "-1e400", str(10**400), 10**400])
+@pytest.mark.parametrize("value_type", [DOUBLE, FLOAT])
+def test_a_number_that_no_double_holds_is_not_stored_as_infinity(value: object, value_type: pb.ValueType.ValueType) -> None:
+    """It is out of range; infinity itself, by its name, is a value."""
+    with pytest.raises(ValueError, match="beyond the range of a double"):
+        coerce(value, value_type)
+    assert coerce("-Infinity", value_type) == -math.inf
+
+
 @pytest.mark.parametrize(
     ("value", "expected"),
     [

@@ -67,12 +67,21 @@ def exact(value: float) -> int:
     return int(value)
 
 
+_BEYOND_DOUBLE = "is a number beyond the range of a double"
+
+
 def _double(value: object) -> float:
     if isinstance(value, str | int | float) and not isinstance(value, bool):
         try:
-            return float(value)
-        except (ValueError, OverflowError):
-            pass
+            number = float(value)
+        except OverflowError:
+            raise ValueError(_BEYOND_DOUBLE) from None
+        except ValueError:
+            raise ValueError("is not a number") from None
+        # Digits that are no double would be stored as infinity.
+        if math.isinf(number) and isinstance(value, str) and any(character.isdigit() for character in value):
+            raise ValueError(_BEYOND_DOUBLE)
+        return number
     raise ValueError("is not a number")
 
 

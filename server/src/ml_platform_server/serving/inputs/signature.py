@@ -37,6 +37,9 @@ _NANOSECONDS = re.compile(r"[.,][0-9]{6}[0-9]*[1-9]")
 _DIGITS = re.compile(r"-?[0-9]{1,20}")
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?|NaN|-?Infinity")
 _LONGEST_NUMBER = 64
+# A whole number of more digits is beyond every double.
+_MOST_DIGITS = 309
+_BEYOND_DOUBLE = "expected a number within the range of a double"
 
 
 class CoercionError(ValueError):  # it is caught and turned into a violation, never seen
@@ -119,13 +122,18 @@ def number(value: object) -> float:
     if type(value) is float:
         return value
     if type(value) is int:
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise CoercionError(_BEYOND_DOUBLE) from None
     if type(value) is str and len(value) <= _LONGEST_NUMBER and _NUMBER.fullmatch(value):
         found = float(value)
         if math.isinf(found) and not value.endswith("y"):
-            raise CoercionError("expected a number within the range of a double")
+            raise CoercionError(_BEYOND_DOUBLE)
         return found
     if type(value) is str and len(value) > _LONGEST_NUMBER and _is_whole(value):
+        if len(value.lstrip("-0")) > _MOST_DIGITS:
+            raise CoercionError(_BEYOND_DOUBLE)
         raise CoercionError(f"expected a number of at most {_LONGEST_NUMBER} characters, got one of {len(value)}")
     raise CoercionError(f"expected a number, got {got(value)}")
 
