@@ -9,6 +9,7 @@ from ml_platform_server.errors import PlatformError, Violation
 from ml_platform_server.serving.inputs.rows import unsuitable
 from ml_platform_server.serving.inputs.signature import MOST_NAMED, CoercionError, conversion, got
 from ml_platform_server.serving.inputs.similar_names import did_you_mean
+from ml_platform_server.visible import what_is_wrong
 
 REMEDY = "Send params of the model's signature, of their types (ModelService.GetModelVersion tells them)."
 
@@ -41,6 +42,8 @@ def no_params(model_name: str) -> PlatformError:
 
 def _value(spec: models_pb2.ParamSpec | None, name: str, value: object, names: Sequence[str]) -> object:
     if spec is None:
+        if wrong := what_is_wrong(name):
+            raise CoercionError(f"is no param of the model: its name {wrong}")
         takes = f"the signature has {', '.join(names[:20])}" if names else "the signature has none"
         close = did_you_mean(names, [name])
         raise CoercionError(f"is no param of the model; {takes}{'.' if close else ''}{close}")
