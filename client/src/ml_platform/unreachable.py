@@ -66,7 +66,7 @@ _CAUSES: tuple[tuple[re.Pattern[str], Cause], ...] = tuple(
         (
             # The fourth letter of "SSH-2.0": gRPC reports no more of what came.
             r"got frame type 45\b",
-            "What listens at {target} answers, but speaks no HTTP/2: its first bytes fit 'SSH-', so it seems to be an SSH server.",
+            "What listens at {target} answers, but speaks no HTTP/2: its first bytes fit 'SSH-', as of an SSH server.",
             "Check the port: the platform's gRPC port is wanted, 50051 by default.",
         ),
         (
