@@ -28,6 +28,10 @@ _POLL_SECONDS = 0.001
 # Part of the name of the thread that grpc.aio starts when it is first used in a process, by a client or by a server.
 _AIO_THREAD = "_poll_wrapper"
 
+# The variable that switches gRPC's threads in forked children off, and how it does.
+FORK_SUPPORT = "GRPC_ENABLE_FORK_SUPPORT"
+_OFF = frozenset({"0", "false", "f", "no", "n"})
+
 Loop = asyncio.AbstractEventLoop | None
 
 
@@ -36,10 +40,12 @@ class ForkGate:
 
     Attributes:
         aio_inherited: whether a parent process used gRPC's asyncio side, which does not work in its forked children.
+        stranded: whether a parent process used this client while gRPC's support for forks is off, so that calls never end here.
     """
 
     def __init__(self) -> None:
-        self.aio_inherited = False
+        self.aio_inherited = self.stranded = False
+        self._used = False
         self._aio_used = False
         self._reset()
 
@@ -107,12 +113,14 @@ class ForkGate:
     def after_fork_in_child(self) -> None:
         """Forget the parent's calls."""
         self.aio_inherited = self._aio_used
+        self.stranded = self.stranded or (self._used and os.environ.get(FORK_SUPPORT, "").strip().lower() in _OFF)
         self._reset()
 
     def _entered(self, loop: Loop) -> bool:
         with self._lock:
             if not self._closed:
                 self._calls[loop] += 1
+                self._used = True
             return not self._closed
 
     def _left(self, loop: Loop) -> None:

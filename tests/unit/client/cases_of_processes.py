@@ -132,6 +132,17 @@ def in_a_fork_of_the_fork(platform: MLPlatform) -> str:
     return answer
 
 
+@pytest.mark.parametrize("new", [False, True], ids=["the parent's client", "a new client"])
+def test_a_fork_is_refused_where_grpc_has_no_threads_in_it(url: str, new: bool, monkeypatch: pytest.MonkeyPatch):
+    """Calls would hang for ever, beyond their deadlines; the parent goes on."""
+    monkeypatch.setenv("GRPC_ENABLE_FORK_SUPPORT", "0")
+    with MLPlatform(url, "k") as platform:
+        platform.whoami()
+        answer = in_a_fork(lambda: (MLPlatform(url, "k") if new else platform).whoami())
+        assert "GRPC_ENABLE_FORK_SUPPORT" in answer
+        assert platform.whoami().principal == "ann"
+
+
 def test_a_client_that_is_closed_in_a_fork_goes_on_in_the_parent(url: str):
     """Closing the client in a child leaves the parent's connection alone, and the child's client closed."""
     with MLPlatform(url, "k") as platform:

@@ -13,7 +13,7 @@ import grpc
 from ml_platform.channel import credentials, options
 from ml_platform.config import ClientConfig
 from ml_platform.errors import ConfigurationError
-from ml_platform.forks import gate
+from ml_platform.forks import FORK_SUPPORT, gate
 from ml_platform.rpcs import Req, Resp, Rpc
 
 if TYPE_CHECKING:
@@ -84,6 +84,8 @@ class Wire:
     ) -> Any:  # noqa: ANN401  # a reply or a stream
         if self._closed:
             raise _closed()
+        if gate.stranded:
+            raise _stranded()
         if self._pid != os.getpid():
             with _reconnecting:
                 if self._pid != os.getpid():
@@ -126,6 +128,13 @@ class Stream(Generic[Resp]):
             self._ended = True
             gate.stream_ended()
         self._call.cancel()
+
+
+def _stranded() -> ConfigurationError:
+    return ConfigurationError(
+        f"This process was forked while {FORK_SUPPORT} switches gRPC off in forked processes.",
+        remedy=f'Unset {FORK_SUPPORT}, or start processes with multiprocessing.get_context("spawn").',
+    )
 
 
 def _closed() -> ConfigurationError:
