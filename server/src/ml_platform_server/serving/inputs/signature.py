@@ -37,8 +37,7 @@ _NANOSECONDS = re.compile(r"[.,][0-9]{6}[0-9]*[1-9]")
 _DIGITS = re.compile(r"-?[0-9]{1,20}")
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?|NaN|-?Infinity")
 _LONGEST_NUMBER = 64
-# A whole number of more digits is beyond every double.
-_MOST_DIGITS = 309
+_MOST_DIGITS = 309  # of a double
 _BEYOND_DOUBLE = "expected a number within the range of a double"
 
 
