@@ -1,4 +1,4 @@
-"""Protobuf's whole numbers of variable length, many at once, between their bytes and NumPy.
+"""Protobuf's whole numbers of variable length: one, or many at once between their bytes and NumPy.
 
 Each has seven bits a byte, the lowest first, and a bit in every byte but the last that says that more follow. A negative one is
 written as what it is in 64 bits.
@@ -10,11 +10,29 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from google.protobuf.message import DecodeError
 
 Array = npt.NDArray[Any]
 
 MORE = 128
 """Set in every byte of a number but the last."""
+
+
+def read(data: bytes, at: int, end: int) -> tuple[int, int]:
+    """The number at a place, and where it ends.
+
+    Raises:
+        DecodeError: it does not end before `end`.
+    """
+    number = shift = 0
+    while at < end and shift < 64:  # noqa: PLR2004  # bits
+        byte = data[at]
+        at += 1
+        if byte < MORE:
+            return number | byte << shift, at
+        number |= (byte & (MORE - 1)) << shift
+        shift += 7
+    raise DecodeError("a number does not end")
 
 
 def unpacked(data: bytes) -> Array:

@@ -22,7 +22,8 @@ from ml_platform_server.interceptors.validation.value_counts import (
     problem_in,
     problem_on_the_wire,
 )
-from ml_platform_server.interceptors.validation.wire_fields import LENGTH, MORE, fields
+from ml_platform_server.interceptors.validation.wire_fields import LENGTH, fields
+from ml_platform_server.varints import MORE
 
 LARGE = 64 * 1024
 """Bytes up to which nothing in a request can take long."""

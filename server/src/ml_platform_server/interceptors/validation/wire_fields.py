@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from google.protobuf.message import DecodeError
 
+from ml_platform_server.varints import MORE, read
+
 LENGTH = 2
-MORE = 128
 _VARINT, _FIXED64, _FIXED32 = 0, 1, 5
 
 
@@ -24,13 +25,13 @@ def fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
             value = at + 2
             at = value + data[at + 1]
         else:
-            tag, at = _number(data, at, end)
+            tag, at = read(data, at, end)
             kind, value = tag & 7, at
             if kind == LENGTH:
-                size, value = _number(data, at, end)
+                size, value = read(data, at, end)
                 at = value + size
             elif kind == _VARINT:
-                _, at = _number(data, at, end)
+                _, at = read(data, at, end)
             elif kind == _FIXED64:
                 at += 8
             elif kind == _FIXED32:
@@ -40,16 +41,3 @@ def fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
         if at > end:
             raise DecodeError("a field goes on behind its message")
         yield tag >> 3, value, at
-
-
-def _number(data: bytes, at: int, end: int) -> tuple[int, int]:
-    """The number of variable length at a place, and where it ends."""
-    number = shift = 0
-    while at < end and shift < 64:  # noqa: PLR2004  # bits
-        byte = data[at]
-        at += 1
-        if byte < MORE:
-            return number | byte << shift, at
-        number |= (byte & (MORE - 1)) << shift
-        shift += 7
-    raise DecodeError("a number does not end")

@@ -50,12 +50,8 @@ def packed_content(message: Message) -> bytes:
     It comes without the field's tag and length, and without fields of a contract to come.
     """
     data = message.SerializeToString()
-    size, at, shift = 0, 1, 0
-    while data[at] >= varints.MORE:
-        size |= (data[at] & (varints.MORE - 1)) << shift
-        at, shift = at + 1, shift + 7
-    size |= data[at] << shift
-    return data[at + 1 : at + 1 + size]
+    size, at = varints.read(data, 1, len(data))
+    return data[at : at + size]
 
 
 def packed_doubles(tag: bytes, array: Array) -> bytes:

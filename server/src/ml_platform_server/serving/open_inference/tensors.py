@@ -204,10 +204,9 @@ class Told:
             return
         tensor.shape.extend(array.shape)
         if self._raw or datatype not in FIELDS:
-            self._response.raw_output_contents.append(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+            self._response.raw_output_contents.append(_little_endian(array))
         elif array.dtype.kind in "fb" and array.size:
-            elements = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
-            tensor.contents.MergeFromString(protobuf_encoding.field(_PACKED[FIELDS[datatype]], elements))
+            tensor.contents.MergeFromString(protobuf_encoding.field(_PACKED[FIELDS[datatype]], _little_endian(array)))
         else:
             tensor.contents.CopyFrom(InferTensorContents(**{FIELDS[datatype]: array.reshape(-1).tolist()}))
 
@@ -218,6 +217,10 @@ class Told:
             self._response.raw_output_contents.append(b"".join(_LENGTH.pack(len(each)) + each for each in elements))
         else:
             tensor.contents.bytes_contents.extend(elements)
+
+
+def _little_endian(array: Array) -> bytes:
+    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
 def _text(value: object) -> str:
