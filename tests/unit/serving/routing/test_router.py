@@ -143,10 +143,8 @@ async def test_a_slow_look_does_not_put_an_older_deployment_back(house: House) -
     assert await house.ask() == 2.0
 
 
-async def test_following_waits_until_the_version_is_served(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who is told that a deployment is active is answered by its version, though it loads slowly."""
-    house.deployments.activate("m", 1)
-    assert await house.ask() == 1.0
+def held_back(house: House, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Hold the loading of models back until the event is set."""
     download, loading = house.registry.download, asyncio.Event()
 
     async def slowly(*args: object) -> Path:
@@ -154,6 +152,14 @@ async def test_following_waits_until_the_version_is_served(house: House, monkeyp
         return await download(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(house.registry, "download", slowly)
+    return loading
+
+
+async def test_following_waits_until_the_version_is_served(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is told that a deployment is active is answered by its version, though it loads slowly."""
+    house.deployments.activate("m", 1)
+    assert await house.ask() == 1.0
+    loading = held_back(house, monkeypatch)
     newer = house.deployments.activate("m", 2)
     following = asyncio.create_task(house.engine.follow([newer]))
     assert not (await asyncio.wait([following], timeout=0.05))[0]
@@ -167,13 +173,7 @@ async def test_following_ends_though_the_version_does_not_load(house: House, mon
     """After a while, and the loading goes on."""
     house.deployments.activate("m", 1)
     assert await house.ask() == 1.0
-    download, loading = house.registry.download, asyncio.Event()
-
-    async def slowly(*args: object) -> Path:
-        await loading.wait()
-        return await download(*args)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(house.registry, "download", slowly)
+    loading = held_back(house, monkeypatch)
     monkeypatch.setattr(engine, "FOLLOW_SECONDS", 0.05)
     newer = house.deployments.activate("m", 2)
     await house.engine.follow([newer])
