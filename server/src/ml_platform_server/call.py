@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Sequence
 from contextvars import ContextVar
@@ -38,7 +39,8 @@ class Call:
     """One call on its way through the interceptors to a service and back.
 
     `metadata` is what the caller sent, and holds the key, so it is never shown. `deadline` is on the clock of `time.monotonic`.
-    `facts` is what the access log tells beside the usual.
+    `facts` is what the access log tells beside the usual. Whoever writes a response of many parts stops beyond `response_limit`
+    bytes.
     """
 
     method: str
@@ -47,6 +49,7 @@ class Call:
     request_id: str = ""
     deadline: float = math.inf
     principal: Principal = NOBODY
+    response_limit: int = sys.maxsize
     facts: dict[str, object] = field(default_factory=dict)
 
 

@@ -31,6 +31,20 @@ def plain(value: struct_pb2.Value) -> object:
     return None
 
 
+def json_kind(value: object) -> str:
+    """What kind of thing a plain value is, in words. The value itself may be private and is not told."""
+    words = {
+        type(None): "null",
+        bool: "true or false",
+        str: "text",
+        list: "a list",
+        dict: "an object",
+        float: "a number",
+        int: "a number",
+    }
+    return words.get(type(value), "something else")
+
+
 def plain_fields(struct: struct_pb2.Struct) -> dict[str, object]:
     """What a Struct holds, by name."""
     return {name: plain(value) for name, value in struct.fields.items()}

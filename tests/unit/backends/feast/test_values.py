@@ -137,3 +137,20 @@ def test_a_json_object_becomes_plain_values_and_back() -> None:
     fields = {"a": 1.0, "b": "x", "c": None, "d": True, "e": [1.0, {"f": None}], "g": {}}
     assert plain_fields(to_struct(fields)) == fields
     assert plain_fields(struct_pb2.Struct()) == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "value_type", "problem"),
+    [
+        (7, STRING, "is a number, not text"),
+        (math.nan, INT64, "is NaN, not a whole number"),
+        (math.inf, INT64, "is infinity, not a whole number"),
+        ("seven", DOUBLE, "is text, not a number"),
+        ([1], BOOL, "is a list, not true or false"),
+        ({}, pb.VALUE_TYPE_STRING_LIST, "is an object, not a list"),
+    ],
+)
+def test_a_refusal_says_what_came_and_what_was_wanted(value: object, value_type: pb.ValueType.ValueType, problem: str) -> None:
+    """What a value is may be told; the value itself may be private."""
+    with pytest.raises(ValueError, match=f"^{problem}$"):
+        coerce(value, value_type)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from ml_platform.v1 import features_pb2
 from ml_platform.v1.features_pb2 import ValueType
-from ml_platform_server.struct_values import SAFE_INTEGER_LIMIT
+from ml_platform_server.struct_values import SAFE_INTEGER_LIMIT, json_kind
 
 INT32_END = 2**31
 INT64_END = 2**63
@@ -30,10 +30,16 @@ def coerce(value: object, value_type: ValueType.ValueType) -> object:
     return _COERCIONS[value_type](value)
 
 
+def _mismatch(value: object, wanted: str) -> ValueError:
+    if isinstance(value, float) and not math.isfinite(value):
+        return ValueError(f"is {'NaN' if math.isnan(value) else 'infinity'}, not {wanted}")
+    return ValueError(f"is {json_kind(value)}, not {wanted}")
+
+
 def _text(value: object) -> str:
     if isinstance(value, str):
         return value
-    raise ValueError("is not text")
+    raise _mismatch(value, "text")
 
 
 def _whole(end: int) -> Callable[[object], int]:
@@ -53,7 +59,9 @@ def _whole_number(value: object) -> int:
         return value
     if isinstance(value, float) and value.is_integer():
         return exact(value)
-    raise ValueError("is not a whole number")
+    if isinstance(value, float) and math.isfinite(value):
+        raise ValueError("is not a whole number")
+    raise _mismatch(value, "a whole number")
 
 
 def exact(value: float) -> int:
@@ -77,12 +85,12 @@ def _double(value: object) -> float:
         except OverflowError:
             raise ValueError(_BEYOND_DOUBLE) from None
         except ValueError:
-            raise ValueError("is not a number") from None
+            raise _mismatch(value, "a number") from None
         # Digits that are no double would be stored as infinity.
         if math.isinf(number) and isinstance(value, str) and any(character.isdigit() for character in value):
             raise ValueError(_BEYOND_DOUBLE)
         return number
-    raise ValueError("is not a number")
+    raise _mismatch(value, "a number")
 
 
 def _float(value: object) -> float:
@@ -98,7 +106,7 @@ def _bool(value: object) -> bool:
     # As data frames and databases write it, and as predictions take it.
     if isinstance(value, int | float) and value in (0, 1):
         return bool(value)
-    raise ValueError("is not true or false")
+    raise _mismatch(value, "true or false")
 
 
 def _moment(value: object) -> datetime:
@@ -134,7 +142,7 @@ def _bytes(value: object) -> bytes:
 def _list_of(item: Callable[[object], object]) -> Callable[[object], list[object]]:
     def coerced(value: object) -> list[object]:
         if not isinstance(value, list | tuple):
-            raise ValueError("is not a list")  # noqa: TRY004  # one kind of error for whatever does not fit
+            raise _mismatch(value, "a list")
         return [item(one) for one in value]
 
     return coerced

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from ml_platform.v1 import models_pb2
 from ml_platform_server.errors import PlatformError, Violation
 from ml_platform_server.serving.inputs.rows import unsuitable
-from ml_platform_server.serving.inputs.signature import MOST_NAMED, CoercionError, conversion, got
+from ml_platform_server.serving.inputs.signature import MOST_NAMED, CoercionError, conversion
 from ml_platform_server.serving.inputs.similar_names import did_you_mean
+from ml_platform_server.struct_values import json_kind
 from ml_platform_server.visible import what_is_wrong
 
 REMEDY = "Send params of the model's signature, of their types (ModelService.GetModelVersion tells them)."
@@ -53,5 +54,5 @@ def _value(spec: models_pb2.ParamSpec | None, name: str, value: object, names: S
     if not spec.list:
         return convert(value)
     if not isinstance(value, list):
-        raise CoercionError(f"expected a list, got {got(value)}")
+        raise CoercionError(f"expected a list, got {json_kind(value)}")
     return [convert(item) for item in value]

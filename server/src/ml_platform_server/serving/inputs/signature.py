@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ml_platform.v1 import models_pb2
-from ml_platform_server.struct_values import INEXACT, SAFE_INTEGER_LIMIT
+from ml_platform_server.struct_values import INEXACT, SAFE_INTEGER_LIMIT, json_kind
 
 Convert = Callable[[object], object]
 
@@ -102,20 +102,6 @@ def _column(spec: models_pb2.ColumnSpec, fallback: str) -> Column:
     return Column(name=name, type=spec.type, required=spec.required, convert=conversion(spec.type))
 
 
-def got(value: object) -> str:
-    """What kind of thing a value is, in words. The value itself may be private and is not told."""
-    words = {
-        type(None): "null",
-        bool: "true or false",
-        str: "text",
-        list: "a list",
-        dict: "an object",
-        float: "a number",
-        int: "a number",
-    }
-    return words.get(type(value), "something else")
-
-
 def number(value: object) -> float:
     """A double."""
     if type(value) is float:
@@ -134,7 +120,7 @@ def number(value: object) -> float:
         if len(value.lstrip("-0")) > _MOST_DIGITS:
             raise CoercionError(_BEYOND_DOUBLE)
         raise CoercionError(f"expected a number of at most {_LONGEST_NUMBER} characters, got one of {len(value)}")
-    raise CoercionError(f"expected a number, got {got(value)}")
+    raise CoercionError(f"expected a number, got {json_kind(value)}")
 
 
 def _is_whole(text: str) -> bool:
@@ -173,7 +159,7 @@ def whole(lowest: int, highest: int) -> Callable[[object], int]:
         if type(value) is str and _is_whole(value):
             raise CoercionError(kind)
         if type(value) is not int:
-            raise CoercionError(f"expected a whole number, got {got(value)}")
+            raise CoercionError(f"expected a whole number, got {json_kind(value)}")
         if not lowest <= value <= highest:
             raise CoercionError(kind)
         return value
@@ -187,13 +173,13 @@ def truth(value: object) -> bool:
         return value
     if type(value) in (int, float) and value in (0, 1):
         return bool(value)
-    raise CoercionError(f"expected true or false, got {got(value)}")
+    raise CoercionError(f"expected true or false, got {json_kind(value)}")
 
 
 def text(value: object) -> str:
     """A string."""
     if type(value) is not str:
-        raise CoercionError(f"expected text, got {got(value)}")
+        raise CoercionError(f"expected text, got {json_kind(value)}")
     return value
 
 
@@ -207,7 +193,7 @@ def moment(value: object) -> datetime:
         except ValueError:
             raise CoercionError("expected a time as RFC 3339 has it, like 2024-03-31T12:00:00Z") from None
     if not isinstance(value, datetime):
-        raise CoercionError(f"expected a time as text, got {got(value)}")
+        raise CoercionError(f"expected a time as text, got {json_kind(value)}")
     try:
         time = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
     except OverflowError:
@@ -258,7 +244,7 @@ def conversion(kind: str) -> Convert:
 def _array(element: Convert) -> Convert:
     def convert(value: object) -> object:
         if not isinstance(value, list):
-            raise CoercionError(f"expected a list, got {got(value)}")
+            raise CoercionError(f"expected a list, got {json_kind(value)}")
         return [None if item is None else element(item) for item in value]
 
     return convert
@@ -293,7 +279,7 @@ def _nested(element: Convert, value: object, shape: Sequence[int]) -> object:
     if not shape:
         return element(value)
     if not isinstance(value, list):
-        raise CoercionError(f"expected lists {len(shape)} deep, got {got(value)}")
+        raise CoercionError(f"expected lists {len(shape)} deep, got {json_kind(value)}")
     if shape[0] not in (-1, len(value)):
         raise CoercionError(f"expected a list of {shape[0]}, got one of {len(value)}")
     return [_nested(element, item, shape[1:]) for item in value]

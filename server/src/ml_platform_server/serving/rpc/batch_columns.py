@@ -26,7 +26,7 @@ from ml_platform_server.serving.model import LoadedModel
 from ml_platform_server.serving.outputs.columns import Outputs
 from ml_platform_server.serving.outputs.encode import is_infinite, is_integer
 from ml_platform_server.serving.routing.router import ServedVersion
-from ml_platform_server.serving.rpc.batch_replies import RowErrors, head
+from ml_platform_server.serving.rpc.batch_replies import ResponseParts, RowErrors, head
 from ml_platform_server.serving.rpc.replies import new_prediction_id
 from ml_platform_server.serving.turns import Turn
 
@@ -42,11 +42,11 @@ async def predict_columns(served: ServedVersion, request: BatchPredictRequest, c
     """Answer the columns of a batch, with a BatchPredictResponse on the wire.
 
     Raises:
-        PlatformError: INVALID_FIELDS, and what kept the model itself from answering.
+        PlatformError: INVALID_FIELDS, REPLY_TOO_LARGE, and what kept the model itself from answering.
     """
     sent, rows = await received(request.columns)
     call.facts["rows"] = rows
-    batch = _Batch(served, rows)
+    batch = _Batch(served, rows, call)
     for start in range(0, rows, SLICE):
         if start:
             await asyncio.sleep(0)  # the other calls of this process have waited for the slice before
@@ -54,11 +54,11 @@ async def predict_columns(served: ServedVersion, request: BatchPredictRequest, c
         part = sent if stop - start == rows else {name: column.part(start, stop) for name, column in sent.items()}
         await batch.answer(part, start, stop - start)
     prediction_id = call.facts["prediction_id"] = new_prediction_id()
-    call.facts["row_errors"] = batch.failed
+    call.facts["row_errors"] = len(batch.failed)
     unused = served.model.enrichment.unused(sent)
     if unused:
         call.facts["unused_inputs"] = unused
-    return await batch.response(prediction_id, call.request_id, unused)
+    return batch.response(prediction_id, unused)
 
 
 @dataclass(slots=True)
@@ -73,11 +73,14 @@ class Inputs:
 class _Batch:
     """The answers of one batch as they gather."""
 
-    def __init__(self, served: ServedVersion, rows: int) -> None:
+    def __init__(self, served: ServedVersion, rows: int, call: Call) -> None:
         self._served = served
         self._outputs = Outputs(rows)
-        self._errors: dict[int, PlatformError] = {}
+        self._row_errors = RowErrors(call.request_id)
+        self._errors = ResponseParts(call.response_limit)
         self._degraded: dict[int, Sequence[str]] = {}
+        # The rows that have errors, in order.
+        self.failed: list[int] = []
 
     async def answer(self, sent: Mapping[str, Sent], start: int, rows: int) -> None:
         """Answer the rows from `start`."""
@@ -88,61 +91,57 @@ class _Batch:
         if errors:
             chosen = np.delete(np.arange(rows), sorted(errors))
             good, columns = good[chosen], [_chosen(column, chosen) for column in columns]
+        failed = {row + start: error for row, error in errors.items()}
         if good.size:
-            await self._run(columns, good)
-        if errors:
-            self._errors.update((row + start, error) for row, error in errors.items())
+            failed.update(await self._run(columns, good))
+        if failed:
+            await self._add_errors(failed)
         if inputs.degraded:
-            self._degraded.update((row + start, refs) for row, refs in inputs.degraded.items() if row not in errors)
+            degraded = {row + start: refs for row, refs in inputs.degraded.items()}
+            self._degraded.update((row, refs) for row, refs in degraded.items() if row not in failed)
 
-    async def _run(self, columns: Sequence[Values], rows: Array) -> None:
-        """Run the model; a row that it fails on has its own error."""
+    async def _run(self, columns: Sequence[Values], rows: Array) -> dict[int, PlatformError]:
+        """Run the model; gives the errors of the rows that it fails on."""
+        failed: dict[int, PlatformError] = {}
         for part, said in await self._served.model.answer_parts(columns, len(rows)):
             if isinstance(said, PlatformError):
-                self._errors.update(dict.fromkeys(rows[part].tolist(), said))
+                failed.update(dict.fromkeys(rows[part].tolist(), said))
             else:
                 self._outputs.add(rows[part], said)
+        return failed
 
-    @property
-    def failed(self) -> int:
-        """How many rows have errors."""
-        return len(self._errors)
+    async def _add_errors(self, failed: Mapping[int, PlatformError]) -> None:
+        """Count the errors of rows, and add each as an entry of BatchPredictResponse's `errors`."""
+        for row in sorted(failed):
+            error = failed[row]
+            self._served.model.metrics.error(error.reason_name)
+            self.failed.append(row)
+            place = _ROW + protobuf_encoding.length(row) if row else b""
+            self._errors.append(protobuf_encoding.field(_ERROR, place + self._row_errors.encoded(error)))
+            if self._row_errors.turn.over:
+                await self._row_errors.turn.next()
 
-    async def response(self, prediction_id: str, request_id: str, unused: Sequence[str]) -> bytes:
+    def response(self, prediction_id: str, unused: Sequence[str]) -> bytes:
         """All of it, its fields in the order of their numbers."""
-        failed = sorted(self._errors)
         parts = [head(self._served, prediction_id)]
         columns, infinite = self._outputs.columns(), []
         for name, values in columns.items():
             said = protobuf_encoding.field(_NAME, name.encode()) if name else b""
-            encoded = told(values, failed)
+            encoded = told(values, self.failed)
             parts.append(protobuf_encoding.field(_OUTPUT, said + protobuf_encoding.field(_VALUES, encoded)))
             if isinstance(values, list) and b"Infinity" in encoded and is_infinite(values):
                 infinite.append(name)
         probabilities = self._outputs.probabilities()
         if probabilities is not None:
             parts.append(packed_doubles(_PROBABILITIES, probabilities))
-        parts.extend(await self._row_errors(failed, request_id))
-        degraded = sorted(set(self._degraded).difference(failed))
-        if degraded:
-            rows = [DegradedRow(row=row, degraded_features=self._degraded[row]) for row in degraded]
+        parts.append(self._errors.joined())
+        if self._degraded:
+            rows = [DegradedRow(row=row, degraded_features=refs) for row, refs in sorted(self._degraded.items())]
             parts.append(BatchPredictResponse(degraded_rows=rows).SerializeToString())
         integers = [name for name, values in columns.items() if _is_integer(values)]
         more = BatchPredictResponse(unused_inputs=unused, integer_outputs=integers, infinite_outputs=infinite)
         parts.append(more.SerializeToString())
         return b"".join(parts)
-
-    async def _row_errors(self, failed: Sequence[int], request_id: str) -> list[bytes]:
-        """The errors, which are counted, each as an entry of BatchPredictResponse's `errors`."""
-        errors, parts = RowErrors(request_id), []
-        for row in failed:
-            error = self._errors[row]
-            place = _ROW + protobuf_encoding.length(row) if row else b""
-            parts.append(protobuf_encoding.field(_ERROR, place + errors.encoded(error)))
-            self._served.model.metrics.error(error.reason_name)
-            if errors.turn.over:
-                await errors.turn.next()
-        return parts
 
 
 async def complete(served: ServedVersion, sent: Mapping[str, Sent], rows: int, *, first: bool = False) -> Inputs:
@@ -193,9 +192,13 @@ async def _taken(
                 found.append(Violation(f"inputs.{name}", problem))
         if turn.over:
             await turn.next()
-    errors = {}
+    errors: dict[int, PlatformError] = {}
+    known: dict[tuple[Violation, ...], PlatformError] = {}  # the same is often wrong with many rows
     for row, found in violations.items():
-        errors[row] = unsuitable(found)
+        key = tuple(found)
+        if key not in known:
+            known[key] = unsuitable(found)
+        errors[row] = known[key]
         if turn.over:
             await turn.next()
     return errors

@@ -6,6 +6,7 @@ from google.rpc import status_pb2
 
 from ml_platform_server import protobuf_encoding
 from ml_platform_server.errors import PlatformError, Violation, to_status
+from ml_platform_server.response_limit import too_large
 from ml_platform_server.serving.routing.router import ServedVersion
 from ml_platform_server.serving.turns import Turn
 
@@ -23,6 +24,7 @@ class RowErrors:
         self._request_id = request_id
         self._packed: dict[_Key, status_pb2.Status] = {}
         self._encoded: dict[_Key, bytes] = {}
+        self._last: tuple[PlatformError | None, bytes] = (None, b"")
         self.turn = Turn()
 
     def status(self, error: PlatformError) -> status_pb2.Status:
@@ -34,9 +36,12 @@ class RowErrors:
 
     def encoded(self, error: PlatformError) -> bytes:
         """The error as field 2 on the wire: the `error` of a RowResult and of a RowError."""
+        if error is self._last[0]:
+            return self._last[1]
         key = _key(error)
         if key not in self._encoded:
             self._encoded[key] = protobuf_encoding.field(b"\x12", self.status(error).SerializeToString())
+        self._last = (error, self._encoded[key])
         return self._encoded[key]
 
 
@@ -44,6 +49,34 @@ def _key(error: PlatformError) -> _Key:
     """What makes two errors the same to whoever reads them."""
     metadata = tuple(error.metadata.items())
     return error.reason, error.message, error.remedy, tuple(error.violations), metadata, error.retry_after
+
+
+class ResponseParts:
+    """The parts of a response on the wire. It grows no further than its client takes: the rest would be made for nothing.
+
+    Args:
+        limit: bytes that the response may have.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._parts: list[bytes] = []
+        self.size = 0
+
+    def append(self, part: bytes) -> None:
+        """Add a part.
+
+        Raises:
+            PlatformError: REPLY_TOO_LARGE.
+        """
+        self._parts.append(part)
+        self.size += len(part)
+        if self.size > self._limit:
+            raise too_large(self.size, self._limit, unfinished=True)
+
+    def joined(self) -> bytes:
+        """The response so far."""
+        return b"".join(self._parts)
 
 
 def head(served: ServedVersion, prediction_id: str) -> bytes:

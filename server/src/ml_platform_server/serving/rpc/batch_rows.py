@@ -16,7 +16,7 @@ from ml_platform_server.serving.outputs import encode
 from ml_platform_server.serving.outputs.prediction import Said
 from ml_platform_server.serving.routing.router import ServedVersion
 from ml_platform_server.serving.rpc.batch_columns import predict_columns
-from ml_platform_server.serving.rpc.batch_replies import RowErrors, head
+from ml_platform_server.serving.rpc.batch_replies import ResponseParts, RowErrors, head
 from ml_platform_server.serving.rpc.in_flight import MOST_ROWS, InFlight
 from ml_platform_server.serving.rpc.replies import features_of, new_prediction_id
 from ml_platform_server.struct_values import plain_fields
@@ -81,10 +81,11 @@ async def predict_rows(served: ServedVersion, request: BatchPredictRequest, call
     """Answer the rows of a batch, each with its prediction or its error: a BatchPredictResponse on the wire.
 
     Raises:
-        PlatformError: what kept the model itself from answering.
+        PlatformError: REPLY_TOO_LARGE, and what kept the model itself from answering.
     """
     prediction_id = new_prediction_id()
-    parts = [head(served, prediction_id)]
+    parts = ResponseParts(call.response_limit)
+    parts.append(head(served, prediction_id))
     errors = RowErrors(call.request_id)
     failed = 0
     for start in range(0, len(request.rows), SLICE):
@@ -99,7 +100,7 @@ async def predict_rows(served: ServedVersion, request: BatchPredictRequest, call
                 parts.append(_prediction(served, row, outcome, include_features=request.include_features))
         await errors.turn.next()  # the other calls of this process have waited for this slice
     call.facts.update(prediction_id=prediction_id, rows=len(request.rows), row_errors=failed)
-    return b"".join(parts)
+    return parts.joined()
 
 
 async def _outcomes(
