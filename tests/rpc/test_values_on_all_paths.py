@@ -93,7 +93,7 @@ CASES: dict[str, list[tuple[object, object]]] = {
         *((value, Refused("must not be null")) for value in (NAN, None)),
     ],
     "string": [
-        *((value, value) for value in ("", "a", "5", "ü", "NaN")),
+        *((value, value) for value in ("", "a", "5", "ü", "NaN", "a\0b", "\0")),
         *((value, Refused("expected text, got a number")) for value in (1.0, 5, INF)),
         (True, Refused("expected text, got true or false")),
         *((value, Refused("must not be null")) for value in (NAN, None)),

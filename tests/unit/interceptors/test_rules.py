@@ -237,6 +237,11 @@ def test_a_nul_is_refused_in_any_text(request_, expected):
     assert expected == fields(request_)
 
 
+def test_a_column_of_texts_is_data():
+    """It may hold what a row may hold, NUL too."""
+    assert violations(predictions_pb2.TextValues(values=["a", "b\0", "", "\0"])) == []
+
+
 def test_free_structures_are_left_alone():
     """What a Struct holds is the model's business."""
     inputs = struct_pb2.Struct()

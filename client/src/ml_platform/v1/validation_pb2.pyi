@@ -39,6 +39,7 @@ class FieldRules(_message.Message):
     MAX_ITEMS_FIELD_NUMBER: _builtins.int
     MAX_KEY_LEN_FIELD_NUMBER: _builtins.int
     VISIBLE_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
     required: _builtins.bool
     """The field must be set: a message present, a string or list not empty, an enum not its _UNSPECIFIED value."""
     max_len: _builtins.int
@@ -59,6 +60,8 @@ class FieldRules(_message.Message):
     """The string, or each key of the map, is a name that a person can see: no control, formatting, bidirectional or other invisible
     characters, no blank but the plain one, and not blanks alone. The joiners within an emoji or between letters that need them are fine.
     """
+    data: _builtins.bool
+    """The string is a caller's data, which is passed on as it is: no rule holds for it, and it may contain NUL characters."""
     def __init__(
         self,
         *,
@@ -71,10 +74,11 @@ class FieldRules(_message.Message):
         max_items: _builtins.int = ...,
         max_key_len: _builtins.int = ...,
         visible: _builtins.bool = ...,
+        data: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_gte", b"_gte", "_lte", b"_lte", "gte", b"gte", "lte", b"lte"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_gte", b"_gte", "_lte", b"_lte", "gte", b"gte", "lte", b"lte", "max_items", b"max_items", "max_key_len", b"max_key_len", "max_len", b"max_len", "pattern", b"pattern", "pattern_hint", b"pattern_hint", "required", b"required", "visible", b"visible"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_gte", b"_gte", "_lte", b"_lte", "data", b"data", "gte", b"gte", "lte", b"lte", "max_items", b"max_items", "max_key_len", b"max_key_len", "max_len", b"max_len", "pattern", b"pattern", "pattern_hint", b"pattern_hint", "required", b"required", "visible", b"visible"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__gte: _TypeAlias = _typing.Literal["gte"]  # noqa: Y015
     _WhichOneofArgType__gte: _TypeAlias = _typing.Literal["_gte", b"_gte"]  # noqa: Y015

@@ -1,12 +1,12 @@
 """Compiles the rules that the contract writes beside its fields (validation.proto) into one closure per message type.
 
 What is common to every request needs no rule: an enum's value is one that the contract knows, a Timestamp and a Duration are ones
-that exist, and text holds no NUL, which databases refuse.
+that exist, and text holds no NUL, which databases refuse, unless it is `data`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import cast
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 
 from ml_platform.v1 import validation_pb2
 from ml_platform_server.errors import MOST_VIOLATIONS, Violation
-from ml_platform_server.interceptors.validation.field_checks import ValueCheck, compile_texts, compile_value
+from ml_platform_server.interceptors.validation.field_checks import ValueCheck, compile_value
 from ml_platform_server.interceptors.validation.field_order import compile_order
 
 # Appends what is wrong with a message; the text is the path of the message, "" or "feature_view.features[2].".
@@ -77,7 +77,7 @@ class Rules:
         if _is_map(field):
             return self._map(field, rules)
         item = self._value(field, rules)
-        return [_each(field.name, item, compile_texts(field, rules))] if item else []
+        return [_each(field.name, item)] if item else []
 
     def _map(self, field: FieldDescriptor, rules: validation_pb2.FieldRules) -> list[Check]:
         assert field.message_type is not None  # noqa: S101  # a map is a list of entry messages
@@ -151,10 +151,8 @@ def _single(field: FieldDescriptor, check_value: ValueCheck) -> Check:
     return check
 
 
-def _each(name: str, check_value: ValueCheck, fine: Callable[[Sequence[str]], bool] | None = None) -> Check:
+def _each(name: str, check_value: ValueCheck) -> Check:
     def check(message: Message, path: str, violations: list[Violation]) -> None:
-        if fine is not None and fine(getattr(message, name)):  # a column of a thousand texts is looked at as a whole
-            return
         for index, value in enumerate(getattr(message, name)):
             if len(violations) >= MOST_VIOLATIONS:
                 return
