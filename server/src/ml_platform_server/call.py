@@ -39,8 +39,8 @@ class Call:
     """One call on its way through the interceptors to a service and back.
 
     `metadata` is what the caller sent, and holds the key, so it is never shown. `deadline` is on the clock of `time.monotonic`.
-    `facts` is what the access log tells beside the usual. Whoever writes a response of many parts stops beyond `response_limit`
-    bytes.
+    `facts` is what the access log tells beside the usual. A response that is written part by part stops beyond `response_limit`
+    bytes; only methods with such a response have one.
     """
 
     method: str

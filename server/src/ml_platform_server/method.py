@@ -75,6 +75,11 @@ class Method:
         """Whether the engine gathers the method's calls into batches, and sees to their deadlines."""
         return self.full_name == "/ml_platform.v1.PredictionService/Predict"
 
+    @property
+    def response_grows(self) -> bool:
+        """Whether the servicer writes the response part by part, and stops at the call's `response_limit`."""
+        return self.full_name == "/ml_platform.v1.PredictionService/BatchPredict"
+
 
 def methods_of(service: ServiceDescriptor, scopes: Mapping[str, Scope.ValueType] = MappingProxyType({})) -> list[Method]:
     """Every method of a service.

@@ -12,6 +12,15 @@ from google.protobuf import struct_pb2
 # A JSON number is a double: from this on, it may stand for a neighbouring whole number. So smaller ones alone are exact.
 SAFE_INTEGER_LIMIT = 2**53
 INEXACT = "is 2^53 or larger, which a floating-point number may not hold exactly; send it as text"
+_JSON_KINDS: Mapping[type, str] = {
+    type(None): "null",
+    bool: "true or false",
+    str: "text",
+    list: "a list",
+    dict: "an object",
+    float: "a number",
+    int: "a number",
+}
 
 
 def plain(value: struct_pb2.Value) -> object:
@@ -33,16 +42,7 @@ def plain(value: struct_pb2.Value) -> object:
 
 def json_kind(value: object) -> str:
     """What kind of thing a plain value is, in words. The value itself may be private and is not told."""
-    words = {
-        type(None): "null",
-        bool: "true or false",
-        str: "text",
-        list: "a list",
-        dict: "an object",
-        float: "a number",
-        int: "a number",
-    }
-    return words.get(type(value), "something else")
+    return _JSON_KINDS.get(type(value), "something else")
 
 
 def plain_fields(struct: struct_pb2.Struct) -> dict[str, object]:

@@ -72,6 +72,22 @@ async def test_an_answer_is_as_large_as_the_client_takes(said, limit):
     assert raised.value.metadata == {"bytes": "100", "limit": str(limit)}
 
 
+async def test_a_batch_knows_its_limit_before_it_is_answered():
+    """So that it stops there; it is the limit that its response is held to."""
+    methods = methods_of(predictions_pb2.DESCRIPTOR.services_by_name["PredictionService"])
+    batch = next(method for method in methods if method.response_grows)
+    limits = []
+
+    async def answer(request, call):
+        limits.append(call.response_limit)
+        return b""
+
+    for said in ("0", "99", "4000"):
+        call = Call("/a.Service/Method", None, metadata=(("x-max-response-bytes", said),))  # type: ignore[arg-type]  # as above
+        await Reply(largest=1000, default=60).wrap(batch, answer)(None, call)
+    assert (batch.name, limits) == ("BatchPredict", [60, 99, 1000])
+
+
 async def test_tensors_may_be_as_large_as_any_message():
     """Clients of the Open Inference Protocol take large messages without saying so."""
 

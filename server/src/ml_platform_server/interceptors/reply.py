@@ -35,7 +35,7 @@ class Reply:
             return min(largest, max(usual, accepted_bytes(call.metadata)))
 
         async def handle(request: object, call: Call) -> Response:
-            if not method.batched:  # one row's prediction is small
+            if method.response_grows:
                 call.response_limit = limit_of(call)
             response = await proceed(request, call)
             # Bytes are a message that its servicer has written itself, because building it costs too much.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from google.rpc import status_pb2
-
 from ml_platform_server import protobuf_encoding
 from ml_platform_server.errors import PlatformError, Violation, to_status
 from ml_platform_server.response_limit import too_large
@@ -22,25 +20,17 @@ class RowErrors:
 
     def __init__(self, request_id: str) -> None:
         self._request_id = request_id
-        self._packed: dict[_Key, status_pb2.Status] = {}
         self._encoded: dict[_Key, bytes] = {}
         self._last: tuple[PlatformError | None, bytes] = (None, b"")
         self.turn = Turn()
 
-    def status(self, error: PlatformError) -> status_pb2.Status:
-        """The error as it would travel with a call."""
-        key = _key(error)
-        if key not in self._packed:
-            self._packed[key] = to_status(error, self._request_id)
-        return self._packed[key]
-
     def encoded(self, error: PlatformError) -> bytes:
         """The error as field 2 on the wire: the `error` of a RowResult and of a RowError."""
-        if error is self._last[0]:
+        if error is self._last[0]:  # its key may take long to make: an error may name fifty columns
             return self._last[1]
         key = _key(error)
         if key not in self._encoded:
-            self._encoded[key] = protobuf_encoding.field(b"\x12", self.status(error).SerializeToString())
+            self._encoded[key] = protobuf_encoding.field(b"\x12", to_status(error, self._request_id).SerializeToString())
         self._last = (error, self._encoded[key])
         return self._encoded[key]
 
@@ -61,7 +51,7 @@ class ResponseParts:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._parts: list[bytes] = []
-        self.size = 0
+        self._size = 0
 
     def append(self, part: bytes) -> None:
         """Add a part.
@@ -70,9 +60,9 @@ class ResponseParts:
             PlatformError: REPLY_TOO_LARGE.
         """
         self._parts.append(part)
-        self.size += len(part)
-        if self.size > self._limit:
-            raise too_large(self.size, self._limit, unfinished=True)
+        self._size += len(part)
+        if self._size > self._limit:
+            raise too_large(self._size, self._limit, unfinished=True)
 
     def joined(self) -> bytes:
         """The response so far."""
