@@ -106,6 +106,7 @@ class TestPushingAndReading:
         response = await online.get(asked([{"user_number": key}, str(key).removesuffix(".0")], [f"{view.name}:total"]))
         assert told(response) == [[(1.0, PRESENT)], [(1.0, PRESENT)]]
         assert response.vectors[0].keys["user_number"] == 7
+        assert dict(response.key_types) == {"user_number": features_pb2.VALUE_TYPE_INT64}
 
     @pytest.mark.parametrize(
         ("row", "reason"),

@@ -175,6 +175,7 @@ def columns_reply() -> BatchPredictResponse:
         outputs=[
             OutputColumn(name="label", values=ColumnValues(integers=IntegerValues(values=[1, 0]))),
             OutputColumn(name="scores", values=ColumnValues(vectors=VectorValues(values=[0.1, 0.9, 1.0, math.nan], length=2))),
+            OutputColumn(name="counts", values=ColumnValues(vectors=VectorValues(integers=[1, 2**60, -3, 0], length=2))),
             OutputColumn(name="extra", values=ColumnValues(any=ListValue(values=[Value(string_value="a"), Value()]), nulls=[1])),
         ],
         probabilities=[0.9, math.nan],
@@ -186,8 +187,12 @@ def test_columns_come_back_as_predictions(platform: MLPlatform, fake: FakePlatfo
     """The columns of a reply are the same predictions that rows would be."""
     fake.answer(rpcs.BATCH_PREDICT, columns_reply())
     one, other = list[Any](platform.predict_many("m", pd.DataFrame({"x": [1, 2]})))
-    assert (one.prediction, one.probability, one.outputs) == (1, 0.9, {"label": 1, "scores": [0.1, 0.9], "extra": "a"})
-    assert (other.probability, other.outputs) == (None, {"label": 0, "scores": [1, None], "extra": None})
+    assert (one.prediction, one.probability, one.outputs) == (
+        1,
+        0.9,
+        {"label": 1, "scores": [0.1, 0.9], "counts": [1, 2**60], "extra": "a"},
+    )
+    assert (other.probability, other.outputs) == (None, {"label": 0, "scores": [1, None], "counts": [-3, 0], "extra": None})
     assert (other.prediction_id, other.model_version, other.degraded_features) == ("p-1", 2, ("v:f",))
 
 

@@ -315,6 +315,19 @@ def test_a_feature_s_value_is_of_its_type(
     assert repr(platform.get_online_features("x", feature_views=["v"]).features["f"]) == repr(expected)
 
 
+def test_keys_are_of_their_types(platform: MLPlatform, fake: FakePlatform) -> None:
+    """An integer that JSON writes as text is an integer again; digits of a key that is text stay text. In every part."""
+    types = {"number": features_pb2.VALUE_TYPE_INT64, "code": features_pb2.VALUE_TYPE_STRING}
+    vector = features_pb2.FeatureVector(keys=struct(number=str(2**60), code=str(2**60)))
+    small = features_pb2.FeatureVector(keys=struct(number=7, code="7"))
+    response = features_pb2.GetOnlineFeaturesResponse(vectors=[vector, small], key_types=types)
+    fake.answer(rpcs.GET_ONLINE_FEATURES, response, response)
+    read = platform.get_online_features(entities=[{"number": 1, "code": "a"}] * 1001, feature_views=["v"])
+    assert read.vectors[2].entity == {"number": 2**60, "code": str(2**60)}
+    assert read.vectors[3].entity == {"number": 7, "code": "7"}
+    assert type(read.vectors[3].entity["number"]) is int
+
+
 def test_many_entities_are_read_in_parts(platform: MLPlatform, fake: FakePlatform) -> None:
     """In their order, however many; an error says from which entity on it came."""
 

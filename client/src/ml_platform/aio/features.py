@@ -256,5 +256,5 @@ class AsyncFeatures:
                 if first:
                     error.message = f"Of the entities from {first} on: {error.message}"
                 raise
-            whole.vectors.extend(response.vectors)
+            whole.MergeFrom(response)
         return read_online(whole)

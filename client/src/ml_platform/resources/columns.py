@@ -16,6 +16,7 @@ from ml_platform.v1.predictions_pb2 import (
     InputColumn,
     IntegerValues,
     TextValues,
+    VectorValues,
 )
 from ml_platform.values import EXACT_INTEGERS, from_output, infinities, is_missing, to_struct
 
@@ -70,7 +71,7 @@ def from_columns(response: BatchPredictResponse) -> Iterator[tuple[Any, ...]]:
 def _plain(values: ColumnValues, *, integer: bool, numbers: Collection[str]) -> list[Any]:
     kind = values.WhichOneof("kind")
     if kind == "vectors":
-        found: list[Any] = [[_number(each) for each in vector] for vector in _cut(values.vectors.values, values.vectors.length)]
+        found: list[Any] = list(_vectors(values.vectors))
     elif kind == "any":
         found = [from_output(value, integer=integer, numbers=numbers) for value in values.any.values]
     elif kind == "doubles":
@@ -82,8 +83,9 @@ def _plain(values: ColumnValues, *, integer: bool, numbers: Collection[str]) -> 
     return found
 
 
-def _cut(numbers: Sequence[float], length: int) -> Iterator[Sequence[float]]:
-    return (numbers[start : start + length] for start in range(0, len(numbers), length))
+def _vectors(vectors: VectorValues) -> Iterator[list[float | None]]:
+    numbers = vectors.integers or [_number(number) for number in vectors.values]
+    return (list(numbers[start : start + vectors.length]) for start in range(0, len(numbers), vectors.length))
 
 
 def _number(number: float) -> float | None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from ml_platform.records import Record, to_pandas
 from ml_platform.v1 import features_pb2
-from ml_platform.values import NOT_FINITE, from_output, from_struct, from_value, when, word
+from ml_platform.values import NOT_FINITE, from_output, from_value, when, word
 
 if TYPE_CHECKING:
     from google.protobuf.struct_pb2 import Value
@@ -167,7 +167,7 @@ def read_view(message: features_pb2.FeatureView) -> FeatureView:
 
 def read_online(message: features_pb2.GetOnlineFeaturesResponse) -> OnlineFeatures:
     """Make online features of the reply."""
-    vectors = tuple(map(_vector, message.vectors))
+    vectors = tuple(_vector(vector, message.key_types) for vector in message.vectors)
     first = vectors[0] if vectors else FeatureVector({}, {}, {}, {})
     return OnlineFeatures(
         entity=first.entity,
@@ -206,12 +206,15 @@ def _value(value: Value, value_type: features_pb2.ValueType.ValueType) -> Any:  
     return from_value(value)
 
 
-def _vector(message: features_pb2.FeatureVector) -> FeatureVector:
+def _vector(message: features_pb2.FeatureVector, key_types: Mapping[str, features_pb2.ValueType.ValueType]) -> FeatureVector:
     values = read_values(message.features)
     times_used = Counter(value.name for value in values)
     named = {v.name if times_used[v.name] == 1 else f"{v.feature_view}__{v.name}": v for v in values}
     return FeatureVector(
-        entity=from_struct(message.keys),
+        entity={
+            name: _value(value, key_types.get(name, features_pb2.VALUE_TYPE_UNSPECIFIED))
+            for name, value in message.keys.fields.items()
+        },
         features={name: value.value for name, value in named.items()},
         statuses={name: value.status for name, value in named.items()},
         event_times={name: value.event_time for name, value in named.items()},

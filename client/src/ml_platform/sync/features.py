@@ -257,5 +257,5 @@ class Features:
                 if first:
                     error.message = f"Of the entities from {first} on: {error.message}"
                 raise
-            whole.vectors.extend(response.vectors)
+            whole.MergeFrom(response)
         return read_online(whole)

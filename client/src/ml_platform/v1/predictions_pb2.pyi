@@ -404,27 +404,33 @@ Global___BooleanValues: _TypeAlias = BooleanValues  # noqa: Y015
 
 @_typing.final
 class VectorValues(_message.Message):
-    """VectorValues is a list of vectors of doubles."""
+    """VectorValues is a list of vectors, all of doubles or all of whole numbers."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     VALUES_FIELD_NUMBER: _builtins.int
     LENGTH_FIELD_NUMBER: _builtins.int
+    INTEGERS_FIELD_NUMBER: _builtins.int
     length: _builtins.int
     """How many numbers each of them has."""
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """The vectors, one after the other."""
+        """Vectors of doubles, one after the other."""
+
+    @_builtins.property
+    def integers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """In place of `values`: vectors of whole numbers of 64 bits, one after the other."""
 
     def __init__(
         self,
         *,
         values: _abc.Iterable[_builtins.float] | None = ...,
         length: _builtins.int = ...,
+        integers: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["length", b"length", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["integers", b"integers", "length", b"length", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

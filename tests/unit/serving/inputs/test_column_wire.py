@@ -1,4 +1,4 @@
-"""Columns read from the wire and written onto it with NumPy, beside protobuf's own reading and writing."""
+"""Columns read from the wire with NumPy, beside protobuf's own reading."""
 
 from __future__ import annotations
 
@@ -15,11 +15,8 @@ from ml_platform.v1.predictions_pb2 import (
     DoubleValues,
     InputColumn,
     IntegerValues,
-    TextValues,
-    VectorValues,
 )
-from ml_platform_server import varints
-from ml_platform_server.serving.inputs.columns import received, told
+from ml_platform_server.serving.inputs.columns import received
 
 Array = npt.NDArray[Any]
 COUNTS = (1, 2, 127, 128, 129, 16_384, 70_000)
@@ -78,48 +75,3 @@ async def test_numbers_that_were_not_packed_are_read_too() -> None:
     assert await taken(ColumnValues(integers=singly)) == [5, 6, 7, 300]
     flags = BooleanValues.FromString(b"\x08\x01\x08\x07\x0a\x01\x00")
     assert await taken(ColumnValues(booleans=flags)) == [True, True, False]
-
-
-@pytest.mark.parametrize("nulls", [[], [0], [0, 5, 126], [127]])
-@pytest.mark.parametrize("count", [128, 300])
-def test_columns_are_written_as_protobuf_writes_them(count: int, nulls: list[int]) -> None:
-    """To the byte: doubles, whole numbers, truth values, vectors and texts, with nulls and without."""
-    doubles, short, flags = np.array(some(DOUBLES, count)), np.array(some([0, 127], count)), np.array(some([True, False], count))
-    single = np.where(np.abs(doubles) > 1e38, 0, doubles).astype(np.float32)
-    texts = some(["", "größe", "数据🙂"], count)
-    pairs: list[tuple[Array | list[Any], ColumnValues]] = [
-        (doubles, ColumnValues(doubles=DoubleValues(values=doubles.tolist()), nulls=nulls)),
-        (single, ColumnValues(doubles=DoubleValues(values=single.tolist()), nulls=nulls)),
-        (doubles[::-1], ColumnValues(doubles=DoubleValues(values=doubles[::-1].tolist()), nulls=nulls)),
-        (short, ColumnValues(integers=IntegerValues(values=short.tolist()), nulls=nulls)),
-        (flags, ColumnValues(booleans=BooleanValues(values=flags.tolist()), nulls=nulls)),
-        (texts, ColumnValues(texts=TextValues(values=texts), nulls=nulls)),
-    ]
-    for dtype in (np.int64, np.int32, np.uint64, np.int8):
-        limits = np.iinfo(dtype)
-        numbers = np.array(some([each for each in NUMBERS if limits.min <= each <= limits.max], count), dtype)
-        pairs.append((numbers, ColumnValues(integers=IntegerValues(values=numbers.tolist()), nulls=nulls)))
-    for width in (1, 2, 200):
-        matrix = np.array(some(DOUBLES, count * width)).reshape(count, width)
-        vectors = VectorValues(values=matrix.reshape(-1).tolist(), length=width)
-        pairs.append((matrix, ColumnValues(vectors=vectors, nulls=nulls)))
-    for values, message in pairs:
-        assert told(values, nulls) == message.SerializeToString()
-
-
-@pytest.mark.parametrize(
-    "array",
-    [np.array([2**64 - 1, 1], np.uint64), np.zeros((2, 2), np.int64), np.zeros((2, 2, 2)), np.zeros((2, 0))],
-    ids=["too large", "matrix of whole numbers", "three dimensions", "empty vectors"],
-)
-def test_what_no_packed_field_holds_is_told_as_anything(array: Array) -> None:
-    """As lists, or as text for a number that is too large."""
-    assert ColumnValues.FromString(told(array)).WhichOneof("kind") == "any"
-
-
-def test_whole_numbers_of_one_byte_each_are_packed_at_once() -> None:
-    """And no others are."""
-    assert varints.packed(np.array([0, 127])) == b"\x00\x7f"
-    assert varints.packed(np.array([128])) is None
-    assert varints.packed(np.array([-1])) is None
-    assert varints.packed(np.array([], np.int64)) == b""

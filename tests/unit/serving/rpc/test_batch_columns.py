@@ -30,10 +30,10 @@ from ml_platform.v1.predictions_pb2 import (
 )
 from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.serving.inputs.column_wire import packed_doubles
 from ml_platform_server.serving.inputs.columns import Sent, received
 from ml_platform_server.serving.inputs.convert import convert
 from ml_platform_server.serving.inputs.signature import columns_of
+from ml_platform_server.serving.outputs.encode_columns import packed_doubles
 from ml_platform_server.serving.rpc import batch_columns
 from ml_platform_server.serving.rpc.batch_rows import Batches
 from ml_platform_server.struct_values import plain, to_value

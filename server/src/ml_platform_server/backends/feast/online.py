@@ -212,7 +212,8 @@ def _answer(
     rows = [_row(plan, entity, f"entities[{index}]") for index, entity in enumerate(request.entities)]
     read = _read(store, plan, rows) if rows else []
     vectors = [_vector(plan, row, cells) for row, cells in zip(rows, read, strict=True)]
-    return features_pb2.GetOnlineFeaturesResponse(vectors=vectors)
+    key_types = {key.name: key.value_type for key in plan.join_keys}
+    return features_pb2.GetOnlineFeaturesResponse(vectors=vectors, key_types=key_types)
 
 
 def _read(store: FeatureStore, plan: OnlinePlan, rows: Sequence[Row]) -> list[list[Cell]]:

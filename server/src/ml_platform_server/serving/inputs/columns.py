@@ -13,13 +13,12 @@ from google.protobuf import struct_pb2
 from ml_platform.v1.predictions_pb2 import (
     ColumnValues,
     InputColumn,
-    TextValues,
     VectorValues,
 )
 from ml_platform_server.errors import PlatformError, invalid
 from ml_platform_server.serving.inputs import column_wire
 from ml_platform_server.serving.turns import Turn
-from ml_platform_server.struct_values import plain, to_value
+from ml_platform_server.struct_values import plain
 
 Array = npt.NDArray[Any]
 # One value a row. Numbers and truth values are arrays, in which the null of a floating-point column is NaN; everything else is a
@@ -103,7 +102,9 @@ def _received(values: ColumnValues, where: str) -> Sent:
 
 
 def _vectors(vectors: VectorValues, where: str) -> Array:
-    flat = np.array(vectors.values, np.float64)
+    if vectors.values and vectors.integers:
+        raise invalid(f"{where}.vectors", "must hold either values or integers")
+    flat = np.array(vectors.integers, np.int64) if vectors.integers else np.array(vectors.values, np.float64)
     if vectors.length < 1 or flat.size % vectors.length:
         raise _uneven(where)
     return flat.reshape(-1, vectors.length)
@@ -140,23 +141,3 @@ def as_values(things: Sequence[Any]) -> Values:
 
 
 _DTYPES: dict[type, Any] = {float: np.float64, int: np.int64, bool: np.bool_}
-
-
-def told(values: Values, nulls: Sequence[int] = ()) -> bytes:
-    """A column as the reply has it, ColumnValues on the wire; `nulls` are positions beside those whose value is None."""
-    sent = gathered(values) if isinstance(values, list) else whole(values)
-    positions = sorted({*nulls, *sent.nulls.tolist()}) if sent.nulls.size else nulls
-    things = sent.values
-    if isinstance(things, np.ndarray):
-        said = column_wire.column_values(things, positions)
-        return _told_anything(things.tolist(), positions).SerializeToString() if said is None else said
-    texts = ["" if thing is None else thing for thing in things]
-    if all(type(text) is str for text in texts):
-        return ColumnValues(texts=TextValues(values=texts), nulls=positions).SerializeToString()
-    return _told_anything(list(things), positions).SerializeToString()
-
-
-def _told_anything(things: Sequence[object], nulls: Sequence[int]) -> ColumnValues:
-    absent = set(nulls)
-    values = [to_value(None if at in absent else thing) for at, thing in enumerate(things)]
-    return ColumnValues(any=struct_pb2.ListValue(values=values), nulls=nulls)

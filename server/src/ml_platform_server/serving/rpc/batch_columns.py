@@ -17,14 +17,14 @@ from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError, Violation
 from ml_platform_server.serving.features.binding import Binding
 from ml_platform_server.serving.features.enrich_columns import ColumnFeatures
-from ml_platform_server.serving.inputs.column_wire import packed_doubles
-from ml_platform_server.serving.inputs.columns import Array, Sent, Values, received, told
+from ml_platform_server.serving.inputs.columns import Array, Sent, Values, received
 from ml_platform_server.serving.inputs.convert import convert_in_turns
 from ml_platform_server.serving.inputs.rows import unsuitable
 from ml_platform_server.serving.inputs.signature import MOST_NAMED
 from ml_platform_server.serving.model import LoadedModel
 from ml_platform_server.serving.outputs.columns import Outputs
 from ml_platform_server.serving.outputs.encode import is_infinite, is_integer
+from ml_platform_server.serving.outputs.encode_columns import encode_column, packed_doubles
 from ml_platform_server.serving.routing.router import ServedVersion
 from ml_platform_server.serving.rpc.batch_replies import ResponseParts, RowErrors, head
 from ml_platform_server.serving.rpc.replies import new_prediction_id
@@ -58,7 +58,7 @@ async def predict_columns(served: ServedVersion, request: BatchPredictRequest, c
     unused = served.model.enrichment.unused(sent)
     if unused:
         call.facts["unused_inputs"] = unused
-    return batch.response(prediction_id, unused)
+    return await batch.response(prediction_id, unused)
 
 
 @dataclass(slots=True)
@@ -121,13 +121,13 @@ class _Batch:
             if self._row_errors.turn.over:
                 await self._row_errors.turn.next()
 
-    def response(self, prediction_id: str, unused: Sequence[str]) -> bytes:
+    async def response(self, prediction_id: str, unused: Sequence[str]) -> bytes:
         """All of it, its fields in the order of their numbers."""
         parts = [head(self._served, prediction_id)]
-        columns, infinite = self._outputs.columns(), []
+        columns, infinite, turn = self._outputs.columns(), [], Turn()
         for name, values in columns.items():
             said = protobuf_encoding.field(_NAME, name.encode()) if name else b""
-            encoded = told(values, self.failed)
+            encoded = await encode_column(values, turn, self.failed)
             parts.append(protobuf_encoding.field(_OUTPUT, said + protobuf_encoding.field(_VALUES, encoded)))
             if isinstance(values, list) and b"Infinity" in encoded and is_infinite(values):
                 infinite.append(name)
