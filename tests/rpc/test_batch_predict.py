@@ -180,7 +180,8 @@ async def test_too_many_rows_as_columns_are_refused(house: House) -> None:
     for count, expected in ((MOST_ROWS, None), (MOST_ROWS + 1, "INVALID_FIELDS")):
         values = predictions_pb2.ColumnValues(booleans=predictions_pb2.BooleanValues(values=[True] * count))
         vectors = predictions_pb2.ColumnValues(vectors=predictions_pb2.VectorValues(values=[1.0] * (3 * count), length=3))
-        for given in (values, vectors):
+        integers = predictions_pb2.ColumnValues(vectors=predictions_pb2.VectorValues(integers=[1] * (3 * count), length=3))
+        for given in (values, vectors, integers):
             columns = [predictions_pb2.InputColumn(name="nothing", values=given)]
             request = predictions_pb2.BatchPredictRequest(model_name="m", environment=PRODUCTION, columns=columns)
             with pytest.raises(grpc.aio.AioRpcError) as caught:

@@ -155,7 +155,7 @@ def by_row(values: ColumnValues) -> list[object]:
     """A column of a reply as plain values."""
     kind = str(values.WhichOneof("kind"))
     if kind == "vectors":
-        flat, length = list(values.vectors.values), values.vectors.length
+        flat, length = list(values.vectors.values or values.vectors.integers), values.vectors.length
         found: list[Any] = [flat[at : at + length] for at in range(0, len(flat), length)]
     else:
         found = [plain(each) if kind == "any" else each for each in getattr(values, kind).values]
@@ -359,6 +359,14 @@ async def test_rows_that_the_model_fails_on_do_not_take_their_neighbours_along(h
         ),
         (
             [InputColumn(name="a", values=ColumnValues(vectors=VectorValues(values=[1, 2, 3], length=2)))],
+            "columns[0].values.vectors",
+        ),
+        (
+            [InputColumn(name="a", values=ColumnValues(vectors=VectorValues(integers=[1, 2, 3], length=2)))],
+            "columns[0].values.vectors",
+        ),
+        (
+            [InputColumn(name="a", values=ColumnValues(vectors=VectorValues(values=[1], integers=[1], length=1)))],
             "columns[0].values.vectors",
         ),
     ],

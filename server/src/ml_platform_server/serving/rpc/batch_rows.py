@@ -73,8 +73,10 @@ def _column_length(request: BatchPredictRequest) -> int:
     """How many rows the columns have, as their first one says."""
     values = request.columns[0].values
     kind = values.WhichOneof("kind")
-    count = len(getattr(getattr(values, kind), "values", ())) if kind else 0
-    return count // max(1, values.vectors.length) if kind == "vectors" else count
+    if kind == "vectors":
+        numbers = max(len(values.vectors.values), len(values.vectors.integers))
+        return numbers // max(1, values.vectors.length)
+    return len(getattr(getattr(values, kind), "values", ())) if kind else 0
 
 
 async def predict_rows(served: ServedVersion, request: BatchPredictRequest, call: Call) -> bytes:
