@@ -83,9 +83,9 @@ def _plain(values: ColumnValues, *, integer: bool, numbers: Collection[str]) -> 
     return found
 
 
-def _vectors(vectors: VectorValues) -> Iterator[list[float | None]]:
+def _vectors(vectors: VectorValues) -> Iterator[Sequence[float | None]]:
     numbers = vectors.integers or [_number(number) for number in vectors.values]
-    return (list(numbers[start : start + vectors.length]) for start in range(0, len(numbers), vectors.length))
+    return (numbers[start : start + vectors.length] for start in range(0, len(numbers), vectors.length))
 
 
 def _number(number: float) -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 import numpy as np
@@ -15,13 +14,13 @@ from ml_platform.v1.predictions_pb2 import (
     DoubleValues,
     InputColumn,
     IntegerValues,
+    VectorValues,
 )
 from ml_platform_server.serving.inputs.columns import received
+from tests.support.column_values import DOUBLES, NUMBERS, some
 
 Array = npt.NDArray[Any]
 COUNTS = (1, 2, 127, 128, 129, 16_384, 70_000)
-NUMBERS = [0, 1, 127, 128, 300, 16_383, 16_384, 2**31, 2**56, 2**63 - 1, -1, -(2**31), -(2**63)]
-DOUBLES = [0.0, -0.0, 0.1, 1e300, float("inf"), float("-inf"), float("nan")]
 
 
 async def taken(values: ColumnValues) -> list[Any]:
@@ -32,11 +31,6 @@ async def taken(values: ColumnValues) -> list[Any]:
     assert len(array) == rows
     found: list[Any] = array.tolist()
     return found
-
-
-def some(things: list[Any], count: int) -> list[Any]:
-    """So many of them."""
-    return random.Random(count).choices(things, k=count)
 
 
 @pytest.mark.parametrize("count", COUNTS)
@@ -67,6 +61,16 @@ async def test_doubles_and_truth_values_are_read_as_protobuf_reads_them(count: i
     found = await taken(ColumnValues(doubles=DoubleValues(values=doubles)))
     assert [repr(each) for each in found] == [repr(each) for each in doubles]
     assert await taken(ColumnValues(booleans=BooleanValues(values=flags))) == flags
+
+
+@pytest.mark.parametrize("width", [1, 3])
+async def test_vectors_are_read_in_their_kind(width: int) -> None:
+    """Integers to the last bit, whatever their size, and doubles."""
+    numbers = some(NUMBERS, 9)
+    rows = [numbers[at : at + width] for at in range(0, 9, width)]
+    assert await taken(ColumnValues(vectors=VectorValues(integers=numbers, length=width))) == rows
+    doubles = VectorValues(values=map(float, numbers), length=width)
+    assert await taken(ColumnValues(vectors=doubles)) == [list(map(float, row)) for row in rows]
 
 
 async def test_numbers_that_were_not_packed_are_read_too() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from typing import Any
 
 import numpy as np
@@ -24,15 +23,9 @@ from ml_platform_server.serving.inputs.columns import Values
 from ml_platform_server.serving.outputs.encode_columns import CHUNK, NESTED_CHUNK, encode_column
 from ml_platform_server.serving.turns import Turn
 from ml_platform_server.struct_values import to_value
+from tests.support.column_values import DOUBLES, NUMBERS, some
 
 Array = npt.NDArray[Any]
-NUMBERS = [0, 1, 127, 128, 300, 16_383, 16_384, 2**31, 2**56, 2**63 - 1, -1, -(2**31), -(2**63)]
-DOUBLES = [0.0, -0.0, 0.1, 1e300, float("inf"), float("-inf"), float("nan")]
-
-
-def some(things: list[Any], count: int) -> list[Any]:
-    """So many of them."""
-    return random.Random(count).choices(things, k=count)
 
 
 @pytest.mark.parametrize("nulls", [[], [0], [0, 5, 126], [127]])

@@ -6,20 +6,18 @@ calls get the event loop between two of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from google.protobuf import struct_pb2
 
 from ml_platform.v1.predictions_pb2 import IntegerValues, TextValues
 from ml_platform_server import protobuf_encoding, varints
 from ml_platform_server.serving.inputs.column_wire import packed_content
 from ml_platform_server.serving.inputs.columns import Array, Values, gathered, whole
 from ml_platform_server.serving.turns import Turn
-from ml_platform_server.struct_values import to_value
 
-# Values that are encoded without a break: 8,192 integers take about a millisecond, as many lists of 20 about 40.
+# Values that are encoded without a break. 8,192 integers or short texts take 0.9 ms, 256 lists of 20 numbers 5 ms.
 CHUNK = 8192
 NESTED_CHUNK = 256
 
@@ -31,7 +29,7 @@ _MATRIX = 2
 
 def packed_doubles(tag: bytes, array: Array) -> bytes:
     """A field of packed doubles; nothing for none, as protobuf has it."""
-    return protobuf_encoding.field(tag, np.ascontiguousarray(array, "<f8").tobytes()) if array.size else b""
+    return _packed(tag, np.ascontiguousarray(array, "<f8").tobytes())
 
 
 async def encode_column(values: Values, turn: Turn, nulls: Sequence[int] = ()) -> bytes:
@@ -65,7 +63,7 @@ async def _vectors(matrix: Array, turn: Turn) -> bytes:
     if matrix.dtype.kind == "f":
         return packed_doubles(_VALUES, matrix) + width
     numbers = await _integers(matrix.reshape(-1), turn)
-    return width + (protobuf_encoding.field(_VECTOR_INTEGERS, numbers) if numbers else b"")
+    return width + _packed(_VECTOR_INTEGERS, numbers)
 
 
 async def _array(array: Array, turn: Turn) -> bytes | None:
@@ -76,12 +74,12 @@ async def _array(array: Array, turn: Turn) -> bytes | None:
     if kind == "f":
         return protobuf_encoding.field(_DOUBLES, packed_doubles(_VALUES, array))
     if kind == "b":
-        return protobuf_encoding.field(_BOOLEANS, _packed(array.tobytes()))
-    return protobuf_encoding.field(_INTEGERS, _packed(await _integers(array, turn))) if _fits_int64(array) else None
+        return protobuf_encoding.field(_BOOLEANS, _packed(_VALUES, array.tobytes()))
+    return protobuf_encoding.field(_INTEGERS, _packed(_VALUES, await _integers(array, turn))) if _fits_int64(array) else None
 
 
-def _packed(content: bytes) -> bytes:
-    return protobuf_encoding.field(_VALUES, content) if content else b""
+def _packed(tag: bytes, content: bytes) -> bytes:
+    return protobuf_encoding.field(tag, content) if content else b""
 
 
 async def _integers(array: Array, turn: Turn) -> bytes:
@@ -89,35 +87,36 @@ async def _integers(array: Array, turn: Turn) -> bytes:
     data = varints.packed(array)
     if data is not None:
         return data
-    parts = []
-    for part in _chunks(array, CHUNK):
-        parts.append(packed_content(IntegerValues(values=part.tolist())))
-        if turn.over:
-            await turn.next()
-    return b"".join(parts)
+
+    def encode(part: slice) -> bytes:
+        return packed_content(IntegerValues(values=array[part].tolist()))
+
+    return await _in_chunks(len(array), CHUNK, encode, turn)
 
 
 async def _texts(texts: Sequence[Any], turn: Turn) -> bytes:
+    def encode(part: slice) -> bytes:
+        return TextValues(values=[text or "" for text in texts[part]]).SerializeToString()
+
+    return await _in_chunks(len(texts), CHUNK, encode, turn)
+
+
+async def _anything(things: Array | Sequence[Any], absent: frozenset[int], turn: Turn) -> bytes:
+    """The content of a ListValue."""
+
+    def encode(part: slice) -> bytes:
+        plain = things[part].tolist() if isinstance(things, np.ndarray) else things[part]
+        values = (None if at in absent else thing for at, thing in enumerate(plain, part.start))
+        return b"".join([protobuf_encoding.field(_VALUES, protobuf_encoding.value(thing)) for thing in values])
+
+    return await _in_chunks(len(things), NESTED_CHUNK, encode, turn)
+
+
+async def _in_chunks(count: int, size: int, encode: Callable[[slice], bytes], turn: Turn) -> bytes:
+    """The content of a repeated field: on the wire, its chunks stand one behind the other."""
     parts = []
-    for part in _chunks(texts, CHUNK):
-        parts.append(TextValues(values=[text or "" for text in part]).SerializeToString())
+    for start in range(0, count, size):
+        parts.append(encode(slice(start, start + size)))
         if turn.over:
             await turn.next()
     return b"".join(parts)
-
-
-async def _anything(things: Any, absent: frozenset[int], turn: Turn) -> bytes:  # noqa: ANN401  # an array or a list
-    """A ListValue, whose parts may be written one behind the other."""
-    parts, at = [], 0
-    for part in _chunks(things, NESTED_CHUNK):
-        plain = part.tolist() if isinstance(part, np.ndarray) else part
-        values = [to_value(None if place in absent else thing) for place, thing in enumerate(plain, at)]
-        parts.append(struct_pb2.ListValue(values=values).SerializeToString())
-        at += len(values)
-        if turn.over:
-            await turn.next()
-    return b"".join(parts)
-
-
-def _chunks(things: Any, size: int) -> Iterator[Any]:  # noqa: ANN401  # an array or a list
-    return (things[start : start + size] for start in range(0, len(things), size))
