@@ -14,9 +14,9 @@ from google.protobuf import json_format
 from google.rpc import error_details_pb2, status_pb2
 
 from ml_platform.v1 import features_pb2, predictions_pb2
+from ml_platform_server import turns as serving_turns
 from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError, to_status
-from ml_platform_server.serving import turns as serving_turns
 from ml_platform_server.serving.rpc import batch_replies
 from ml_platform_server.serving.rpc.batch_rows import SLICE, Batches
 from ml_platform_server.serving.rpc.in_flight import MOST_ROWS

@@ -155,12 +155,14 @@ def oversized(method: Method) -> Iterator[tuple[str, bytes]]:
     size = min(method.largest_request, LIMIT) - 64
     yield "unknown numbers", (tag(1000, VARINT) + b"\x01") * (size // 3)
     yield "unknown messages", field(1000, b"\x0a\x00" * (size // 2))
+    yield "some unknown numbers", (tag(1000, VARINT) + b"\x01") * 24_900
     for each in method.request_class.DESCRIPTOR.fields:
         if each.type in {FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES}:
             yield f"one long {each.name}", field(each.number, b"u" * size)
         if each.is_repeated:
             yield f"many empty {each.name}", (tag(each.number, LENGTH) + b"\x00") * (size // 2)
         if each.message_type is not None:
+            yield f"one {each.name} of unknown numbers", field(each.number, (tag(1000, VARINT) + b"\x01") * (size // 3))
             yield from _nested(each, size)
 
 
@@ -169,6 +171,8 @@ def _nested(each: Any, size: int) -> Iterator[tuple[str, bytes]]:
         empty = (tag(inner.number, LENGTH) + b"\x00") * (size // 2)
         yield f"one {each.name} of many empty {inner.name}", field(each.number, empty)
         if inner.message_type is not None:
+            unknown = field(inner.number, (tag(1000, VARINT) + b"\x01") * (size // 3))
+            yield f"one {each.name} with a {inner.name} of unknown numbers", field(each.number, unknown)
             for core in inner.message_type.fields:
                 many = field(inner.number, (tag(core.number, LENGTH) + b"\x00") * (size // 2))
                 yield f"one {each.name} with a {inner.name} of many empty {core.name}", field(each.number, many)
@@ -311,6 +315,18 @@ async def test_values_within_one_input_are_counted(caller, longest, value):
         assert error is not None
         assert error.brief == ("INVALID_ARGUMENT", "INVALID_FIELDS")
         assert error.fields[0].partition("[")[0] in {"inputs", "rows", "columns"}
+        assert seconds <= MOST_SECONDS_SHARED
+
+
+async def test_many_lists_in_one_input_are_weighed(caller, longest):
+    """Lists that are each too small to be counted take long to parse if they are many in what cannot be cut."""
+    values = field(6, (b"\x0a\x00") * 19_000)  # an empty Value is smaller than any that a client would send
+    for count in (20, 80, 300):
+        row = field(1, b"".join(field(1, field(1, b"k%d" % number) + field(2, values)) for number in range(count)))
+        data = field(1, b"m") + field(3, row)
+        error, seconds = await shortest_turn(caller, longest, "/ml_platform.v1.PredictionService/BatchPredict", data)
+        assert error is not None
+        assert error.brief == ("INVALID_ARGUMENT", "INVALID_FIELDS")
         assert seconds <= MOST_SECONDS_SHARED
 
 

@@ -11,14 +11,14 @@ import pytest
 
 from ml_platform.v1.models_pb2 import ColumnSpec, ModelSignature
 from ml_platform.v1.predictions_pb2 import BatchPredictRequest, ColumnValues, InputColumn, TextValues
+from ml_platform_server import turns as serving_turns
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.serving import turns as serving_turns
 from ml_platform_server.serving.inputs import convert as inputs_convert
 from ml_platform_server.serving.inputs.columns import Sent
 from ml_platform_server.serving.inputs.convert import convert, convert_in_turns
 from ml_platform_server.serving.inputs.signature import Column, columns_of
 from ml_platform_server.serving.open_inference.infer import infer
-from ml_platform_server.serving.turns import Turn
+from ml_platform_server.turns import Turn
 from tests.support.inference import raw_request
 from tests.support.predictions import House, running
 from tests.support.serving import PRODUCTION, column, save_onnx, sum_graph

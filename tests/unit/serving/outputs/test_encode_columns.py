@@ -21,8 +21,8 @@ from ml_platform.v1.predictions_pb2 import (
 from ml_platform_server import varints
 from ml_platform_server.serving.inputs.columns import Values
 from ml_platform_server.serving.outputs.encode_columns import CHUNK, NESTED_CHUNK, encode_column
-from ml_platform_server.serving.turns import Turn
 from ml_platform_server.struct_values import to_value
+from ml_platform_server.turns import Turn
 from tests.support.column_values import DOUBLES, NUMBERS, some
 
 Array = npt.NDArray[Any]

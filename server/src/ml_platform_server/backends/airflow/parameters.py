@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -10,6 +9,7 @@ from typing import Any
 
 from ml_platform.v1 import errors_pb2
 from ml_platform_server.errors import PlatformError, Violation
+from ml_platform_server.similar_names import closest
 
 LONGEST_VALUE = 100
 """Characters of a value that an error quotes."""
@@ -83,12 +83,11 @@ def undeclared(names: Collection[str], declared: Collection[str]) -> list[str]:
 
 
 def _misspelt(strangers: Collection[str], absent: Collection[str]) -> Iterator[Violation]:
-    by_fold = {_folded(name): name for name in absent}
     for stranger in strangers:
-        near = difflib.get_close_matches(_folded(stranger), by_fold, n=1, cutoff=NEAR)
+        near = closest(stranger, absent, similar=NEAR, fold=_folded)
         # Names that differ in their numbers are brothers, not misspellings.
-        if near and re.findall(r"\d+", near[0]) == re.findall(r"\d+", stranger):
-            description = f"is no parameter of the pipeline; did you mean {by_fold[near[0]]!r}?"
+        if near and re.findall(r"\d+", near) == re.findall(r"\d+", stranger):
+            description = f"is no parameter of the pipeline; did you mean {near!r}?"
             yield Violation(f"parameters.{stranger}", description)
 
 

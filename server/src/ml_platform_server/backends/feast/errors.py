@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import structlog
 
 from ml_platform.v1 import errors_pb2
 from ml_platform_server.errors import PlatformError, Violation, backend_unavailable
+from ml_platform_server.similar_names import closest
 
 log = structlog.get_logger(__name__)
 
@@ -81,11 +82,13 @@ def entity_exists(name: str) -> PlatformError:
     )
 
 
-def feature_not_found(view: str, name: str, known: Iterable[str]) -> PlatformError:
+def feature_not_found(view: str, name: str, known: Collection[str]) -> PlatformError:
     """The error for a feature that its view does not have."""
+    near = closest(name, known)
+    hint = f" Did you mean {near!r}?" if near else ""
     return PlatformError(
         errors_pb2.ERROR_REASON_FEATURE_NOT_FOUND,
-        f"The feature view {view!r} has no feature {name!r}.",
+        f"The feature view {view!r} has no feature {name!r}.{hint}",
         remedy=f"Its features are: {', '.join(known)}.",
         resource=("feature", f"{view}:{name}"),
     )

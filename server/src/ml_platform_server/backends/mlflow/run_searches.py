@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from ml_platform.v1 import errors_pb2, experiments_pb2
 from ml_platform_server.backends.mlflow import errors
 from ml_platform_server.backends.mlflow.searches import NEWEST_RUNS_FIRST
 from ml_platform_server.errors import PlatformError, Violation
+from ml_platform_server.similar_names import closest
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -116,9 +116,8 @@ def _values(run: Run, kind: str) -> Mapping[str, object]:
 
 
 def _unknown_key(request: experiments_pb2.ListRunsRequest, key: str, known: Collection[str]) -> PlatformError:
-    by_case = {one.casefold(): one for one in known}
-    near = difflib.get_close_matches(key.casefold(), by_case, n=1)
-    hint = f" Did you mean {by_case[near[0]]}?" if near else ""
+    near = closest(key, sorted(known))
+    hint = f" Did you mean {near}?" if near else ""
     return PlatformError(
         errors_pb2.ERROR_REASON_FILTER_INVALID,
         f"No run of experiment {request.experiment_id!r} has {key}, so runs cannot be ordered by it.{hint}",

@@ -6,32 +6,30 @@ what is large is measured before it is parsed, and parsed piece by piece.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from typing import NamedTuple, cast
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from ml_platform.v1 import validation_pb2
 from ml_platform_server.errors import Violation
 from ml_platform_server.interceptors.validation.value_counts import (
+    LOOKED_AT,
     MOST_COLUMN_VALUES,
     MOST_VALUES,
     NOTABLE,
     problem_in,
     problem_on_the_wire,
 )
-from ml_platform_server.interceptors.validation.wire_fields import LENGTH, fields
-from ml_platform_server.varints import MORE
+from ml_platform_server.interceptors.validation.wire_fields import fields
+from ml_platform_server.turns import Turn
 
 LARGE = 64 * 1024
 """Bytes up to which nothing in a request can take long."""
 
 # What is parsed at once.
 _PIECE = 1024 * 1024
-# What may be parsed at once where it cannot be cut: one row, one column, one tensor.
-_MOST_AT_ONCE = 3 * 1024 * 1024
 # Fields of one message that are looked at: rows and columns have limits of 10,000 each.
 _MOST_FIELDS = 25_000
 
@@ -40,17 +38,6 @@ _LONGEST_NAME = 256 * 1024
 
 _COLUMN = "ml_platform.v1.InputColumn"
 _FEWER_VALUES = "send numbers as columns or packed tensors, and fewer rows at once"
-# What is copied rather than parsed, packed numbers of a fixed size among it.
-_COPIED = {
-    FieldDescriptor.TYPE_DOUBLE,
-    FieldDescriptor.TYPE_FLOAT,
-    FieldDescriptor.TYPE_FIXED32,
-    FieldDescriptor.TYPE_FIXED64,
-    FieldDescriptor.TYPE_SFIXED32,
-    FieldDescriptor.TYPE_SFIXED64,
-    FieldDescriptor.TYPE_STRING,
-    FieldDescriptor.TYPE_BYTES,
-}
 
 
 class _Field(NamedTuple):
@@ -59,7 +46,7 @@ class _Field(NamedTuple):
     number: int
     value: int
     end: int
-    place: int = 0
+    place: int
 
 
 class LargeRequests:
@@ -81,79 +68,57 @@ class LargeRequests:
             DecodeError: the bytes are no message.
         """
         message = self._class()
-        pieces, notable = self._measured(data, violations)
+        turn = Turn()
+        pieces, notable = await self._measured(data, violations, turn)
         for field in notable:
             if violations:
-                break
-            size, descriptor = field.end - field.value, self._fields[field.number]
-            if descriptor.type == FieldDescriptor.TYPE_STRING and size > _LONGEST_NAME:
-                violations.append(Violation(descriptor.name, f"has {size} bytes; at most {_LONGEST_NAME} are allowed"))
-                continue
-            await asyncio.sleep(0)
-            await self._count_entries(data, field, violations)
-            if size > _PIECE:
-                self._weigh(data, field, violations)
+                return message
+            await self._look_into(data, field, violations, turn)
         start = 0
         for end in pieces:
             if violations:
                 return message
             message.MergeFromString(data[start:end])
             start = end
-            await asyncio.sleep(0)
-        await self._count_values(message, notable, violations)
+            await turn.next()
+        await self._count_values(message, notable, violations, turn)
         return message
 
-    def _measured(self, data: bytes, violations: list[Violation]) -> tuple[list[int], list[_Field]]:
+    async def _measured(self, data: bytes, violations: list[Violation], turn: Turn) -> tuple[list[int], list[_Field]]:
         """Where a message can be cut, and the fields of it that are not small; violations if it has too many fields."""
         pieces: list[int] = []
         notable: list[_Field] = []
         counts: dict[int, int] = {}
-        at = start = total = 0
-        size = len(data)
-        while at < size:
-            # Most fields are rows, with a tag of one byte and a length of one or two: this is looked at thousands of times.
-            tag = data[at]
-            if tag & 135 == LENGTH and at + 2 < size and (data[at + 1] < MORE or data[at + 2] < MORE):
-                length, value, number = data[at + 1], at + 2, tag >> 3
-                if length >= MORE:
-                    length, value = length & (MORE - 1) | data[value] << 7, value + 1
-                at = value + length
-            else:
-                number, value, at = next(fields(data, at, size))
-            total += 1
+        start = 0
+        for total, (number, value, end) in enumerate(fields(data, 0, len(data)), 1):
             counts[number] = count = counts.get(number, 0) + 1
-            if at - value >= NOTABLE and number in self._fields:
-                notable.append(_Field(number, value, at, count - 1))
-            if at - start >= _PIECE:
-                pieces.append(at)
-                start = at
+            if end - value >= NOTABLE and number in self._fields:
+                notable.append(_Field(number, value, end, count - 1))
+            if end - start >= _PIECE:
+                pieces.append(end)
+                start = end
             if total > _MOST_FIELDS or count > self._most.get(number, _MOST_FIELDS):
                 violations.append(self._too_many(number, total))
                 break
-        if at > size:
-            raise DecodeError("a field goes on behind its message")
-        return [*pieces, size], notable
+            if not total % LOOKED_AT and turn.over:
+                await turn.next()
+        return [*pieces, len(data)], notable
 
     def _too_many(self, number: int, total: int) -> Violation:
         if total > _MOST_FIELDS:
             return Violation("", f"the request has more than {_MOST_FIELDS} fields")
         return Violation(self._fields[number].name, f"has more than the {self._most[number]} items that are allowed")
 
-    async def _count_entries(self, data: bytes, field: _Field, violations: list[Violation]) -> None:
-        """Find a map with so many entries that it takes long to parse."""
+    async def _look_into(self, data: bytes, field: _Field, violations: list[Violation], turn: Turn) -> None:
+        """Find a field that takes long to parse, or to look at."""
         descriptor = self._fields[field.number]
-        kind = descriptor.message_type
-        if kind is not None and (problem := await problem_on_the_wire(data, field.value, field.end, kind)) is not None:
+        size = field.end - field.value
+        if descriptor.type == FieldDescriptor.TYPE_STRING and size > _LONGEST_NAME:
+            violations.append(Violation(descriptor.name, f"has {size} bytes; at most {_LONGEST_NAME} are allowed"))
+        elif (problem := await problem_on_the_wire(data, field.value, field.end, descriptor, turn)) is not None:
             violations.append(Violation(descriptor.name, f"{problem}; {_FEWER_VALUES}"))
 
-    def _weigh(self, data: bytes, field: _Field, violations: list[Violation]) -> None:
-        """Find a field that takes long to parse."""
-        descriptor = self._fields[field.number]
-        if _parsed_bytes(data, field, descriptor) > _MOST_AT_ONCE:
-            text = f"has an item of more than {_MOST_AT_ONCE} bytes that are not plain numbers"
-            violations.append(Violation(descriptor.name, text))
-
-    async def _count_values(self, message: Message, notable: Iterable[_Field], violations: list[Violation]) -> None:
+    async def _count_values(self, message: Message, notable: Iterable[_Field], violations: list[Violation], turn: Turn) -> None:
         """Find a field of the message, or one of its items, with too many values."""
         for field in notable:
             descriptor = self._fields[field.number]
@@ -163,28 +128,10 @@ class LargeRequests:
             if descriptor.is_repeated:
                 value, path = value[field.place], f"{path}[{field.place}]"
             most = MOST_COLUMN_VALUES if descriptor.message_type.full_name == _COLUMN else MOST_VALUES
-            problem = await problem_in(value, most)
+            problem = await problem_in(value, most, turn)
             if problem is not None:
                 violations.append(Violation(path, f"{problem}; {_FEWER_VALUES}"))
                 return
-            await asyncio.sleep(0)
-
-
-def _parsed_bytes(data: bytes, field: _Field, descriptor: FieldDescriptor | None) -> int:
-    """How many bytes of a field are parsed rather than copied; of one with too many fields in it, all of them."""
-    size = field.end - field.value
-    if descriptor is None or descriptor.type in _COPIED:
-        # A text that stands alone is a name, which is looked at as a whole more than once.
-        return 0 if descriptor is None or descriptor.type != FieldDescriptor.TYPE_STRING or descriptor.is_repeated else size
-    if descriptor.message_type is None or size <= _PIECE:
-        return size
-    inner = {each.number: each for each in descriptor.message_type.fields}
-    parsed = 0
-    for count, each in enumerate(fields(data, field.value, field.end)):
-        if count >= _MOST_FIELDS:
-            return size
-        parsed += _parsed_bytes(data, _Field(*each), inner.get(each[0]))
-    return parsed
 
 
 def _rules(field: FieldDescriptor) -> validation_pb2.FieldRules:

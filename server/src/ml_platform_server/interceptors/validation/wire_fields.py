@@ -19,25 +19,24 @@ def fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
         DecodeError: there is no message.
     """
     while at < end:
+        # What has one byte is read here: this is done for hundreds of thousands of them.
         tag = data[at]
-        # Most have a tag and a length of one byte each: this is done for hundreds of thousands of them.
-        if tag & 135 == LENGTH and at + 1 < end and data[at + 1] < MORE:
-            value = at + 2
-            at = value + data[at + 1]
-        else:
-            tag, at = read(data, at, end)
-            kind, value = tag & 7, at
-            if kind == LENGTH:
-                size, value = read(data, at, end)
-                at = value + size
-            elif kind == _VARINT:
-                _, at = read(data, at, end)
-            elif kind == _FIXED64:
-                at += 8
-            elif kind == _FIXED32:
-                at += 4
+        tag, at = (tag, at + 1) if tag < MORE else read(data, at, end)
+        kind, value = tag & 7, at
+        if kind == LENGTH:
+            if at < end and (size := data[at]) < MORE:
+                value += 1
             else:
-                raise DecodeError("a group, or no field at all")
+                size, value = read(data, at, end)
+            at = value + size
+        elif kind == _VARINT:
+            at = at + 1 if at < end and data[at] < MORE else read(data, at, end)[1]
+        elif kind == _FIXED64:
+            at += 8
+        elif kind == _FIXED32:
+            at += 4
+        else:
+            raise DecodeError("a group, or no field at all")
         if at > end:
             raise DecodeError("a field goes on behind its message")
         yield tag >> 3, value, at

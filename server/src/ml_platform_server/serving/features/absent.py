@@ -8,7 +8,7 @@ from ml_platform.v1 import errors_pb2
 from ml_platform_server.errors import PlatformError, Violation
 from ml_platform_server.serving.features.binding import Binding
 from ml_platform_server.serving.inputs.signature import MOST_NAMED, Column
-from ml_platform_server.serving.inputs.similar_names import did_you_mean
+from ml_platform_server.similar_names import did_you_mean
 
 
 def raise_if_absent(

@@ -17,8 +17,8 @@ from ml_platform.v1.predictions_pb2 import (
 )
 from ml_platform_server.errors import PlatformError, invalid
 from ml_platform_server.serving.inputs import column_wire
-from ml_platform_server.serving.turns import Turn
 from ml_platform_server.struct_values import plain
+from ml_platform_server.turns import Turn
 
 Array = npt.NDArray[Any]
 # One value a row. Numbers and truth values are arrays, in which the null of a floating-point column is NaN; everything else is a

@@ -15,8 +15,8 @@ import numpy as np
 
 from ml_platform_server.serving.inputs.columns import Array, Sent, Values
 from ml_platform_server.serving.inputs.signature import LARGEST, NULL, RANGES, CoercionError, Column, Refusal
-from ml_platform_server.serving.turns import Turn
 from ml_platform_server.struct_values import SAFE_INTEGER_LIMIT
+from ml_platform_server.turns import Turn
 
 # Values that are converted one by one without a break: any of them may be a list.
 PART = 256

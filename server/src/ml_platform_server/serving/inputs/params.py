@@ -8,7 +8,7 @@ from ml_platform.v1 import models_pb2
 from ml_platform_server.errors import PlatformError, Violation
 from ml_platform_server.serving.inputs.rows import unsuitable
 from ml_platform_server.serving.inputs.signature import MOST_NAMED, CoercionError, conversion
-from ml_platform_server.serving.inputs.similar_names import did_you_mean
+from ml_platform_server.similar_names import did_you_mean
 from ml_platform_server.struct_values import json_kind
 from ml_platform_server.visible import what_is_wrong
 

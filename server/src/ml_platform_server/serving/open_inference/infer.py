@@ -11,7 +11,6 @@ import numpy as np
 from ml_platform_server.errors import PlatformError, Violation, invalid
 from ml_platform_server.open_inference import Message, ModelInferResponse
 from ml_platform_server.serving.inputs.columns import Array, Sent, Values
-from ml_platform_server.serving.inputs.similar_names import did_you_mean
 from ml_platform_server.serving.open_inference.datatypes import BYTES, DTYPES, of_type
 from ml_platform_server.serving.open_inference.parameters import params_of
 from ml_platform_server.serving.open_inference.single import answer_one
@@ -20,7 +19,8 @@ from ml_platform_server.serving.outputs.columns import ColumnAnswers, Outputs
 from ml_platform_server.serving.routing.router import ServedVersion
 from ml_platform_server.serving.rpc.batch_columns import SLICE, binding_of, complete
 from ml_platform_server.serving.rpc.replies import new_prediction_id
-from ml_platform_server.serving.turns import Turn
+from ml_platform_server.similar_names import did_you_mean
+from ml_platform_server.turns import Turn
 
 MATRIX = "input"
 # Names in an error, at most.

@@ -18,7 +18,7 @@ from ml_platform_server.serving.inputs.columns import Array, Values
 from ml_platform_server.serving.open_inference.datatypes import BYTES, DTYPES, FIELDS, of_array
 from ml_platform_server.serving.outputs.prediction import finite
 from ml_platform_server.serving.rpc.in_flight import MOST_ROWS
-from ml_platform_server.serving.turns import Turn
+from ml_platform_server.turns import Turn
 
 _LENGTH = struct.Struct("<I")
 _LONG = 8  # bytes

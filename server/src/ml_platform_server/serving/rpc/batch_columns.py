@@ -28,7 +28,7 @@ from ml_platform_server.serving.outputs.encode_columns import encode_column, pac
 from ml_platform_server.serving.routing.router import ServedVersion
 from ml_platform_server.serving.rpc.batch_replies import ResponseParts, RowErrors, head
 from ml_platform_server.serving.rpc.replies import new_prediction_id
-from ml_platform_server.serving.turns import Turn
+from ml_platform_server.turns import Turn
 
 # Rows that are answered together. More would hold up the other calls of this process; fewer would cost more reads and runs.
 SLICE = 2048

@@ -6,7 +6,7 @@ from ml_platform_server import protobuf_encoding
 from ml_platform_server.errors import PlatformError, Violation, to_status
 from ml_platform_server.response_limit import too_large
 from ml_platform_server.serving.routing.router import ServedVersion
-from ml_platform_server.serving.turns import Turn
+from ml_platform_server.turns import Turn
 
 _Key = tuple[int, str, str, tuple[Violation, ...], tuple[tuple[str, str], ...], float | None]
 
