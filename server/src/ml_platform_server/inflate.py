@@ -7,13 +7,23 @@ with zlib's is taken for compressed only if all of it is a valid zlib stream, ch
 
 from __future__ import annotations
 
+import asyncio
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 COMPRESSED = (b"\x1f", b"\x78")
 """The first bytes of gzip and of zlib's usual header, which gRPC calls deflate. What begins otherwise is not compressed."""
 
 # zlib finds out by itself which of the two it is.
 _EITHER = 32 + zlib.MAX_WBITS
+
+# Threads of their own: more would leave the event loop no processor, and asyncio's serve everything else.
+_threads = ThreadPoolExecutor(2, thread_name_prefix="inflate")
+
+
+async def inflated_in_thread(data: bytes, most: int) -> bytes | None:
+    """The same as `inflated`, without holding up the event loop."""
+    return await asyncio.get_running_loop().run_in_executor(_threads, inflated, data, most)
 
 
 def inflated(data: bytes, most: int) -> bytes | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable
 
 from google.protobuf.message import DecodeError, Message
@@ -10,7 +9,7 @@ from google.protobuf.message import DecodeError, Message
 from ml_platform.v1 import errors_pb2
 from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError, Violation
-from ml_platform_server.inflate import COMPRESSED, inflated
+from ml_platform_server.inflate import COMPRESSED, inflated_in_thread
 from ml_platform_server.interceptors.validation.cached_validation import remembering
 from ml_platform_server.interceptors.validation.large_in_flight import LargeInFlight
 from ml_platform_server.interceptors.validation.large_requests import LARGE, LargeRequests
@@ -122,7 +121,7 @@ class _Requests:
             PlatformError: REQUEST_TOO_LARGE.
         """
         if data[:1] in COMPRESSED:
-            whole = await asyncio.to_thread(inflated, data, self._largest)
+            whole = await inflated_in_thread(data, self._largest)
             if whole is None:
                 raise self._too_large()
             data = whole
