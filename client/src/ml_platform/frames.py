@@ -54,7 +54,7 @@ def as_mapping(row: Any, field: str) -> Mapping[str, Any]:  # noqa: ANN401  # wh
         return {str(name): value for name, value in zip(row.index, _listed(row), strict=True)}
     if is_frame(row):
         raise invalid(field, f"one row is wanted, not a {type(row).__name__}; many rows go to predict_many")
-    hint = "; of df.iterrows() take the second of each pair, or send df itself" if isinstance(row, tuple) else ""
+    hint = "; of df.iterrows() take the second of each pair, or send df itself" if isinstance(row, tuple) else _hint(row)
     raise invalid(field, f"a mapping of names to values is wanted, not {type(row).__name__}{hint}")
 
 
@@ -65,19 +65,28 @@ def as_rows(rows: object, field: str) -> Iterable[Mapping[str, Any]]:
     if isinstance(rows, Mapping) or hasattr(rows, "_asdict") or _is_series(rows):
         return [as_mapping(rows, field)]
     if isinstance(rows, (str, bytes)) or not isinstance(rows, Iterable):
-        raise invalid(field, f"a list of mappings or a DataFrame is wanted, not {type(rows).__name__}")
+        raise invalid(field, f"a list of mappings or a DataFrame is wanted, not {type(rows).__name__}{_hint(rows)}")
     return (as_mapping(row, f"{field}[{at}]") for at, row in enumerate(rows))
 
 
 def _names(value: Any) -> Sequence[Any] | None:  # noqa: ANN401  # anything
     """The names of a frame's columns; None for what is no frame."""
-    if isinstance(value, (Mapping, str, bytes, list, tuple)):
+    if isinstance(value, (Mapping, str, bytes, list, tuple)) or _is_lazy(value):
         return None
     if callable(getattr(value, "to_pydict", None)) and hasattr(value, "column_names"):
         return list(value.column_names)
     if hasattr(value, "columns") and (hasattr(value, "iterrows") or hasattr(value, "iter_rows")):
         return list(value.columns)
     return None
+
+
+def _is_lazy(value: object) -> bool:
+    """Whether a value is a LazyFrame of polars, whose columns are not known without work."""
+    return hasattr(type(value), "collect_schema") and not hasattr(type(value), "iter_rows")
+
+
+def _hint(rows: object) -> str:
+    return "; call its collect() first" if _is_lazy(rows) else ""
 
 
 def _is_series(value: object) -> bool:

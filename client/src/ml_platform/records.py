@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ml_platform import display
 from ml_platform.errors import ConfigurationError, MLPlatformError
+from ml_platform.values import EXACT_INTEGERS
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -79,7 +80,25 @@ def to_pandas(records: Iterable[Any]) -> DataFrame:
         raise ConfigurationError(
             "pandas is not installed.", reason="EXTRA_MISSING", remedy='Install it: pip install "ml-platform-sdk[pandas]".'
         ) from error
-    return pd.DataFrame([_row(record) for record in records])
+    rows = [_row(record) for record in records]
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: _series(pd, [row.get(name) for row in rows]) for name in names}
+    return pd.DataFrame(columns, index=pd.RangeIndex(len(rows)))
+
+
+def _series(pd: Any, values: list[Any]) -> Any:  # noqa: ANN401  # the module, and a Series of it
+    """A column of the type that pandas would take, but for integers that would become floating-point numbers, and others with it.
+
+    With gaps they are a nullable `Int64`; those that it cannot hold, or beside fractions no double, stay Python's.
+    """
+    kinds = {type(value) for value in values}
+    if int in kinds and kinds - {int}:
+        numbers = [value for value in values if type(value) is int]
+        if kinds == {int, type(None)} and -(2**63) <= min(numbers) and max(numbers) < 2**63:
+            return pd.Series(values, dtype="Int64")
+        if any(abs(number) > EXACT_INTEGERS for number in numbers):
+            return pd.Series(values, dtype="object")
+    return pd.Series(values)
 
 
 def plain(value: object) -> Any:  # noqa: ANN401  # whatever a record can hold

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
@@ -12,6 +13,11 @@ from google.protobuf import struct_pb2
 # A JSON number is a double: from this on, it may stand for a neighbouring whole number. So smaller ones alone are exact.
 SAFE_INTEGER_LIMIT = 2**53
 INEXACT = "is 2^53 or larger, which a floating-point number may not hold exactly; send it as text"
+# Integers and numbers as protobuf's JSON writes them as text: no white space, no sign but a minus. Both are bounded, so that no
+# text makes work.
+INTEGER_TEXT = re.compile(r"-?[0-9]{1,20}")
+NUMBER_TEXT = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?|NaN|-?Infinity")
+LONGEST_NUMBER_TEXT = 64
 _JSON_KINDS: Mapping[type, str] = {
     type(None): "null",
     bool: "true or false",

@@ -101,6 +101,27 @@ def test_an_entity_id_is_one_value(given: Any):
         to_entity_keys(given, None)
 
 
+def test_an_array_given_as_one_key_is_told_where_it_goes():
+    """The error names the parameter for several."""
+    with pytest.raises(InvalidArgument, match="several go into entities"):
+        to_entity_keys(np.array([1, 2]), None)  # type: ignore[arg-type]  # what is refused
+
+
+def test_a_mapping_of_lists_is_no_entity():
+    """A table as a dictionary is many entities, which are a list of mappings."""
+    with pytest.raises(InvalidArgument, match="several are a list of mappings"):
+        to_entity_keys(None, {"u": [1, 2]})
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_lazy_frame_is_to_be_collected():
+    """It is not run behind its owner's back; the error says what to call."""
+    lazy = FRAMES["polars"].lazy()
+    for use in (lambda: list(parts(lazy, include_features=False)), lambda: to_struct(lazy, "inputs")):
+        with pytest.raises(InvalidArgument, match=r"call its collect\(\) first"):
+            use()
+
+
 @pytest.mark.parametrize(
     ("given", "ids"), [(["u1", 2], ["u1", "2"]), (np.array([1, 2]), ["1", "2"]), (pd.Series(["u1"]), ["u1"])]
 )

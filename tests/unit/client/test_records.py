@@ -6,9 +6,10 @@ import sys
 from dataclasses import FrozenInstanceError
 from datetime import UTC, datetime
 
+import pandas as pd
 import pytest
 
-from ml_platform import ConfigurationError, Listing, MetricPoint, Run, Task
+from ml_platform import ConfigurationError, Listing, MetricPoint, MLPlatformError, Run, Task
 from ml_platform.records import Record
 from ml_platform.resources.deployments import read_deployment
 from ml_platform.resources.experiments import read_experiment, read_run
@@ -54,6 +55,35 @@ def test_every_record_is_frozen_and_slotted() -> None:
     assert len(kinds) > 20
     assert [kind.__name__ for kind in kinds if hasattr(kind, "__dict__") and "__dict__" in kind.__slots__] == []
     assert all(kind.__dataclass_params__.frozen for kind in kinds)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ([2**53 + 1, None], "Int64"),
+        ([-(2**63), None, 2**63 - 1], "Int64"),
+        ([2**63, None], "object"),
+        ([2**53 + 1, 0.5], "object"),
+        ([2**53 + 1, 0.5, None], "object"),
+        ([1, 0.5, None], "float64"),
+        ([2**53 + 1, 1], "int64"),
+        ([2**64 - 1, 1], "uint64"),
+        ([True, None], "object"),
+        (["a", None], "object"),
+        ([0.5, None], "float64"),
+    ],
+)
+def test_integers_stay_what_they_are_beside_gaps_and_fractions(values, dtype):
+    """No column of a DataFrame holds another number than the records do."""
+    column = Listing([{"value": value} for value in values]).to_pandas()["value"]
+    assert (column.dtype, [None if pd.isna(value) else value for value in column]) == (dtype, values)
+
+
+def test_rows_that_lack_a_column_do_not_change_its_numbers():
+    """A row of an error has no prediction, and those of the others stay exact."""
+    frame = Listing([{"prediction": 2**53 + 1}, MLPlatformError("No.", reason="INPUT_INVALID"), {}]).to_pandas()
+    assert frame["prediction"].tolist() == [2**53 + 1, pd.NA, pd.NA]
+    assert len(Listing([{}, {}]).to_pandas()) == 2
 
 
 def test_a_listing_is_a_list() -> None:

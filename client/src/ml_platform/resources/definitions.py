@@ -96,12 +96,15 @@ def to_entity_keys(entity_id: str | int | None, entities: EntityKeys | None) -> 
     if (entity_id is None) == (entities is None):
         raise invalid("entity_id", "give either entity_id or entities")
     if entities is None:
-        if isinstance(entity_id, (list, tuple, set, frozenset)) or is_frame(entity_id):
+        several = hasattr(entity_id, "__iter__") and not isinstance(entity_id, (str, bytes, Mapping))
+        if several or is_frame(entity_id):
             raise invalid("entity_id", "one key is wanted; several go into entities")
         return [_entity_key(entity_id, "entity_id")]
     if is_frame(entities):
         return [_entity_key(row, "entities") for row in rows_of(entities, "entities")]
     if isinstance(entities, Mapping):
+        if any(isinstance(value, (list, tuple)) for value in entities.values()):
+            raise invalid("entities", "a mapping is one entity, with one value a join key; several are a list of mappings")
         return [_entity_key(entities, "entities")]
     if isinstance(entities, (str, bytes)) or not isinstance(entities, Iterable):
         raise invalid("entities", "a list of keys, or a DataFrame of them, is wanted; for a single one give entity_id")

@@ -5,18 +5,16 @@ from __future__ import annotations
 import base64
 import binascii
 import math
-import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from ml_platform.v1 import features_pb2
 from ml_platform.v1.features_pb2 import ValueType
-from ml_platform_server.struct_values import SAFE_INTEGER_LIMIT, json_kind
+from ml_platform_server.struct_values import INTEGER_TEXT, LONGEST_NUMBER_TEXT, NUMBER_TEXT, SAFE_INTEGER_LIMIT, json_kind
 
 INT32_END = 2**31
 INT64_END = 2**63
 LARGEST_FLOAT = 3.4028235677973366e38
-_WHOLE = re.compile(r"\s*[+-]?[0-9]+\s*")
 
 
 def coerce(value: object, value_type: ValueType.ValueType) -> object:
@@ -53,7 +51,7 @@ def _whole(end: int) -> Callable[[object], int]:
 
 
 def _whole_number(value: object) -> int:
-    if isinstance(value, str) and _WHOLE.fullmatch(value):
+    if isinstance(value, str) and INTEGER_TEXT.fullmatch(value):
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return value
@@ -79,17 +77,17 @@ _BEYOND_DOUBLE = "is a number beyond the range of a double"
 
 
 def _double(value: object) -> float:
-    if isinstance(value, str | int | float) and not isinstance(value, bool):
-        try:
-            number = float(value)
-        except OverflowError:
-            raise ValueError(_BEYOND_DOUBLE) from None
-        except ValueError:
-            raise _mismatch(value, "a number") from None
+    if isinstance(value, str) and len(value) <= LONGEST_NUMBER_TEXT and NUMBER_TEXT.fullmatch(value):
+        number = float(value)
         # Digits that are no double would be stored as infinity.
-        if math.isinf(number) and isinstance(value, str) and any(character.isdigit() for character in value):
+        if math.isinf(number) and not value.endswith("y"):
             raise ValueError(_BEYOND_DOUBLE)
         return number
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except OverflowError:
+            raise ValueError(_BEYOND_DOUBLE) from None
     raise _mismatch(value, "a number")
 
 

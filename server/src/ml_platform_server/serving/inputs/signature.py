@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ml_platform.v1 import models_pb2
-from ml_platform_server.struct_values import INEXACT, SAFE_INTEGER_LIMIT, json_kind
+from ml_platform_server.struct_values import (
+    INEXACT,
+    INTEGER_TEXT,
+    LONGEST_NUMBER_TEXT,
+    NUMBER_TEXT,
+    SAFE_INTEGER_LIMIT,
+    json_kind,
+)
 
 Convert = Callable[[object], object]
 
@@ -33,11 +40,7 @@ RANGES: Mapping[str, tuple[int, int]] = {
 _EARLIEST = datetime(1677, 9, 21, 0, 12, 43, 145225)  # noqa: DTZ001  # without a zone, as MLflow's columns have it
 _LATEST = datetime(2262, 4, 11, 23, 47, 16, 854775)  # noqa: DTZ001
 _NANOSECONDS = re.compile(r"[.,][0-9]{6}[0-9]*[1-9]")
-# Integers and numbers as protobuf's JSON writes them as text. Both are bounded, so that no text makes work.
-_DIGITS = re.compile(r"-?[0-9]{1,20}")
-_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?|NaN|-?Infinity")
-_LONGEST_NUMBER = 64
-_MOST_DIGITS = 309  # of a double
+_MOSTINTEGER_TEXT = 309  # of a double
 _BEYOND_DOUBLE = "expected a number within the range of a double"
 
 
@@ -111,15 +114,15 @@ def number(value: object) -> float:
             return float(value)
         except OverflowError:
             raise CoercionError(_BEYOND_DOUBLE) from None
-    if type(value) is str and len(value) <= _LONGEST_NUMBER and _NUMBER.fullmatch(value):
+    if type(value) is str and len(value) <= LONGEST_NUMBER_TEXT and NUMBER_TEXT.fullmatch(value):
         found = float(value)
         if math.isinf(found) and not value.endswith("y"):
             raise CoercionError(_BEYOND_DOUBLE)
         return found
-    if type(value) is str and len(value) > _LONGEST_NUMBER and _is_whole(value):
-        if len(value.lstrip("-0")) > _MOST_DIGITS:
+    if type(value) is str and len(value) > LONGEST_NUMBER_TEXT and _is_whole(value):
+        if len(value.lstrip("-0")) > _MOSTINTEGER_TEXT:
             raise CoercionError(_BEYOND_DOUBLE)
-        raise CoercionError(f"expected a number of at most {_LONGEST_NUMBER} characters, got one of {len(value)}")
+        raise CoercionError(f"expected a number of at most {LONGEST_NUMBER_TEXT} characters, got one of {len(value)}")
     raise CoercionError(f"expected a number, got {json_kind(value)}")
 
 
@@ -146,14 +149,8 @@ def whole(lowest: int, highest: int) -> Callable[[object], int]:
 
     def convert(value: object) -> int:
         if type(value) is float:
-            if math.isnan(value):
-                raise CoercionError(NULL)
-            if not value.is_integer():
-                raise CoercionError("expected a whole number, got one with a fraction")
-            if abs(value) >= SAFE_INTEGER_LIMIT:
-                raise CoercionError(f"got a number that {INEXACT}")
-            value = int(value)
-        elif type(value) is str and _DIGITS.fullmatch(value):
+            value = _integral(value)
+        elif type(value) is str and INTEGER_TEXT.fullmatch(value):
             # Protobuf's JSON writes whole numbers of 64 bits as text, because a double cannot hold them all.
             value = int(value)
         if type(value) is str and _is_whole(value):
@@ -165,6 +162,16 @@ def whole(lowest: int, highest: int) -> Callable[[object], int]:
         return value
 
     return convert
+
+
+def _integral(value: float) -> int:
+    if math.isnan(value):
+        raise CoercionError(NULL)
+    if not value.is_integer():
+        raise CoercionError(f"expected a whole number, got {'infinity' if math.isinf(value) else 'one with a fraction'}")
+    if abs(value) >= SAFE_INTEGER_LIMIT:
+        raise CoercionError(f"got a number that {INEXACT}")
+    return int(value)
 
 
 def truth(value: object) -> bool:

@@ -57,19 +57,22 @@ def _check_rows(view: features_pb2.FeatureView, rows: Sequence[features_pb2.Feat
     names = [feature.name for feature in view.features]
     latest = now + AHEAD
     violations: list[Violation] = []
+    remedies: dict[str, None] = {}
     for index, row in enumerate(rows):
         absent = [name for name in names if name not in row.values.fields]
         if absent:
             violations.append(Violation(f"rows[{index}].values", f"lacks {', '.join(absent)}"))
+            remedies["Send every feature of the view in each row, null for one without a value."] = None
         if row.event_time.ToDatetime(UTC) > latest:
-            violations.append(Violation(f"rows[{index}].event_time", "lies more than a day ahead"))
+            violations.append(Violation(f"rows[{index}].event_time", "lies more than a day ahead: the store would drop whatever comes before it"))
+            remedies["Send times that have been."] = None
         if len(violations) >= MOST_VIOLATIONS:
             break
     if violations:
         raise PlatformError(
             errors_pb2.ERROR_REASON_INVALID_FIELDS,
             "; ".join(f"{violation.field} {violation.description}" for violation in violations[:3]) + ".",
-            remedy="Send every feature of the view in each row, null for one without a value, and times that have been.",
+            remedy=" ".join(remedies),
             violations=violations,
         )
 
