@@ -64,7 +64,7 @@ def _check_rows(view: features_pb2.FeatureView, rows: Sequence[features_pb2.Feat
             violations.append(Violation(f"rows[{index}].values", f"lacks {', '.join(absent)}"))
             remedies["Send every feature of the view in each row, null for one without a value."] = None
         if row.event_time.ToDatetime(UTC) > latest:
-            violations.append(Violation(f"rows[{index}].event_time", "lies more than a day ahead: the store would drop whatever comes before it"))
+            violations.append(Violation(f"rows[{index}].event_time", "lies more than a day ahead"))
             remedies["Send times that have been."] = None
         if len(violations) >= MOST_VIOLATIONS:
             break
