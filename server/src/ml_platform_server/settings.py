@@ -43,9 +43,7 @@ class ServerSettings(BaseModel):
     )
     max_connection_idle: Seconds = Field(default=300.0, description="Seconds without a call after which a connection is closed.")
     max_predictions_in_flight: int = Field(default=2048, gt=0, description="Unary predictions at once; more are refused.")
-    max_predictions_when_busy: int = Field(
-        default=256, gt=0, description="The same once calls queue up; it is halved as long as they do."
-    )
+    max_predictions_when_busy: int = Field(default=256, gt=0, description="The same while calls queue up.")
     max_control_in_flight: int = Field(default=1024, gt=0, description="Other unary calls at once; more are refused.")
     max_queue_seconds: Seconds = Field(default=0.5, description="How long calls may queue up before fewer are let in.")
     probe_interval: Seconds = Field(default=5.0, description="Between two health probes of a backend.")

@@ -92,40 +92,34 @@ def _look_until(limits, loop, end):
         limits._look()
 
 
-async def test_fewer_predictions_are_let_in_while_calls_queue_up(running, loop, monkeypatch):
-    """When the event loop has not run out of work for long, calls wait behind it; then fewer are let in, look by look."""
-    monkeypatch.setattr(overload, "_FEWEST", 1)
+async def test_fewer_predictions_are_let_in_while_calls_queue_up(running, loop):
+    """When the event loop has not run out of work for long, calls wait behind it; then fewer are let in, until it has."""
     limits = Overload(running=running, settings=SETTINGS.model_copy(update={"max_predictions_in_flight": 8}))
     full = limits.full(METHODS["Predict"])
-    running.begin("Predict", 2)
+    running.begin("Predict", 1)
     limits.open()
     assert not full()
     _look_until(limits, loop, 0.6)
     assert full()
     loop.idle()
     limits._look()
-    assert full()
-    limits._look()
     assert not full()
     limits.close()
 
 
 async def test_some_predictions_are_let_in_however_busy_it_is(running, loop):
-    """A process that never runs out of work answers some predictions all the same."""
-    limits = Overload(running=running, settings=SETTINGS.model_copy(update={"max_predictions_in_flight": 2048}))
-    full = limits.full(METHODS["Predict"])
-    limits.open()
-    _look_until(limits, loop, 3.0)
-    running.begin("Predict", overload._FEWEST - 1)
-    assert not full()
-    running.begin("Predict", 1)
-    assert full()
-    limits.close()
+    """A process that never runs out of work answers as many at once as make full batches, and never more than at other times."""
+    for most, when_busy, expected in ((2048, 256, 256), (100, 256, 100)):
+        changes = {"max_predictions_in_flight": most, "max_predictions_when_busy": when_busy}
+        limits = Overload(running=running, settings=SETTINGS.model_copy(update=changes))
+        limits.open()
+        _look_until(limits, loop, loop.now + 3.0)
+        assert limits._most_predictions == expected
+        limits.close()
 
 
-async def test_a_process_that_stood_still_refuses_nobody_for_it(running, loop, monkeypatch):
+async def test_a_process_that_stood_still_refuses_nobody_for_it(running, loop):
     """Nobody's calls kept the loop from its work while the process was stopped, as on a busy machine or by a profiler."""
-    monkeypatch.setattr(overload, "_FEWEST", 1)
     limits = Overload(running=running, settings=SETTINGS.model_copy(update={"max_predictions_in_flight": 8}))
     full = limits.full(METHODS["Predict"])
     running.begin("Predict", 7)
