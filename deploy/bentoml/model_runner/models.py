@@ -31,6 +31,7 @@ class LoadedModel:
         self._outputs = model.metadata.get_output_schema()
         self._raw = _raw(model)
         self._classes = _classes(self._raw)
+        self._one_against_all = _one_against_all(self._raw)
         self.created = created
 
     def predict(self, columns: Columns, params: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -82,7 +83,8 @@ class LoadedModel:
         tabular = isinstance(probabilities, list) and len(probabilities) == rows
         if tabular and all(_fits(row, classes) for row in probabilities):
             answer["outputs"].setdefault("probability", probabilities)
-            answer["classes"] = classes
+            if not self._one_against_all:
+                answer["classes"] = classes
 
 
 class LoadedModels:
@@ -207,6 +209,17 @@ def _classes(raw: Any) -> list[Any] | None:  # noqa: ANN401  # any estimator
     classes = plain(getattr(raw, "classes_", None))
     flat = isinstance(classes, list) and not any(isinstance(each, list) for each in classes)
     return classes if flat else None
+
+
+def _one_against_all(raw: Any) -> bool:  # noqa: ANN401  # any estimator
+    """Whether a booster tells each class apart from all others, so that its numbers for a row do not add up to one.
+
+    In few rows they do by chance, and they are no more probabilities there.
+    """
+    steps = getattr(raw, "steps", None)
+    params: dict[str, Any] = getattr(steps[-1][1] if steps else raw, "get_params", dict)()
+    chosen = {str(params.get(name)).lower() for name in ("objective", "loss_function")}
+    return bool(chosen & {"multiclassova", "multiclass_ova", "ova", "ovr", "multiclassonevsall"})
 
 
 def _fits(row: object, classes: list[Any]) -> bool:

@@ -6,12 +6,14 @@ import asyncio
 import math
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from model_runner.models import LoadedModel
 from version_checks import attempt
 from version_checks.acceleration import CONVERTED
 from version_checks.comparison import Comparer
@@ -144,6 +146,28 @@ def test_small_probabilities_of_the_case_are_small(tmp_path: Path) -> None:
     """Without those, the comparison above would prove nothing of them."""
     candidate = CASES["small probabilities"]()
     assert original(candidate, candidate.fresh)[1].min() < 1e-7
+
+
+async def test_numbers_that_add_up_to_one_by_chance_are_no_probabilities(tmp_path: Path) -> None:
+    """A booster that tells each class from all others has one probability for no row, converted or not, rather than for a few."""
+    random = np.random.default_rng(2)
+    booster = lightgbm(objective="multiclassova", n_estimators=10)
+    candidate = made(normal, booster, lambda table: np.digitize(table["a"] + random.normal(size=len(table)), [-0.5, 0.5]))
+    shares = candidate.model.predict_proba(candidate.fresh)
+    by_chance = np.abs(shares.sum(axis=1) - 1) < 1e-3
+    assert 0 < by_chance.sum() < 100
+    outcome, graph = await asyncio.to_thread(examined, candidate, tmp_path)
+    assert (outcome.state, outcome.message) == (CONVERTED, outcome.message)
+    async with Served(save_onnx(tmp_path / "graph", graph), candidate.table) as served:
+        _, outputs, told, _ = await served.answer(candidate.fresh)
+    assert told is None
+    assert np.allclose(outputs, shares, atol=1e-6)
+
+    version = mlflow.pyfunc.load_model(str(tmp_path / "version"))
+    loaded = LoadedModel(version, created=1, folder=TemporaryDirectory())
+    answer = loaded.predict({name: candidate.fresh[name].head(20).tolist() for name in "abc"})
+    assert answer["outputs"]["probability"] == shares[:20].tolist()
+    assert "classes" not in answer
 
 
 RANGES: dict[str, Callable[[Any, int], Any]] = {

@@ -26,6 +26,9 @@ from version_checks.refusals import PROPERTY, as_text
 if TYPE_CHECKING:
     from version_checks.comparison import Comparison
 
+SCORES = "ml_platform.scores"
+"""In a graph's metadata if its numbers for a row's classes do not add up to one, but for some rows by chance."""
+
 COURTESY = 10
 """By how much an attempt steps back behind whatever serves on the same machine."""
 
@@ -78,9 +81,13 @@ def _converted(estimator: Estimator, found: Comparison, graph: Any, own: int) ->
         f"{estimator.name} was converted; it answers alike on {found.rows} rows: {own} of its own example, "
         f"{found.inside} within the range of its columns."
     )
+    about: dict[str, str] = {}
+    if estimator.one_against_all:
+        about[SCORES] = "true"
     if found.refused:
-        onnx.helper.set_model_props(graph, {PROPERTY: as_text(found.refused)})
+        about[PROPERTY] = as_text(found.refused)
         message += f" What the model refuses in {', '.join(found.refused)} is refused here too."
+    onnx.helper.set_model_props(graph, about)
     return Outcome(CONVERTED, message, found.largest, found.rows, found.inside)
 
 

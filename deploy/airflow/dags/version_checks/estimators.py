@@ -63,6 +63,12 @@ class Estimator:
         return self.classes is not None and not several and callable(getattr(self.model, "predict_proba", None))
 
     @property
+    def one_against_all(self) -> bool:
+        """Whether it tells each class apart from all others, so that its numbers for a row do not add up to one."""
+        params: dict[str, Any] = getattr(self.last, "get_params", dict)()
+        return str(params.get("objective")).lower() in ("multiclassova", "multiclass_ova", "ova", "ovr")
+
+    @property
     def leaves_of_several(self) -> bool:
         """Whether the answer comes from trees of scikit-learn's whose leaves have numbers for several classes."""
         trees = type(self.last).__module__.startswith(("sklearn.tree", "sklearn.ensemble._forest"))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -15,6 +16,8 @@ from ml_platform_server.serving.outputs.prediction import probability
 
 MATRIX = 2
 PROBABILITY = "probability"
+# In a graph's metadata if its numbers for a row's classes do not add up to one, but for some rows by chance.
+SCORES = "ml_platform.scores"
 
 
 class GraphOutput(Protocol):
@@ -38,11 +41,16 @@ class RowCountError(ValueError):
 
 
 class OutputReader:
-    """Reads the outputs of one graph. Which of them are class probabilities is found out once, from names and types."""
+    """Reads the outputs of one graph. Which of them are class probabilities is found out once, from names and types.
 
-    def __init__(self, outputs: Sequence[GraphOutput]) -> None:
+    Args:
+        outputs: the graph's.
+        metadata: the graph's own, in which the deployment pipeline says of some that their numbers are no probabilities.
+    """
+
+    def __init__(self, outputs: Sequence[GraphOutput], metadata: Mapping[str, str] = MappingProxyType({})) -> None:
         self._names = [output.name for output in outputs]
-        self.probabilities = _probabilities_at(outputs)
+        self.probabilities = None if SCORES in metadata else _probabilities_at(outputs)
         self.integers = frozenset(output.name for output in outputs if output.type.startswith(("tensor(int", "tensor(uint")))
 
     def read(self, found: Sequence[object], rows: int) -> tuple[dict[str, list[object]], list[float | None] | None]:

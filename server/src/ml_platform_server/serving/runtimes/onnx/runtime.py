@@ -50,9 +50,10 @@ class OnnxRuntime:
         self._feeder: InputBuilder = feeder(inputs, columns)
         self._columns = columns
         self.matrix = inputs[0].name if isinstance(self._feeder, MatrixInput) else ""
-        self._outputs = OutputReader(session.get_outputs())
+        metadata = session.get_modelmeta().custom_metadata_map
+        self._outputs = OutputReader(session.get_outputs(), metadata)
         self.outputs = [described(output) for output in session.get_outputs()]
-        self._refused = refusals.read(session.get_modelmeta().custom_metadata_map)
+        self._refused = refusals.read(metadata)
         self._pool = pool
         # Some graphs were exported for exactly one row; they are run row by row.
         self._one_at_a_time = any(given.shape[:1] == [1] for given in inputs)
