@@ -34,6 +34,7 @@ NUMBERS = pd.DataFrame(
 MIXED = NUMBERS.assign(city=RANDOM.choice(["Paris", "Rome", "Oslo"], ROWS), vip=RANDOM.random(ROWS) > 0.5)
 GAPS = MIXED.assign(age=MIXED["age"].mask(RANDOM.random(ROWS) < 0.2))
 TWO = (NUMBERS["amount"] > 20).astype(int).to_numpy()
+COIN = np.random.default_rng(5).integers(0, 2, ROWS)
 WORDS = np.array(["no", "yes"])[TWO]
 THREE = np.digitize(NUMBERS["amount"], [10, 40])
 TIERS = np.array(["low", "mid", "high"])[THREE]
@@ -225,6 +226,11 @@ REFUSED = {
         Case(piped(sklearn("preprocessing.StandardScaler"), sklearn("neighbors.KNeighborsClassifier")), NUMBERS, TWO),
         NOT_CONVERTIBLE,
         "KNeighborsClassifier does not convert: a graph would take other rows of those that are equally near.",
+    ),
+    "large coefficients": (
+        Case(piped(sklearn("preprocessing.StandardScaler"), sklearn("svm.SVC", C=1e4)), NUMBERS, COIN),
+        NOT_CONVERTIBLE,
+        "SVC does not convert: in 32 bits what it decides by would be up to",
     ),
     "unknown text": (
         Case(piped(ordinal, sklearn("ensemble.RandomForestRegressor", n_estimators=8)), MIXED, PRICE),

@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto
 
 from version_checks import graphs
-from version_checks.estimators import Estimator, looks_at_neighbours, takes_columns
+from version_checks.estimators import Estimator, looks_at_neighbours, rounding_of_votes, takes_columns
 from version_checks.fields import Field, NotConvertible
 from version_checks.graphs import Output
 from version_checks.trees import converters as trees
@@ -19,6 +19,9 @@ from version_checks.trees.registered import register
 MATRIX = "X"
 PROBABILITY = "probability"
 LONGEST = 200
+MOST_ROUNDING = 3e-4
+"""Of what a support vector machine decides by: its classes lie some units apart, so one row in 100,000 is that close to both."""
+
 Names = Sequence[str]
 Inputs = Sequence[tuple[str, int, int]]
 """The names, types and widths of what a converter's graph takes."""
@@ -65,6 +68,8 @@ def convert(estimator: Estimator, fields: Sequence[Field], *, prediction: str, w
     """
     if looks_at_neighbours(estimator.model):
         raise NotConvertible(f"{estimator.name} does not convert: a graph would take other rows of those that are equally near.")
+    if (off := rounding_of_votes(estimator.model)) > MOST_ROUNDING:
+        raise NotConvertible(f"{estimator.name} does not convert: in 32 bits what it decides by would be up to {off:.1g} off.")
     matrix = not takes_columns(estimator.model) and len({field.numeric for field in fields}) == 1
     precision = way.precision
     inputs = _matrix(fields, precision) if matrix else [(field.name, graphs.type_of(field, precision), 1) for field in fields]
