@@ -13,7 +13,7 @@ from benchmarks.pair import Pair, first_answer, predict_requests, start_echo
 
 CALLERS = (1, 8, 50)
 WARM_SECONDS = 1.0
-LONG_TURNS = "ML_PLATFORM_SERVER__LONG_TURNS"
+BATCH_SCHEDULING = "ML_PLATFORM_SERVER__BATCH_SCHEDULING"
 # The targets by name, in the order of the page.
 ECHO, ECHO_LONG, PREDICT, PREDICT_LONG = "echo", "echo, long turns", "Predict, short turns", "Predict"
 
@@ -43,7 +43,7 @@ def measure(bench: Bench) -> dict[str, Any]:
 
 def _restart(bench: Bench, setting: str) -> None:
     bench.stack.stop("server")
-    bench.stack.start("server", settings={LONG_TURNS: setting})
+    bench.stack.start("server", settings={BATCH_SCHEDULING: setting})
     first_answer(bench.stack, predict_requests(bench.stack, model.ONNX_MODEL)[0])
     limit = ("--duration", f"{WARM_SECONDS}s")
     run(bench.pair.predict, bench.stack.tree("server"), callers=CALLERS[-1], limit=limit, helpers=bench.valkey)

@@ -61,7 +61,7 @@ def settings(folder: Path) -> dict[str, str]:
     return {
         "ML_PLATFORM_STORE__URL": f"sqlite+aiosqlite:///{folder}/store.db",
         "ML_PLATFORM_STORE__KEY_PEPPER": "a pepper",
-        "ML_PLATFORM_SERVER__PROBE_INTERVAL": "0.5",
+        "ML_PLATFORM_SERVER__HEALTH_CHECK_INTERVAL": "0.5",
         "ML_PLATFORM_MLFLOW__TRACKING_URI": NOWHERE,
         "ML_PLATFORM_AIRFLOW__API_URL": NOWHERE,
         "ML_PLATFORM_BENTOML__URL": NOWHERE,

@@ -35,7 +35,7 @@ class Gate:
         self._engine = house.engine
         house.answers = self._answer
 
-    async def _answer(self, request: predictions_pb2.PredictRequest, facts: Any) -> bytes:
+    async def _answer(self, request: predictions_pb2.PredictRequest, log_fields: Any) -> bytes:
         amount = request.inputs.fields["amount"].number_value
         self.came.append(amount)
         self.coming.set()
@@ -44,7 +44,7 @@ class Gate:
         except asyncio.CancelledError:
             self.dropped.append(amount)
             raise
-        return await self._engine.predict_encoded(request, facts)
+        return await self._engine.predict_encoded(request, log_fields)
 
     def open(self, amount: float) -> None:
         """Let a request go."""
@@ -123,13 +123,13 @@ async def test_a_failure_that_nobody_foresaw_is_an_error_of_its_request(house: H
     """A fault in the server ends one request with INTERNAL, and the next is answered."""
     engine = house.engine
 
-    async def answer(asked: predictions_pb2.PredictRequest, facts: Any) -> bytes:
+    async def answer(asked: predictions_pb2.PredictRequest, log_fields: Any) -> bytes:
         match asked.inputs.fields["amount"].number_value:
             case 1:
                 raise RuntimeError("secret detail")
             case 2:
                 raise asyncio.CancelledError
-        return await engine.predict_encoded(asked, facts)
+        return await engine.predict_encoded(asked, log_fields)
 
     house.answers = answer
     call = start(house)
@@ -222,10 +222,10 @@ async def test_a_slow_reader_is_not_read_from(house: House) -> None:
     count = 0
     engine = house.engine
 
-    async def answer(asked: predictions_pb2.PredictRequest, facts: Any) -> bytes:
+    async def answer(asked: predictions_pb2.PredictRequest, log_fields: Any) -> bytes:
         nonlocal count
         count += 1
-        response = predictions_pb2.PredictResponse.FromString(await engine.predict_encoded(asked, facts))
+        response = predictions_pb2.PredictResponse.FromString(await engine.predict_encoded(asked, log_fields))
         response.outputs["filler"] = "x" * 500_000
         return response.SerializeToString()
 

@@ -148,7 +148,7 @@ async def test_the_log_tells_the_trace(traced):
     """The line of a traced call bears the id that its trace is found by; other lines bear none."""
     await traced.call(traceparent=SAMPLED)
     await traced.call(traceparent=UNSAMPLED)
-    assert [call.facts.get("trace_id") for call in traced.service.calls] == [TRACE, None]
+    assert [call.log_fields.get("trace_id") for call in traced.service.calls] == [TRACE, None]
 
 
 async def test_stages_of_a_call_are_its_children(traced):
@@ -262,10 +262,10 @@ def test_tracing_is_off_without_an_endpoint():
 async def test_a_call_that_is_not_traced_passes_without_a_layer(traced):
     """For a call that is not traced the interceptor hands out the very coroutine of what comes after it."""
 
-    async def proceed(request, call):
+    async def continuation(request, call):
         return None
 
-    awaitable = proceed(None, None)
+    awaitable = continuation(None, None)
     method: Any = SimpleNamespace(full_name="/a/b")
     call: Any = SimpleNamespace(metadata=(("traceparent", UNSAMPLED),))
     handle = Traces(traced.tracing).wrap(method, lambda request, call: awaitable)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import grpc
 
-from ml_platform_server.call import NOBODY
+from ml_platform_server.call import ANONYMOUS
 from ml_platform_server.interceptors.chain import Chain, Interceptor
 from ml_platform_server.interceptors.validation.interceptor import Validation
 from ml_platform_server.services.registry import Admission, register, register_fallback
@@ -20,7 +20,7 @@ async def echo_behind(interceptors: Sequence[Interceptor], service: EchoService)
     server = grpc.aio.server()
     chain = Chain((*interceptors, Validation(largest=2**24, most_bytes=2**26)))
     anyone = Admission(
-        identify=lambda _: NOBODY,
+        identify=lambda _: ANONYMOUS,
         allowed=lambda _: lambda _: True,
         full=lambda _: lambda: False,
         admitted=chain.wrap,

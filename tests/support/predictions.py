@@ -54,9 +54,9 @@ class House:
         self.registry.add(name, version, [column("amount"), column("total")], files, feature_refs=["users:total"])
         return self.deployments.activate(name, version)
 
-    async def answer(self, request: predictions_pb2.PredictRequest, facts: MutableMapping[str, object]) -> bytes:
+    async def answer(self, request: predictions_pb2.PredictRequest, log_fields: MutableMapping[str, object]) -> bytes:
         """What the streams ask."""
-        return await (self.answers or self.engine.predict_encoded)(request, facts)
+        return await (self.answers or self.engine.predict_encoded)(request, log_fields)
 
 
 @asynccontextmanager

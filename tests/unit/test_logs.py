@@ -104,9 +104,9 @@ def test_lines_that_have_most_in_common_are_written_like_others(stream):
     """The quick way gives the line that the usual one gives, with the time of when it was told and not of when it is written."""
     writer = logs.configure(LogSettings(), stream)
     before = datetime.now(UTC)
-    logs.line_writer({"event": "call", "level": "info", "who": '100% "ann"'}, {"id": "%s", "ms": "%.3f"})("r-1", 1.23456)
+    logs.line_writer({"event": "grpc_call", "level": "info", "who": '100% "ann"'}, {"id": "%s", "ms": "%.3f"})("r-1", 1.23456)
     after = datetime.now(UTC)
-    logs.event_writer()({"event": "call", "level": "info", "who": '100% "ann"', "id": "r-1", "ms": 1.235})
+    logs.event_writer()({"event": "grpc_call", "level": "info", "who": '100% "ann"', "id": "r-1", "ms": 1.235})
     time.sleep(0.01)
     writer.flush()
     quick, usual = lines(stream)

@@ -60,7 +60,7 @@ class Server:
         """Say NOT_SERVING, send watchers away, let calls end, and stop."""
         self._ready.clear()
         await self._parts.quieten()
-        await self._grpc_server.stop(self._parts.settings.server.drain)
+        await self._grpc_server.stop(self._parts.settings.server.shutdown_grace)
 
 
 @asynccontextmanager
@@ -144,6 +144,6 @@ async def _warm_up(stack: AsyncExitStack, parts: Container, *, seconds: float) -
     stack.callback(loading.cancel)
     await asyncio.wait({loading}, timeout=seconds)
     if not loading.done():
-        _log.warning("served_before_models_are_loaded", after_seconds=seconds)
+        _log.warning("warmup_timed_out", after_seconds=seconds)
     elif loading.exception() is not None:  # The engine goes on trying.
-        _log.warning("served_before_models_are_loaded", error=str(loading.exception()))
+        _log.warning("warmup_timed_out", error=str(loading.exception()))

@@ -31,7 +31,7 @@ class Principal:
     expire_time: float | None = None
 
 
-NOBODY = Principal(name="", key_id="", scopes=frozenset())
+ANONYMOUS = Principal(name="", key_id="", scopes=frozenset())
 
 
 @dataclass(slots=True)
@@ -39,8 +39,8 @@ class Call:
     """One call on its way through the interceptors to a service and back.
 
     `metadata` is what the caller sent, and holds the key, so it is never shown. `deadline` is on the clock of `time.monotonic`.
-    `facts` is what the access log tells beside the usual. A response that is written part by part stops beyond `response_limit`
-    bytes; only methods with such a response have one.
+    `log_fields` is what the access log tells beside the usual. A response that is written part by part stops beyond
+    `response_limit` bytes; only methods with such a response have one.
     """
 
     method: str
@@ -48,9 +48,9 @@ class Call:
     metadata: Metadata = field(default=(), repr=False)
     request_id: str = ""
     deadline: float = math.inf
-    principal: Principal = NOBODY
+    principal: Principal = ANONYMOUS
     response_limit: int = sys.maxsize
-    facts: dict[str, object] = field(default_factory=dict)
+    log_fields: dict[str, object] = field(default_factory=dict)
 
 
 def credentials_in(metadata: Metadata) -> tuple[str, str]:

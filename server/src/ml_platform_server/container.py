@@ -260,7 +260,7 @@ class Container:
         """Predictions on streams."""
         return PredictionStreams(
             predict=self.engine.predict_encoded,
-            in_flight=self.settings.serving.stream_in_flight,
+            in_flight=self.settings.serving.max_inflight_per_stream,
             in_flight_of_all=self.in_flight,
             deadline=self.settings.server.default_deadline,
         )
@@ -286,7 +286,7 @@ class Container:
     def prober(self) -> HealthChecker:
         """What asks the backends how they are."""
         asked: dict[str, HealthCheckable] = {name: getattr(self, name) for name in BACKENDS if name in self._probed}
-        interval = self.settings.server.probe_interval
+        interval = self.settings.server.health_check_interval
         return self._kept(HealthChecker(backends=asked, needs=self._needs, servicer=self.health, interval=interval))
 
     def _kept(self, part: T) -> T:

@@ -19,8 +19,8 @@ from ml_platform_server.interceptors.errors import Errors
 from ml_platform_server.interceptors.idempotency import Idempotency
 from ml_platform_server.interceptors.overload import Overload
 from ml_platform_server.interceptors.receive import Receive
-from ml_platform_server.interceptors.reply import Reply
 from ml_platform_server.interceptors.request_id import RequestId
+from ml_platform_server.interceptors.response_size import ResponseSize
 from ml_platform_server.interceptors.revocation import Revocation
 from ml_platform_server.interceptors.shutdown import Shutdown, Unadmitted
 from ml_platform_server.interceptors.tracing import Traces
@@ -35,14 +35,14 @@ from ml_platform_server.store.idempotency import IdempotencyStore
 from ml_platform_server.tls import server_credentials
 
 # What gRPC needs to send the last answers after the last call has ended.
-_LAST_WORDS = 0.5
+FLUSH_SECONDS = 0.5
 # How long callers who do not stop calling are waited for: turns of the event loop, a millisecond each or longer, and seconds.
 _LAST_CALLERS_TURNS = 1000
 _LAST_CALLERS_SECONDS = 5.0
 # Seconds of waiting for them that are not taken from the calls that run.
 _LAST_CALLERS_EXTRA = 1.0
 # How long the word that its connection ends may take to a client.
-_GOODBYE = 0.1
+GOAWAY_SECONDS = 0.1
 _MOST_PENDING = 100_000
 _log = structlog.get_logger(__name__)
 
@@ -107,7 +107,7 @@ class GrpcServer:
         largest = self._settings.max_message_bytes
         answered = (
             Validation(largest=largest, most_bytes=self._settings.max_large_request_bytes),
-            Reply(largest=largest),
+            ResponseSize(largest=largest),
             self._idempotency,
         )
         refusing = Chain((*told, Unadmitted(self._shutdown)))
@@ -138,21 +138,21 @@ class GrpcServer:
         """Accept nothing new, let calls end for `grace` seconds, tell what is left that the server shuts down, and stop."""
         loop = asyncio.get_running_loop()
         end = loop.time() + grace + _LAST_CALLERS_EXTRA
-        await self._shutdown.turn_away(_LAST_CALLERS_TURNS, min(grace, _LAST_CALLERS_SECONDS))
-        stopping = asyncio.create_task(self._server.stop(grace + 2 * _LAST_WORDS))
-        await asyncio.sleep(min(grace, _GOODBYE))
-        self._shutdown.part()
+        await self._shutdown.reject_new(_LAST_CALLERS_TURNS, min(grace, _LAST_CALLERS_SECONDS))
+        stopping = asyncio.create_task(self._server.stop(grace + 2 * FLUSH_SECONDS))
+        await asyncio.sleep(min(grace, GOAWAY_SECONDS))
+        self._shutdown.release_rejected()
         try:
             async with asyncio.timeout(min(grace, end - loop.time())):
                 await self._shutdown.wait_idle()
                 if self._idempotency is not None:
                     await self._idempotency.close()
         except TimeoutError:
-            _log.warning("calls_cut_off", after_seconds=grace)
-            self._shutdown.cut_off()
+            _log.warning("shutdown_grace_exceeded", after_seconds=grace)
+            self._shutdown.cancel_running()
         self._overload.close()
         # Watchers of the standard health service never leave by themselves; nobody waits for them.
-        await self._server.stop(_LAST_WORDS)
+        await self._server.stop(FLUSH_SECONDS)
         await stopping
 
 

@@ -137,7 +137,9 @@ def event_writer() -> Callable[[dict[str, object]], None]:
     """
     if not _writers or not _plain_json:
         log: structlog.typing.FilteringBoundLogger = structlog.get_logger().bind()
-        return lambda event: log.info("call", **{name: value for name, value in event.items() if name not in ("event", "level")})
+        return lambda event: log.info(
+            "grpc_call", **{name: value for name, value in event.items() if name not in ("event", "level")}
+        )
     write, dumps, option = _writers[0].msg, orjson.dumps, orjson.OPT_UTC_Z
 
     def line(event: dict[str, object]) -> None:
@@ -196,9 +198,9 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> LineWriter
     writer = LineWriter(stream or sys.stderr)
     _writers[:] = [writer]
     level = logging.getLevelNamesMapping()[settings.level.upper()]
-    _plain_json[:] = [True] if settings.json_lines and level <= logging.INFO else []
+    _plain_json[:] = [True] if settings.format == "json" and level <= logging.INFO else []
     renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer() if settings.json_lines else structlog.dev.ConsoleRenderer(colors=False)
+        structlog.processors.JSONRenderer() if settings.format == "json" else structlog.dev.ConsoleRenderer(colors=False)
     )
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,

@@ -24,7 +24,7 @@ Handler = Callable[[Any, Call], Awaitable[Response]]
 
 
 # In place of a scope: anyone may call, with a key or without. Only for what says nothing but that the server is there.
-OPEN = cast("Scope.ValueType", -1)
+UNAUTHENTICATED = cast("Scope.ValueType", -1)
 # What predicts. Whoever asks whether a model is ready does not.
 _PREDICTING = frozenset({"Predict", "BatchPredict", "StreamPredict", "ModelInfer"})
 
@@ -71,7 +71,7 @@ class Method:
         return _LARGEST.get(self.full_name, _SMALL)
 
     @property
-    def batched(self) -> bool:
+    def hot_path(self) -> bool:
         """Whether the engine gathers the method's calls into batches, and sees to their deadlines."""
         return self.full_name == "/ml_platform.v1.PredictionService/Predict"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -30,7 +30,7 @@ class ServerSettings(BaseModel):
     )
     allow_plaintext: bool = Field(default=False, description="Offer plaintext even where other machines reach the address.")
     default_deadline: Seconds = Field(default=30.0, description="For calls that bring no deadline.")
-    drain: float = Field(default=10.0, ge=0, description="How long calls may go on after SIGTERM.")
+    shutdown_grace: float = Field(default=10.0, ge=0, description="How long calls may go on after SIGTERM.")
     max_message_bytes: int = Field(default=16 * 1024 * 1024, gt=0)
     max_large_request_bytes: int = Field(
         default=64 * 1024 * 1024, gt=0, description="Of requests above 64 KiB that are inflated, parsed and answered at once."
@@ -46,12 +46,12 @@ class ServerSettings(BaseModel):
     max_predictions_when_busy: int = Field(default=256, gt=0, description="The same while calls queue up.")
     max_control_in_flight: int = Field(default=1024, gt=0, description="Other unary calls at once; more are refused.")
     max_queue_seconds: Seconds = Field(default=0.5, description="How long calls may queue up before fewer are let in.")
-    probe_interval: Seconds = Field(default=5.0, description="Between two health probes of a backend.")
+    health_check_interval: Seconds = Field(default=5.0, description="Between two health probes of a backend.")
     workers: int = Field(default=1, ge=1, le=256, description="Processes that share the port.")
     worker_timeout: Seconds = Field(
         default=10.0, description="Without a sign of life from a worker's event loop, after which it is replaced."
     )
-    long_turns: bool = Field(default=True, description="Keep threads from interrupting each other; see docs/adr/0006.")
+    batch_scheduling: bool = Field(default=True, description="Keep threads from interrupting each other; see docs/adr/0006.")
     services: str = Field(default="all", description=f"Some of {', '.join(SERVICES)}, with commas between them; or all.")
     metrics_host: str = Field(default="127.0.0.1", description="Where metrics are told: they are nobody else's business.")
     metrics_port: PortOrNone = Field(default=None, ge=0, le=65535, description="Empty for no metrics; 0 lets the system choose.")
@@ -171,7 +171,7 @@ class JobSettings(BaseModel):
     deployment_timeout: Seconds = Field(
         default=7200.0, description="After which a deployment whose checks have not ended fails, their waiting included."
     )
-    max_watch_age: Seconds = Field(default=3600.0, description="After which a watcher must come back.")
+    max_watch_duration: Seconds = Field(default=3600.0, description="After which a watcher must come back.")
 
 
 class ServingSettings(BaseModel):
@@ -182,23 +182,27 @@ class ServingSettings(BaseModel):
     model_cache_bytes: int = Field(default=20 * 1024**3, gt=0, description="What is in use stays, even beyond that.")
     model_cache_age: Seconds = Field(default=30 * 86400.0, description="How long a model stays there that nothing uses.")
     threads: int = Field(default=2, gt=0, description="For inference in this process.")
-    largest_batch: int = Field(default=256, gt=0, description="Calls of Predict that are answered together, at most.")
-    batches_at_once: int = Field(default=4, gt=0, description="Of one model version in this process; the next rows gather.")
-    bentoml_batches_at_once: int = Field(default=2, gt=0, description="The same for a version that BentoML executes.")
-    slow_batches_at_once: int = Field(default=4, gt=0, description="The same while batches take long: a slow store, a big model.")
-    longest_queue: int = Field(default=2048, gt=0, description="Calls that wait for a batch of one version; more are refused.")
+    max_batch_size: int = Field(default=256, gt=0, description="Calls of Predict that are answered together, at most.")
+    max_concurrent_batches: int = Field(
+        default=4, gt=0, description="Of one model version in this process; the next rows gather."
+    )
+    bentoml_max_concurrent_batches: int = Field(default=2, gt=0, description="The same for a version that BentoML executes.")
+    max_concurrent_slow_batches: int = Field(
+        default=4, gt=0, description="The same while batches take long: a slow store, a big model."
+    )
+    max_queue_size: int = Field(default=2048, gt=0, description="Calls that wait for a batch of one version; more are refused.")
     rows_in_flight: int = Field(
         default=200_000, gt=0, description="Rows of batches, tensors and streams that are worked on at once; more are refused."
     )
     bytes_in_flight: int = Field(default=64 * 1024**2, gt=0, description="The same in bytes, as they came over the wire.")
-    stream_in_flight: int = Field(default=256, gt=0, description="Requests of one stream that may be without an answer.")
+    max_inflight_per_stream: int = Field(default=256, gt=0, description="Requests of one stream that may be without an answer.")
 
 
 class LogSettings(BaseModel):
     """Logs, as JSON lines on standard error."""
 
     level: str = "INFO"
-    json_lines: bool = True
+    format: Literal["json", "text"] = "json"
 
 
 class TracingSettings(BaseModel):

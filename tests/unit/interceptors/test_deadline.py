@@ -46,12 +46,12 @@ def called(name, remaining):
 async def given(name, remaining, default=30.0):
     """Seconds that a call of a method has, when its caller gave it so many."""
 
-    async def proceed(request, call):
+    async def continuation(request, call):
         assert call.deadline == current_deadline()
         return call.deadline - time.monotonic()
 
     call = called(name, remaining)
-    return await Deadline(default=default).wrap(METHODS[name], proceed)(b"", call)
+    return await Deadline(default=default).wrap(METHODS[name], continuation)(b"", call)
 
 
 @unary
@@ -71,12 +71,12 @@ async def test_the_default_is_for_callers_who_give_none(name):
 async def test_whoever_waits_before_the_engine_has_a_timer(name):
     """A prediction whose key is looked up in a store that hangs ends at its deadline."""
 
-    async def proceed(request, call):
+    async def continuation(request, call):
         await asyncio.sleep(60)
 
     started = time.monotonic()
     with refused("DEADLINE_EXCEEDED"):
-        await Deadline(default=0.05, timed=True).wrap(METHODS[name], proceed)(b"", called(name, None))
+        await Deadline(default=0.05, timed=True).wrap(METHODS[name], continuation)(b"", called(name, None))
     assert time.monotonic() - started < 30
 
 
@@ -84,10 +84,10 @@ async def test_whoever_waits_before_the_engine_has_a_timer(name):
 async def test_streams_have_no_default(name):
     """A stream without a deadline goes on."""
 
-    async def proceed(request, call):
+    async def continuation(request, call):
         return call.deadline, current_deadline()
 
-    handle = Deadline(default=30.0).wrap(METHODS[name], proceed)
+    handle = Deadline(default=30.0).wrap(METHODS[name], continuation)
     assert await handle(b"", called(name, None)) == (math.inf, math.inf)
 
 
@@ -95,8 +95,8 @@ async def test_streams_have_no_default(name):
 async def test_an_expired_call_goes_no_further(name):
     """What comes when its time is up is not even parsed."""
 
-    async def proceed(request, call):
+    async def continuation(request, call):
         raise AssertionError
 
     with refused("DEADLINE_EXCEEDED"):
-        await Deadline(default=30.0).wrap(METHODS[name], proceed)(b"", called(name, 0.0))
+        await Deadline(default=30.0).wrap(METHODS[name], continuation)(b"", called(name, 0.0))

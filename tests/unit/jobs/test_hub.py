@@ -19,7 +19,7 @@ from ml_platform_server.jobs.jobs import PollResult
 from ml_platform_server.settings import JobSettings
 from tests.support.jobs import FakeClock, a_job, settle
 
-SETTINGS = JobSettings(poll_interval=1.0, heartbeat_interval=10.0, max_watch_age=100.0)
+SETTINGS = JobSettings(poll_interval=1.0, heartbeat_interval=10.0, max_watch_duration=100.0)
 RUNNING = jobs_pb2.JOB_STATE_RUNNING
 SUCCESS = jobs_pb2.JOB_STATE_SUCCESS
 FAILED = jobs_pb2.JOB_STATE_FAILED
@@ -254,7 +254,7 @@ async def test_shutdown_ends_every_stream_with_a_retry(hub: WatchHub, looks: Loo
 
 
 async def test_a_watch_that_is_too_old_asks_to_come_back(hub: WatchHub, clock: FakeClock) -> None:
-    """After max_watch_age the stream ends with UNAVAILABLE and says how to go on."""
+    """After max_watch_duration the stream ends with UNAVAILABLE and says how to go on."""
     async with reading(hub) as reader:
         await clock.advance(100)
         assert reader.error is not None

@@ -12,7 +12,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from ml_platform.v1 import jobs_pb2, platform_pb2
 from ml_platform_server import scopes
-from ml_platform_server.call import NOBODY, Call, Principal, remaining, set_deadline
+from ml_platform_server.call import ANONYMOUS, Call, Principal, remaining, set_deadline
 from ml_platform_server.errors import backend_unavailable
 from ml_platform_server.services.health import HealthChecker
 from ml_platform_server.services.platform import PlatformService
@@ -156,7 +156,7 @@ def service(prober):
     return PlatformService(prober=prober, experiments=counts, models=counts, deployments=counts, jobs=counts)
 
 
-def call(principal=NOBODY):
+def call(principal=ANONYMOUS):
     no_context: Any = None
     return Call(method="", request_id="", context=no_context, deadline=0, principal=principal)
 

@@ -208,7 +208,7 @@ async def test_too_many_waiting_rows_are_refused():
     """Beyond its length the queue refuses at once, and says when to come again; who waits already is answered."""
     model = Model()
     model.go_on.clear()
-    batcher = batcher_of(model, at_once=1, slow_at_once=1, longest_queue=2)
+    batcher = batcher_of(model, at_once=1, slow_at_once=1, max_queue_size=2)
     waiting = [batcher.submit(row("running"), in_an_hour())]
     await asyncio.sleep(0.01)
     waiting += [batcher.submit(row(value), in_an_hour()) for value in range(2)]

@@ -44,7 +44,7 @@ class House:
             views={"users": ("total",)}, keys={"users": ("user_id",)}, stored={("users", ("u1",)): {"total": 10.0}}
         )
         self.bentoml = BentomlBackend(settings=BentomlSettings(url="http://127.0.0.1:9", timeout=0.5))
-        self.facts: dict[str, object] = {}
+        self.log_fields: dict[str, object] = {}
 
     def engine(self) -> PredictionEngine:
         return PredictionEngine(
@@ -75,7 +75,7 @@ class House:
             inputs=struct(inputs or {"amount": 1.0, "user_id": "u1"}),
             include_features=include_features,
         )
-        return predictions_pb2.PredictResponse.FromString(await engine.predict_encoded(request, self.facts))
+        return predictions_pb2.PredictResponse.FromString(await engine.predict_encoded(request, self.log_fields))
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ async def test_reply_says_what_and_who(house: House, engine: PredictionEngine) -
         "outputs": {"total": 11.5},
         "unused_inputs": ["colour"],
     }
-    assert house.facts == {
+    assert house.log_fields == {
         "model": "m",
         "version": 1,
         "prediction_id": response.prediction_id,

@@ -129,7 +129,7 @@ async def test_what_a_model_says_is_logged_and_not_told(monkeypatch: pytest.Monk
     """The log line has the cause of the first failure."""
     lines: list[dict[str, object]] = []
     monkeypatch.setattr(
-        failing_rows._log, "warning", lambda event, **facts: lines.append({"event": event, **facts}), raising=False
+        failing_rows._log, "warning", lambda event, **log_fields: lines.append({"event": event, **log_fields}), raising=False
     )
 
     async def run(part: slice) -> None:

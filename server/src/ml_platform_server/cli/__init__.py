@@ -61,7 +61,7 @@ def worker(
     from ml_platform_server.cli.signals import exit_now
     from ml_platform_server.supervisor.lifeline import Lifeline
 
-    lifeline = Lifeline(channel, patience=settings.server.drain + 5.0)
+    lifeline = Lifeline(channel, patience=settings.server.shutdown_grace + 5.0)
     place = Place(metrics_socket=metrics_socket)
 
     def on_ready() -> None:
@@ -145,7 +145,7 @@ def _schedule(settings: Settings) -> None:
     from ml_platform_server.scheduling import take_long_turns
 
     raise_limit()
-    if settings.server.long_turns:
+    if settings.server.batch_scheduling:
         take_long_turns()
 
 

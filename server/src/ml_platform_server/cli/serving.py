@@ -45,7 +45,7 @@ async def serve_until_stopped(
         stopped.cancel()
         if not signals.stopped.is_set():
             raise StartupError("The server stopped by itself; the log tells why.")
-        _log.info("draining", at_most_seconds=settings.server.drain)
+        _log.info("draining", at_most_seconds=settings.server.shutdown_grace)
         await server.drain()
         _log.info("stopped")
 

@@ -38,7 +38,7 @@ async def supervise_until_stopped(settings: Settings) -> None:
             workers=server.workers,
             command=lambda number, channel: _command(number, channel, metrics),
             env={**os.environ, **_environment(settings, port.number)},
-            drain=server.drain,
+            drain=server.shutdown_grace,
             worker_timeout=server.worker_timeout,
             on_ready=lambda: typer.echo(f"ml-platform-server is ready on {server.host}:{port.number}"),
         )

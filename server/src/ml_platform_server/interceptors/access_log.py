@@ -13,7 +13,8 @@ from ml_platform_server.interceptors.metrics import recorder_of
 from ml_platform_server.method import Handler, Method, Response
 from ml_platform_server.observability.recorders import CallMetrics
 
-# The facts of a prediction that went well and used all that was sent; and what differs between the lines of such predictions.
+# The fields of a prediction that went well and used all that was sent; and what differs between the lines of such
+# predictions.
 _PREDICTED = {"model", "version", "prediction_id"}
 _VARYING = {"prediction_id": "%s", "duration_ms": "%.3f", "request_id": "%s"}
 _MOST_WRITERS = 1000
@@ -22,7 +23,9 @@ _LONGEST_METHOD = 250
 
 
 class AccessLog:
-    """Logs each call when it has ended, and counts it. The errors interceptor leaves `code` and `reason` in the call's facts.
+    """Logs each call when it has ended, and counts it.
+
+    The errors interceptor leaves `code` and `reason` in the call's `log_fields`.
 
     Args:
         metrics: what counts the calls; here, because a layer of its own would cost a call more than the counting.
@@ -34,53 +37,53 @@ class AccessLog:
         self._predictions: dict[tuple[object, ...], Callable[..., None]] = {}
         self._metrics = metrics or CallMetrics()
 
-    def wrap(self, method: Method, proceed: Handler) -> Handler:
+    def wrap(self, method: Method, continuation: Handler) -> Handler:
         """See Interceptor."""
-        recorder, write = recorder_of(self._metrics, method), self._write_batched if method.batched else self._write_call
+        recorder, write = recorder_of(self._metrics, method), self._write_hot_path if method.hot_path else self._write_call
 
         async def handle(request: object, call: Call) -> Response:
             recorder.started()
             start = time.perf_counter()
             ended = False
             try:
-                response = await proceed(request, call)
+                response = await continuation(request, call)
                 ended = True
                 return response
             finally:
-                if not ended and "code" not in call.facts:
-                    call.facts["code"] = _code_of_a_caller_who_left(call)
+                if not ended and "code" not in call.log_fields:
+                    call.log_fields["code"] = _code_of_a_caller_who_left(call)
                 seconds = time.perf_counter() - start
-                recorder.ended(str(call.facts.get("code", "OK")), seconds)
+                recorder.ended(str(call.log_fields.get("code", "OK")), seconds)
                 write(call, seconds)
 
         return handle
 
-    def _write_batched(self, call: Call, seconds: float) -> None:
+    def _write_hot_path(self, call: Call, seconds: float) -> None:
         """Write the line of a prediction that went well: the same line, but for the peer, at a quarter of the cost.
 
         Whence it came is left out because asking gRPC for it costs more than the line.
         """
-        facts, principal = call.facts, call.principal
-        if facts.keys() != _PREDICTED:
+        log_fields, principal = call.log_fields, call.principal
+        if log_fields.keys() != _PREDICTED:
             self._write_call(call, seconds)
             return
-        about = (principal.name, principal.key_id, facts["model"], facts["version"])
+        about = (principal.name, principal.key_id, log_fields["model"], log_fields["version"])
         write = self._predictions.get(about)
         if write is None:
             if len(self._predictions) >= _MOST_WRITERS:
                 self._predictions.clear()
             names = ("principal", "key_id", "model", "version")
-            shared = {"event": "call", "level": "info", "code": "OK", "method": call.method}
+            shared = {"event": "grpc_call", "level": "info", "code": "OK", "method": call.method}
             write = self._predictions[about] = logs.line_writer({**shared, **dict(zip(names, about, strict=True))}, _VARYING)
-        write(facts["prediction_id"], seconds * 1000, call.request_id)
+        write(log_fields["prediction_id"], seconds * 1000, call.request_id)
 
     def _write_call(self, call: Call, seconds: float) -> None:
         principal = call.principal
         event = {
-            "event": "call",
+            "event": "grpc_call",
             "level": "info",
             "code": "OK",
-            **call.facts,
+            **call.log_fields,
             "method": call.method[:_LONGEST_METHOD],
             "duration_ms": round(seconds * 1000, 3),
             "request_id": call.request_id,

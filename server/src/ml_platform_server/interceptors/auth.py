@@ -15,7 +15,7 @@ from ml_platform.v1 import auth_pb2, errors_pb2
 from ml_platform_server import scopes
 from ml_platform_server.call import Call, Principal, credentials_in
 from ml_platform_server.errors import PlatformError, overloaded
-from ml_platform_server.method import OPEN, Handler, Method, Response
+from ml_platform_server.method import UNAUTHENTICATED, Handler, Method, Response
 from ml_platform_server.store.keys import expired
 
 _MOST_KNOWN = 1000
@@ -79,10 +79,10 @@ class Auth:
             self._known[digest] = principal
         return principal
 
-    def wrap(self, method: Method, proceed: Handler) -> Handler:
+    def wrap(self, method: Method, continuation: Handler) -> Handler:
         """See Interceptor."""
-        if method.scope == OPEN:
-            return proceed
+        if method.scope == UNAUTHENTICATED:
+            return continuation
 
         may_call = allowed(method)
 
@@ -90,7 +90,7 @@ class Auth:
             call.principal = await self._verified(call)
             if not may_call(call.principal):
                 raise _scope_missing(method)
-            return await proceed(request, call)
+            return await continuation(request, call)
 
         return handle
 

@@ -11,11 +11,11 @@ from ml_platform_server.method import Handler, Method
 class Interceptor(Protocol):
     """One concern that every call passes."""
 
-    def wrap(self, method: Method, proceed: Handler) -> Handler:
-        """Return a handler that does its own part and calls `proceed`, or `proceed` itself where there is nothing to do.
+    def wrap(self, method: Method, continuation: Handler) -> Handler:
+        """Return a handler that does its own part and calls `continuation`; or `continuation` itself, if there is nothing to do.
 
-        What only does something before is a plain function that gives back what `proceed` gives: a coroutine for each layer would
-        cost every call more than most layers do.
+        An interceptor that only acts before the call is a plain function that returns what `continuation` returns: a coroutine
+        for each layer would cost every call more than most layers do.
         """
 
 

@@ -24,30 +24,30 @@ class Deadline:
         self._default = default
         self._timed = timed
 
-    def wrap(self, method: Method, proceed: Handler) -> Handler:
+    def wrap(self, method: Method, continuation: Handler) -> Handler:
         """See Interceptor."""
         if method.client_streaming or method.server_streaming:
-            return self._stream(proceed)
-        return self._kept_by_the_engine(proceed) if method.batched and not self._timed else self._unary(proceed)
+            return self._stream(continuation)
+        return self._kept_by_the_engine(continuation) if method.hot_path and not self._timed else self._unary(continuation)
 
-    def _kept_by_the_engine(self, proceed: Handler) -> Handler:
+    def _kept_by_the_engine(self, continuation: Handler) -> Handler:
         # A timer for each call costs much. The engine has one timer for each batch; and gRPC cancels the call when the caller's
         # own deadline passes, which takes its row out of the batch.
         def handle(request: object, call: Call) -> Awaitable[Response]:
             call.deadline = time.monotonic() + self._seconds(call)
             set_deadline(call.deadline)
-            return proceed(request, call)
+            return continuation(request, call)
 
         return handle
 
-    def _unary(self, proceed: Handler) -> Handler:
+    def _unary(self, continuation: Handler) -> Handler:
         async def handle(request: object, call: Call) -> Response:
             seconds = self._seconds(call)
             call.deadline = time.monotonic() + seconds
             set_deadline(call.deadline)
             try:
                 async with asyncio.timeout(seconds) as limit:
-                    return await proceed(request, call)
+                    return await continuation(request, call)
             except TimeoutError:
                 if limit.expired():
                     raise deadline_exceeded("The call") from None
@@ -68,12 +68,12 @@ class Deadline:
             raise deadline_exceeded("The call")
         return remaining
 
-    def _stream(self, proceed: Handler) -> Handler:
+    def _stream(self, continuation: Handler) -> Handler:
         async def handle(request: object, call: Call) -> Response:
             # gRPC itself ends a stream at the caller's deadline. One without a deadline may go on: what it waits for has limits.
             remaining = call.context.time_remaining()
             call.deadline = math.inf if remaining is None else time.monotonic() + remaining
             set_deadline(None if remaining is None else call.deadline)
-            return await proceed(request, call)
+            return await continuation(request, call)
 
         return handle

@@ -24,12 +24,12 @@ _log = structlog.get_logger(__name__)
 class Errors:
     """Ends a call that failed with the code, the details and the request id that the failure stands for."""
 
-    def wrap(self, method: Method, proceed: Handler) -> Handler:
+    def wrap(self, method: Method, continuation: Handler) -> Handler:
         """See Interceptor."""
 
         async def handle(request: object, call: Call) -> Response:
             try:
-                return await proceed(request, call)
+                return await continuation(request, call)
             except PlatformError as error:
                 failure = error
             except (grpc.aio.AbortError, grpc.aio.InternalError):
@@ -49,8 +49,8 @@ class Errors:
 
 async def end(call: Call, failure: PlatformError) -> None:
     """End the call with the failure's status. Always raises, as grpc.aio's abort does."""
-    call.facts["code"] = failure.code.name
-    call.facts["reason"] = failure.reason_name
+    call.log_fields["code"] = failure.code.name
+    call.log_fields["reason"] = failure.reason_name
     failure = _fitted(failure)
     status = to_status(failure, call.request_id)
     while len(status.SerializeToString()) > _MAX_DETAILS and failure.violations:

@@ -47,22 +47,22 @@ class Idempotency:
         self._longest = longest
         self._working: set[asyncio.Task[Any]] = set()
 
-    def wrap(self, method: Method, proceed: Handler) -> Handler:
+    def wrap(self, method: Method, continuation: Handler) -> Handler:
         """See Interceptor."""
         if not method.mutating or method.client_streaming or method.server_streaming:
-            return proceed
+            return continuation
 
         async def handle(request: Message, call: Call) -> Response:
             request_id: str = getattr(request, _FIELD)
             if not request_id:
-                return await proceed(request, call)
+                return await continuation(request, call)
             key = CallKey(call.principal.name, method.full_name, request_id)
             fingerprint = hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
             begun = await self._begin(key, fingerprint, call)
             if isinstance(begun, bytes):
-                call.facts["repeated"] = True
+                call.log_fields["repeated"] = True
                 return method.response_class.FromString(begun)
-            return await asyncio.shield(self._start(self._work(begun, proceed, request, call)))
+            return await asyncio.shield(self._start(self._work(begun, continuation, request, call)))
 
         return handle
 
@@ -107,12 +107,12 @@ class Idempotency:
         if not task.cancelled():
             task.exception()  # Its caller may have left; then nobody else asks, and asyncio would complain.
 
-    async def _work(self, ticket: Ticket, proceed: Handler, request: Message, call: Call) -> Response:
+    async def _work(self, ticket: Ticket, continuation: Handler, request: Message, call: Call) -> Response:
         set_deadline(time.monotonic() + self._longest)
         limit = asyncio.timeout(self._longest)
         try:
             async with limit:
-                response = await proceed(request, call)
+                response = await continuation(request, call)
         except BaseException as error:
             await self._forget(ticket)
             if isinstance(error, TimeoutError) and limit.expired():

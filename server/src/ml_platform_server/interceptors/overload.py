@@ -10,7 +10,7 @@ from ml_platform_server.call import Call
 from ml_platform_server.errors import overloaded
 from ml_platform_server.event_loop import when_idle
 from ml_platform_server.interceptors.shutdown import Shutdown
-from ml_platform_server.method import OPEN, Handler, Method, Response
+from ml_platform_server.method import UNAUTHENTICATED, Handler, Method, Response
 from ml_platform_server.settings import ServerSettings
 
 # Between two looks whether the event loop still runs out of work now and then.
@@ -55,14 +55,14 @@ class Overload:
     def full(self, method: Method) -> Callable[[], bool]:
         """What finds out whether a further call of a method is to be refused."""
         running = self._running.running(method)
-        if method.client_streaming or method.server_streaming or method.scope == OPEN:
+        if method.client_streaming or method.server_streaming or method.scope == UNAUTHENTICATED:
             return lambda: False
         if not method.data_plane:
             most = self._settings.max_control_in_flight
             return lambda: len(running) >= most
         return lambda: len(running) >= self._most_predictions
 
-    def wrap(self, method: Method, proceed: Handler) -> Handler:
+    def wrap(self, method: Method, continuation: Handler) -> Handler:
         """See Interceptor. Calls that need not wait for admission are asked about before, by `full`."""
         full, running = self.full(method), self._running.running(method)
 
@@ -73,7 +73,7 @@ class Overload:
             assert task is not None  # noqa: S101  # a coroutine always runs in a task
             running.add(task)
             try:
-                return await proceed(request, call)
+                return await continuation(request, call)
             finally:
                 running.discard(task)
 

@@ -7,7 +7,7 @@ import grpc
 from ml_platform.v1 import errors_pb2
 from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.method import OPEN, Handler, Method, Response
+from ml_platform_server.method import UNAUTHENTICATED, Handler, Method, Response
 
 
 class Receive:
@@ -18,14 +18,14 @@ class Receive:
     never read.
     """
 
-    def wrap(self, method: Method, proceed: Handler) -> Handler:
+    def wrap(self, method: Method, continuation: Handler) -> Handler:
         """See Interceptor."""
         if method.client_streaming:
-            return proceed
-        if method.scope == OPEN:
+            return continuation
+        if method.scope == UNAUTHENTICATED:
 
             async def empty(request: object, call: Call) -> Response:  # noqa: ARG001  # it is not read
-                return await proceed(b"", call)
+                return await continuation(b"", call)
 
             return empty
 
@@ -33,7 +33,7 @@ class Receive:
             message = await call.context.read()
             if message is grpc.aio.EOF:
                 raise _no_message(method)
-            return await proceed(message, call)
+            return await continuation(message, call)
 
         return handle
 

@@ -20,7 +20,7 @@ _SANE = re.compile(r"[A-Za-z0-9._:/-]{1,128}")
 class RequestId:
     """Keeps the caller's request id or makes one, tells it to the log, and sends it back with the answer."""
 
-    def wrap(self, method: Method, proceed: Handler) -> Handler:
+    def wrap(self, method: Method, continuation: Handler) -> Handler:
         """See Interceptor."""
         # One more header costs a prediction a tenth of its time, and its reply has an id of its own. Errors bring the request id.
         told = not method.data_plane
@@ -31,6 +31,6 @@ class RequestId:
             set_request_id(call.request_id)
             if told:
                 call.context.set_trailing_metadata(((REQUEST_ID_HEADER, call.request_id),))
-            return proceed(request, call)
+            return continuation(request, call)
 
         return handle

@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_platform_server.call import Call
 from ml_platform_server.interceptors.auth import Keys
-from ml_platform_server.method import OPEN, Handler, Method, Response
+from ml_platform_server.method import UNAUTHENTICATED, Handler, Method, Response
 from ml_platform_server.store.keys import invalid_key
 
 
@@ -24,10 +24,10 @@ class Revocation:
         self._ending: set[asyncio.Task[Any]] = set()
         keys.subscribe(self._end)
 
-    def wrap(self, method: Method, proceed: Handler) -> Handler:
+    def wrap(self, method: Method, continuation: Handler) -> Handler:
         """See Interceptor."""
-        if not (method.client_streaming or method.server_streaming) or method.scope == OPEN:
-            return proceed
+        if not (method.client_streaming or method.server_streaming) or method.scope == UNAUTHENTICATED:
+            return continuation
 
         async def handle(request: object, call: Call) -> Response:
             key_id = call.principal.key_id
@@ -37,7 +37,7 @@ class Revocation:
             assert task is not None  # noqa: S101  # a coroutine always runs in a task
             self._open.setdefault(key_id, set()).add(task)
             try:
-                return await proceed(request, call)
+                return await continuation(request, call)
             except asyncio.CancelledError:
                 if task not in self._ending:
                     raise

@@ -30,7 +30,7 @@ class Shutdown:
         self._awaited = False
         self._refusing = False
         self._refused = 0
-        self._parting = asyncio.Event()
+        self._released = asyncio.Event()
         self._cutting_off = False
 
     def running(self, method: Method) -> set[asyncio.Task[Any]]:
@@ -39,26 +39,26 @@ class Shutdown:
             return self._streams
         return self._predictions if method.data_plane else self._control
 
-    def wrap(self, method: Method, proceed: Handler) -> Handler:
+    def wrap(self, method: Method, continuation: Handler) -> Handler:
         """See Interceptor."""
-        return self._counted(self.running(method), proceed)
+        return self._counted(self.running(method), continuation)
 
-    def wrap_unadmitted(self, proceed: Handler) -> Handler:
+    def wrap_unadmitted(self, continuation: Handler) -> Handler:
         """The same around calls that may still be refused, so that they do not count among those that run."""
-        return self._counted(self._unadmitted, proceed)
+        return self._counted(self._unadmitted, continuation)
 
-    def _counted(self, running: set[asyncio.Task[Any]], proceed: Handler) -> Handler:
+    def _counted(self, running: set[asyncio.Task[Any]], continuation: Handler) -> Handler:
 
         async def handle(request: object, call: Call) -> Response:
             if self._refusing:
                 self._refused += 1
-                await self._parting.wait()
+                await self._released.wait()
                 raise _shutting_down()
             task = asyncio.current_task()
             assert task is not None  # noqa: S101  # a coroutine always runs in a task
             running.add(task)
             try:
-                return await proceed(request, call)
+                return await continuation(request, call)
             except asyncio.CancelledError:
                 if not self._cutting_off:
                     raise
@@ -71,11 +71,12 @@ class Shutdown:
 
         return handle
 
-    async def turn_away(self, most_turns: int, at_most: float) -> None:
+    async def reject_new(self, most_turns: int, at_most: float) -> None:
         """Let nothing in from now on, until nothing comes any more, for so many turns of the event loop and seconds at most.
 
         What gRPC has received and not handed over when it stops is cancelled by it. So nobody hears that he is refused before
-        `part`: who calls again at once would always have something under way. gRPC hands over one call a turn, so turns are
+        `release_rejected`: who calls again at once would always have something under way. gRPC hands over one call a turn, so
+            turns are
         counted: on a busy machine, seconds may pass before the calls that wait were handed over.
         """
         self._refusing = True
@@ -91,9 +92,9 @@ class Shutdown:
             if (quiet >= _QUIET_TURNS and now - quiet_from >= _QUIET_SECONDS) or now > end:
                 break
 
-    def part(self) -> None:
+    def release_rejected(self) -> None:
         """Tell those who were not let in that they may call again; to be called when connections are told to end."""
-        self._parting.set()
+        self._released.set()
 
     async def wait_idle(self) -> None:
         """Wait until no call runs."""
@@ -102,10 +103,10 @@ class Shutdown:
             self._idle.clear()
             await self._idle.wait()
 
-    def cut_off(self) -> None:
+    def cancel_running(self) -> None:
         """End every call that still runs, and refuse new ones."""
         self._refusing = self._cutting_off = True
-        self.part()
+        self.release_rejected()
         for task in self._all():
             task.cancel()
 
@@ -119,9 +120,9 @@ class Unadmitted:
     def __init__(self, shutdown: Shutdown) -> None:
         self._shutdown = shutdown
 
-    def wrap(self, method: Method, proceed: Handler) -> Handler:  # noqa: ARG002  # the same for every method
+    def wrap(self, method: Method, continuation: Handler) -> Handler:  # noqa: ARG002  # the same for every method
         """See Interceptor."""
-        return self._shutdown.wrap_unadmitted(proceed)
+        return self._shutdown.wrap_unadmitted(continuation)
 
 
 def _shutting_down() -> PlatformError:

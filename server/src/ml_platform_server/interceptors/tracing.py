@@ -29,7 +29,7 @@ class Traces:
     def __init__(self, tracing: Tracing) -> None:
         self._tracing = tracing
 
-    def wrap(self, method: Method, proceed: Handler) -> Handler:
+    def wrap(self, method: Method, continuation: Handler) -> Handler:
         """See Interceptor."""
         tracing, wanted = self._tracing, self._tracing.wanted
         name = method.full_name.lstrip("/")
@@ -38,18 +38,18 @@ class Traces:
 
         async def traced(request: object, call: Call) -> Message | bytes | None:
             trace = tracing.begin(name, _parent(call), {**attributes, "ml_platform.request_id": call.request_id})
-            call.facts["trace_id"] = trace.trace_id
+            call.log_fields["trace_id"] = trace.trace_id
             current.set(trace)
             code = "CANCELLED"
             try:
-                response = await proceed(request, call)
+                response = await continuation(request, call)
                 code = "OK"
                 return response
             finally:
-                trace.ended(str(call.facts.get("code", code)), _attributes(call))
+                trace.ended(str(call.log_fields.get("code", code)), _attributes(call))
 
         def handle(request: object, call: Call) -> Awaitable[Message | bytes | None]:
-            return traced(request, call) if wanted(_parent(call)) else proceed(request, call)
+            return traced(request, call) if wanted(_parent(call)) else continuation(request, call)
 
         return handle
 
@@ -63,5 +63,5 @@ def _parent(call: Call) -> str:
 
 
 def _attributes(call: Call) -> dict[str, Value]:
-    facts = call.facts
-    return {name: value for key, name in _TOLD.items() if isinstance(value := facts.get(key), (str, int))}
+    log_fields = call.log_fields
+    return {name: value for key, name in _TOLD.items() if isinstance(value := log_fields.get(key), (str, int))}

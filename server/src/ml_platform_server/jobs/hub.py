@@ -64,16 +64,16 @@ class WatchHub:
 
         Raises:
             PlatformError: what `read` raises on the first look (JOB_NOT_FOUND among it); SHUTTING_DOWN when the server stops
-                or the watch has lasted `max_watch_age`: the caller may come back with `resume_after`.
+                or the watch has lasted `max_watch_duration`: the caller may come back with `resume_after`.
         """
-        age_limit = self._clock.monotonic() + self._settings.max_watch_age
+        age_limit = self._clock.monotonic() + self._settings.max_watch_duration
         sequence = resume_after
         event = jobs_pb2.WATCH_EVENT_SNAPSHOT
         with self._subscribed(job_id) as watcher:
             while True:
                 news = await watcher.next(self._patience(event, age_limit))
                 if news is None and self._clock.monotonic() >= age_limit:
-                    raise _too_old(self._settings.max_watch_age)
+                    raise _too_old(self._settings.max_watch_duration)
                 if news is None:
                     sequence += 1
                     yield _message(jobs_pb2.WATCH_EVENT_HEARTBEAT, sequence, self._clock.now())
@@ -239,7 +239,7 @@ class _Poller:
     def _look_failed(self, error: Exception, failures: int) -> None:
         self._incomplete = False
         known = isinstance(error, PlatformError)
-        log.warning("job_look_failed", job_id=self._job_id, failures=failures, error=str(error), exc_info=not known)
+        log.warning("job_poll_failed", job_id=self._job_id, failures=failures, error=str(error), exc_info=not known)
         if self._newest is None:
             self.end_with(error if isinstance(error, PlatformError) else _unforeseen())
 

@@ -29,7 +29,7 @@ Value = str | int | float | bool
 _SERVERS_FAULT = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
 # How long the last spans may take to leave when the server ends.
-_LAST_WORDS = 3.0
+FLUSH_SECONDS = 3.0
 
 
 class TracingError(Exception):
@@ -170,7 +170,7 @@ class Tracing:
     async def close(self) -> None:
         """Send what is left, if the collector takes it soon."""
         closing = asyncio.get_running_loop().run_in_executor(None, self._provider.shutdown)
-        await asyncio.wait([closing], timeout=_LAST_WORDS)
+        await asyncio.wait([closing], timeout=FLUSH_SECONDS)
 
     def flush(self) -> None:
         """Send what there is now, and wait for it."""

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from ml_platform.v1 import auth_pb2
 from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.method import OPEN
+from ml_platform_server.method import UNAUTHENTICATED
 from ml_platform_server.open_inference import (
     Message,
     ModelReadyResponse,
@@ -32,8 +32,8 @@ class OpenInferenceService:
 
     # The protocol's own file cannot say them.
     SCOPES = {  # noqa: RUF012  # never changed
-        "ServerLive": OPEN,
-        "ServerReady": OPEN,
+        "ServerLive": UNAUTHENTICATED,
+        "ServerReady": UNAUTHENTICATED,
         "ServerMetadata": auth_pb2.SCOPE_AUTHENTICATED,
         "ModelReady": auth_pb2.SCOPE_PREDICTIONS_PREDICT,
         "ModelMetadata": auth_pb2.SCOPE_PREDICTIONS_PREDICT,
@@ -75,4 +75,4 @@ class OpenInferenceService:
         # The shape is what the caller says, and is looked at later: no row takes less than a byte.
         claimed = max((tensor.shape[0] for tensor in request.inputs[:1] if tensor.shape), default=1)
         with self._in_flight.of(max(1, min(claimed, size)), size):
-            return await infer(await meant(self._models, request.model_name, request.model_version), request, call.facts)
+            return await infer(await meant(self._models, request.model_name, request.model_version), request, call.log_fields)

@@ -25,7 +25,7 @@ class PredictionService:
 
     def Predict(self, request: PredictRequest, call: Call) -> Awaitable[bytes]:
         """Predict one row."""
-        return self._engine.predict_encoded(request, call.facts)
+        return self._engine.predict_encoded(request, call.log_fields)
 
     async def BatchPredict(self, request: BatchPredictRequest, call: Call) -> bytes:
         """Predict many rows."""

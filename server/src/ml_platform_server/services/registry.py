@@ -21,7 +21,7 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 
 from ml_platform.v1 import auth_pb2, errors_pb2
-from ml_platform_server.call import NOBODY, Call, Metadata, Principal, credentials_in
+from ml_platform_server.call import ANONYMOUS, Call, Metadata, Principal, credentials_in
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.method import ContractError, Handler, Method, Response, methods_of
 
@@ -101,7 +101,7 @@ def _found(method: Method, handle: Handler, admission: Admission) -> Found:
         authorization, request_id = credentials_in(metadata)
         principal = identify(authorization)
         if principal is None or full() or not allowed(principal):
-            return waiting(metadata, request_id, NOBODY)
+            return waiting(metadata, request_id, ANONYMOUS)
         return admitted(metadata, request_id, principal)
 
     return found
@@ -186,7 +186,7 @@ class _Fallback(grpc.GenericRpcHandler):
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
         metadata = handler_call_details.invocation_metadata
-        return self._make(metadata, credentials_in(metadata)[1], NOBODY, handler_call_details.method)
+        return self._make(metadata, credentials_in(metadata)[1], ANONYMOUS, handler_call_details.method)
 
 
 async def _refuse(request: object, call: Call) -> Response:  # noqa: ARG001  # nothing is read

@@ -52,13 +52,13 @@ class BatchingOptions:
         largest: rows in a batch at most.
         at_once: batches that may run at once; rows that come meanwhile gather for the next one.
         slow_at_once: the same, while batches take long.
-        longest_queue: rows that may wait; more are refused.
+        max_queue_size: rows that may wait; more are refused.
     """
 
     largest: int = 256
     at_once: int = 2
     slow_at_once: int = 4
-    longest_queue: int = 2048
+    max_queue_size: int = 2048
 
 
 class DynamicBatcher:
@@ -102,7 +102,7 @@ class DynamicBatcher:
         queue = self._queue
         if self._lone >= SURELY_LONE and self._lone % RECHECK_EVERY and not queue and self._free == self._batching.at_once:
             return self._alone(row)
-        if len(queue) >= self._batching.longest_queue:
+        if len(queue) >= self._batching.max_queue_size:
             error = overloaded("More predictions wait for this model than the server takes.")
             self._metrics.error(error.reason_name)
             raise error

@@ -129,12 +129,13 @@ class PredictionEngine:
                 return served
         return None
 
-    async def predict_encoded(self, request: predictions_pb2.PredictRequest, facts: MutableMapping[str, object]) -> bytes:
+    async def predict_encoded(self, request: predictions_pb2.PredictRequest, log_fields: MutableMapping[str, object]) -> bytes:
         """Answer one request, with a PredictResponse on the wire.
 
         Args:
             request: a valid request.
-            facts: receives what the access log tells of the call: prediction_id, model, version, and inputs that nothing used.
+            log_fields: receives what the access log tells of the call: prediction_id, model, version, and inputs that nothing
+                used.
 
         Raises:
             PlatformError: as the contract says for PredictionService.Predict.
@@ -145,13 +146,13 @@ class PredictionEngine:
         if request.HasField("params"):
             served = served.with_params(plain_fields(request.params))
         model = served.model
-        facts["model"], facts["version"] = model.name, model.number
+        log_fields["model"], log_fields["version"] = model.name, model.number
         row = self._decoded(served, request)
         if row.others and (unused := model.enrichment.unused(row.others)):
-            row.unused = facts["unused_inputs"] = unused
+            row.unused = log_fields["unused_inputs"] = unused
         # Awaited here and not behind a coroutine of the model's: each one between gRPC and the batch costs every call.
         answer = model.settled(await model.submit(row, current_deadline()))
-        prediction_id = facts["prediction_id"] = new_prediction_id()
+        prediction_id = log_fields["prediction_id"] = new_prediction_id()
         return encoded(served, row, answer, prediction_id, include_features=request.include_features)
 
     @staticmethod

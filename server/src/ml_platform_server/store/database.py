@@ -171,7 +171,7 @@ def _translated() -> Iterator[None]:
     except (IntegrityError, DataError):
         raise
     except (DBAPIError, PoolTimeout, OSError) as error:
-        _log.warning("store_failed", error=str(error))
+        _log.warning("database_error", error=str(error))
         raise PlatformError(
             errors_pb2.ERROR_REASON_BACKEND_UNAVAILABLE,
             "The platform's own database does not answer.",

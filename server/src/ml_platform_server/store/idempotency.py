@@ -147,7 +147,7 @@ class IdempotencyStore:
             try:
                 await self.prune()
             except PlatformError as error:
-                _log.warning("answers_not_pruned", error=error.message)
+                _log.warning("idempotency_prune_failed", error=error.message)
             await asyncio.sleep(_PRUNE_INTERVAL)
 
     async def _renew_forever(self) -> None:

@@ -32,35 +32,35 @@ class Validation:
         self._largest = largest
         self._in_flight = LargeInFlight(most_bytes=most_bytes)
 
-    def wrap(self, method: Method, proceed: Handler) -> Handler:
+    def wrap(self, method: Method, continuation: Handler) -> Handler:
         """See Interceptor."""
         check = self._rules.check_for(method.request_class)
         if method.client_streaming:
-            return self._stream(_Requests(method, check, self._largest), proceed)
-        if check is not None and method.batched:
+            return self._stream(_Requests(method, check, self._largest), continuation)
+        if check is not None and method.hot_path:
             check = remembering(check, method.request_class)
-        return self._unary(_Requests(method, check, self._largest), proceed)
+        return self._unary(_Requests(method, check, self._largest), continuation)
 
-    def _unary(self, requests: _Requests, proceed: Handler) -> Handler:
+    def _unary(self, requests: _Requests, continuation: Handler) -> Handler:
         read, in_flight = requests.read, self._in_flight
 
-        async def proceed_later(request: bytes, call: Call) -> Response:
+        async def continue_later(request: bytes, call: Call) -> Response:
             with in_flight.of(requests.most_bytes_of(request)):
                 request = await requests.inflate(request)
             # The message is in memory until it is answered.
             with in_flight.of(len(request)):
                 message = await requests.read_large(request)
                 request = b""  # Nobody needs both.
-                return await proceed(message, call)
+                return await continuation(message, call)
 
         def handle(request: bytes, call: Call) -> Awaitable[Response]:
             if len(request) > LARGE or request[:1] in COMPRESSED:
-                return proceed_later(request, call)
-            return proceed(read(request), call)
+                return continue_later(request, call)
+            return continuation(read(request), call)
 
         return handle
 
-    def _stream(self, requests: _Requests, proceed: Handler) -> Handler:
+    def _stream(self, requests: _Requests, continuation: Handler) -> Handler:
         in_flight = self._in_flight
 
         async def messages(received: AsyncIterator[bytes]) -> AsyncIterator[Message]:
@@ -73,7 +73,7 @@ class Validation:
                     yield requests.read(request)
 
         async def handle(received: AsyncIterator[bytes], call: Call) -> Response:
-            return await proceed(messages(received), call)
+            return await continuation(messages(received), call)
 
         return handle
 

@@ -31,13 +31,13 @@ _NO_NULLS: Array = np.empty(0, np.int64)
 _DIMENSIONS = 2
 
 
-async def infer(served: ServedVersion, request: Message, facts: MutableMapping[str, object]) -> Message:
+async def infer(served: ServedVersion, request: Message, log_fields: MutableMapping[str, object]) -> Message:
     """Answer a request.
 
     Args:
         served: the version that answers.
         request: a ModelInferRequest.
-        facts: receives what the access log tells of the call.
+        log_fields: receives what the access log tells of the call.
 
     Raises:
         PlatformError: as the contract says for ModelInfer.
@@ -52,9 +52,9 @@ async def infer(served: ServedVersion, request: Message, facts: MutableMapping[s
     told = Told(response, raw=bool(request.raw_input_contents))
     for name in _wanted(request, answers):
         told.add(name, answers[name])
-    facts["model"], facts["version"] = request.model_name, served.model.version.version
-    facts["prediction_id"] = response.parameters["prediction_id"].string_param
-    facts["rows"] = rows
+    log_fields["model"], log_fields["version"] = request.model_name, served.model.version.version
+    log_fields["prediction_id"] = response.parameters["prediction_id"].string_param
+    log_fields["rows"] = rows
     return response
 
 

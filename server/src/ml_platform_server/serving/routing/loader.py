@@ -117,7 +117,7 @@ class ModelLoader:
         model.retry_delay = min(2 * model.retry_delay, LONGEST_GRAPH_RETRY) if model.retry_delay else GRAPH_RETRY_SECONDS
         model.retry_at = time.monotonic() + model.retry_delay
         _log.warning(
-            "graph_not_used",
+            "onnx_fallback_to_bentoml",
             model=model_name,
             version=number,
             reason=fault.reason_name,
@@ -164,10 +164,10 @@ class ModelLoader:
 
     def _batching(self, *, onnx: bool) -> BatchingOptions:
         settings = self._settings
-        at_once = settings.batches_at_once if onnx else settings.bentoml_batches_at_once
-        slow = max(at_once, settings.slow_batches_at_once)
+        at_once = settings.max_concurrent_batches if onnx else settings.bentoml_max_concurrent_batches
+        slow = max(at_once, settings.max_concurrent_slow_batches)
         return BatchingOptions(
-            largest=settings.largest_batch, at_once=at_once, slow_at_once=slow, longest_queue=settings.longest_queue
+            largest=settings.max_batch_size, at_once=at_once, slow_at_once=slow, max_queue_size=settings.max_queue_size
         )
 
 

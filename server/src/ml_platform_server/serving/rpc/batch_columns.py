@@ -45,7 +45,7 @@ async def predict_columns(served: ServedVersion, request: BatchPredictRequest, c
         PlatformError: INVALID_FIELDS, REPLY_TOO_LARGE, and what kept the model itself from answering.
     """
     sent, rows = await received(request.columns)
-    call.facts["rows"] = rows
+    call.log_fields["rows"] = rows
     batch = _Batch(served, rows, call)
     for start in range(0, rows, SLICE):
         if start:
@@ -53,11 +53,11 @@ async def predict_columns(served: ServedVersion, request: BatchPredictRequest, c
         stop = min(start + SLICE, rows)
         part = sent if stop - start == rows else {name: column.part(start, stop) for name, column in sent.items()}
         await batch.answer(part, start, stop - start)
-    prediction_id = call.facts["prediction_id"] = new_prediction_id()
-    call.facts["row_errors"] = len(batch.failed)
+    prediction_id = call.log_fields["prediction_id"] = new_prediction_id()
+    call.log_fields["row_errors"] = len(batch.failed)
     unused = served.model.enrichment.unused(sent)
     if unused:
-        call.facts["unused_inputs"] = unused
+        call.log_fields["unused_inputs"] = unused
     return await batch.response(prediction_id, unused)
 
 

@@ -56,7 +56,7 @@ class Batches:
             served = await self._find(request.model_name, request.environment)
             if request.HasField("params"):
                 served = served.with_params(plain_fields(request.params))
-            call.facts.update(model=served.model.name, version=served.model.number)
+            call.log_fields.update(model=served.model.name, version=served.model.number)
             if request.rows:
                 return await predict_rows(served, request, call)
             return await predict_columns(served, request, call)
@@ -101,7 +101,7 @@ async def predict_rows(served: ServedVersion, request: BatchPredictRequest, call
             else:
                 parts.append(_prediction(served, row, outcome, include_features=request.include_features))
         await errors.turn.next()  # the other calls of this process have waited for this slice
-    call.facts.update(prediction_id=prediction_id, rows=len(request.rows), row_errors=failed)
+    call.log_fields.update(prediction_id=prediction_id, rows=len(request.rows), row_errors=failed)
     return parts.joined()
 
 

@@ -121,7 +121,7 @@ class _Stream:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._call.facts.update(requests=self._count, request_errors=self._failed)
+        self._call.log_fields.update(requests=self._count, request_errors=self._failed)
 
     async def _read(self, requests: AsyncIterator[StreamPredictRequest]) -> None:
         reading = asyncio.create_task(self._read_all(requests))

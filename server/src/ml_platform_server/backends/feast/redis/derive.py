@@ -40,10 +40,10 @@ def derive(store: FeatureStore, plan: OnlinePlan) -> Layout | None:
 
         verify.prove(store, plan, layout)
     except (Unsupported, PlatformError) as reason:
-        log.info("features_read_by_feast", reason=str(reason))
+        log.info("redis_fast_path_disabled", reason=str(reason))
     except Exception as error:  # noqa: BLE001  # see below
         # Whatever it is, Feast's own read works as ever, or says what is wrong.
-        log.warning("features_read_by_feast", reason="the layout is not as expected", error=repr(error))
+        log.warning("redis_fast_path_disabled", reason="the layout is not as expected", error=repr(error))
     else:
         return layout
     return None

@@ -9,7 +9,7 @@ import pytest
 from ml_platform.v1 import errors_pb2, predictions_pb2
 from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.interceptors.reply import Reply
+from ml_platform_server.interceptors.response_size import ResponseSize
 from ml_platform_server.method import methods_of
 
 PREDICT = methods_of(predictions_pb2.DESCRIPTOR.services_by_name["PredictionService"])[0]
@@ -24,9 +24,9 @@ async def test_an_answer_passes_if_a_message_can_hold_it(reply):
     async def answer(request, call):
         return reply
 
-    assert await Reply(largest=100).wrap(PREDICT, answer)(None, CALL) is reply
+    assert await ResponseSize(largest=100).wrap(PREDICT, answer)(None, CALL) is reply
     with pytest.raises(PlatformError) as raised:
-        await Reply(largest=99).wrap(PREDICT, answer)(None, CALL)
+        await ResponseSize(largest=99).wrap(PREDICT, answer)(None, CALL)
     assert raised.value.reason == errors_pb2.ERROR_REASON_REPLY_TOO_LARGE
     assert raised.value.metadata == {"bytes": "100", "limit": "99"}
 
@@ -38,7 +38,7 @@ async def test_an_answer_of_another_type_is_a_fault_of_ours():
         return predictions_pb2.PredictRequest()
 
     with pytest.raises(TypeError, match="PredictRequest"):
-        await Reply(largest=100).wrap(PREDICT, answer)(None, CALL)
+        await ResponseSize(largest=100).wrap(PREDICT, answer)(None, CALL)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ async def test_an_answer_is_as_large_as_the_client_takes(said, limit):
 
     metadata = (("x-max-response-bytes", said),) if said != () else ()
     call = Call("/a.Service/Method", None, metadata=metadata)  # type: ignore[arg-type]  # nothing asks for the context
-    handle = Reply(largest=1000, default=60).wrap(PREDICT, answer)
+    handle = ResponseSize(largest=1000, default=60).wrap(PREDICT, answer)
     if limit is None:
         assert await handle(None, call) is REPLY
         return
@@ -84,7 +84,7 @@ async def test_a_batch_knows_its_limit_before_it_is_answered():
 
     for said in ("0", "99", "4000"):
         call = Call("/a.Service/Method", None, metadata=(("x-max-response-bytes", said),))  # type: ignore[arg-type]  # as above
-        await Reply(largest=1000, default=60).wrap(batch, answer)(None, call)
+        await ResponseSize(largest=1000, default=60).wrap(batch, answer)(None, call)
     assert (batch.name, limits) == ("BatchPredict", [60, 99, 1000])
 
 
@@ -95,4 +95,4 @@ async def test_tensors_may_be_as_large_as_any_message():
         return REPLY
 
     infer = replace(PREDICT, full_name="/inference.GRPCInferenceService/ModelInfer")
-    assert await Reply(largest=100, default=60).wrap(infer, answer)(None, CALL) is REPLY
+    assert await ResponseSize(largest=100, default=60).wrap(infer, answer)(None, CALL) is REPLY

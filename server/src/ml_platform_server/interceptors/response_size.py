@@ -10,7 +10,7 @@ from ml_platform_server.response_limit import DEFAULT_LIMIT, accepted_bytes, too
 _LIMITED = "/ml_platform."
 
 
-class Reply:
+class ResponseSize:
     """Looks at the answer of a method that gives one.
 
     A response may have as many bytes as the client takes, so that the client does not refuse it after the work is done.
@@ -24,10 +24,10 @@ class Reply:
         self._largest = largest
         self._default = min(default, largest)
 
-    def wrap(self, method: Method, proceed: Handler) -> Handler:
+    def wrap(self, method: Method, continuation: Handler) -> Handler:
         """See Interceptor."""
         if method.server_streaming:
-            return proceed
+            return continuation
         largest, expected = self._largest, method.response_class
         usual = self._default if method.full_name.startswith(_LIMITED) else largest
 
@@ -37,7 +37,7 @@ class Reply:
         async def handle(request: object, call: Call) -> Response:
             if method.response_grows:
                 call.response_limit = limit_of(call)
-            response = await proceed(request, call)
+            response = await continuation(request, call)
             # Bytes are a message that its servicer has written itself, because building it costs too much.
             if type(response) is bytes:
                 size = len(response)
