@@ -11,7 +11,7 @@ import pandas as pd
 
 from ml_platform.v1 import models_pb2
 from ml_platform_server.backends.blocking import BlockingPool
-from ml_platform_server.serving.inputs.columns import Sent
+from ml_platform_server.serving.inputs.columns import ColumnData
 from ml_platform_server.serving.inputs.convert import convert
 from ml_platform_server.serving.inputs.signature import columns_of
 from ml_platform_server.serving.runtimes.onnx.runtime import load_onnx
@@ -60,7 +60,7 @@ class Served:
     async def answer(self, table: pd.DataFrame) -> tuple[Any, Any, Any, set[int]]:
         """The predictions, the outputs called probability, the one probability of each row, and the rows that were refused."""
         none = np.array([], np.int64)
-        sent = [Sent(values.to_numpy(), none) for _, values in table.items()]
+        sent = [ColumnData(values.to_numpy(), none) for _, values in table.items()]
         converted = [convert(column, values) for column, values in zip(self._columns, sent, strict=True)]
         refused = {row for each in converted for row in each.bad}
         found = await self._runtime.predict_columns([each.values for each in converted], len(table))

@@ -17,7 +17,7 @@ from onnx import TensorProto
 from ml_platform.resources.columns import to_column
 from ml_platform.v1 import predictions_pb2
 from ml_platform.values import to_struct
-from ml_platform_server.serving.inputs.columns import received
+from ml_platform_server.serving.inputs.columns import decode_columns
 from ml_platform_server.struct_values import plain
 from tests.support.errors import rich_error
 from tests.support.inference import call_inference, echo_graph, numbers, raw_request, typed_request
@@ -156,7 +156,7 @@ async def _columns(house: House, kind: str, value: object) -> object:
     if reply.errors:
         assert [error.row for error in reply.errors] == [0, 1]
         return _refusal(reply.errors[0].error)
-    first, second = (await received(reply.outputs))[0]["x_out"].plain()
+    first, second = (await decode_columns(reply.outputs))[0]["x_out"].plain()
     assert repr(first) == repr(second)
     return first
 

@@ -39,7 +39,7 @@ class Hang:
 
 
 # A message, a failure, or a function of the request that gives one; for a stream, a list of them.
-Answer = Message | PlatformError | Bare | Hang | Callable[[Any], Any]
+PlainPrediction = Message | PlatformError | Bare | Hang | Callable[[Any], Any]
 
 
 @dataclass
@@ -71,7 +71,7 @@ class FakePlatform(grpc.GenericRpcHandler):
         """The address for a client."""
         return f"http://127.0.0.1:{self.port}"
 
-    def answer(self, rpc: Rpc[Any, Any], *answers: Answer | Sequence[Answer]) -> None:
+    def answer(self, rpc: Rpc[Any, Any], *answers: PlainPrediction | Sequence[PlainPrediction]) -> None:
         """Say what a method answers from now on."""
         self._answers[rpc.path] = deque(answers)
 

@@ -15,7 +15,7 @@ from ml_platform_server.event_loop import IdleLoop, new_event_loop, when_idle
 from ml_platform_server.observability.recorders import PredictionMetrics
 from ml_platform_server.serving.dynamic_batching import SURELY_LONE, BatchingOptions, DynamicBatcher
 from ml_platform_server.serving.inputs.rows import Row
-from ml_platform_server.serving.outputs.prediction import Answer, Said
+from ml_platform_server.serving.outputs.prediction import PlainPrediction, Prediction
 
 
 class Model:
@@ -28,7 +28,7 @@ class Model:
         self.given_up = 0
         self.failure: Exception | None = None
 
-    async def answer(self, rows: Sequence[Row]) -> list[Answer | PlatformError]:
+    async def answer(self, rows: Sequence[Row]) -> list[PlainPrediction | PlatformError]:
         self.batches.append([row.values[0] for row in rows])
         try:
             await self.go_on.wait()
@@ -37,7 +37,7 @@ class Model:
             raise
         if self.failure is not None:
             raise self.failure
-        return [Answer(row.values[0], None, {}) for row in rows]
+        return [PlainPrediction(row.values[0], None, {}) for row in rows]
 
 
 def row(value: object) -> Row:
@@ -52,7 +52,7 @@ def batcher_of(model: Model, **batching: int) -> DynamicBatcher:
     return DynamicBatcher(model.answer, BatchingOptions(**batching), PredictionMetrics().unrouted)
 
 
-def submitted(batcher: DynamicBatcher, value: object, deadline: float) -> asyncio.Future[Said | PlatformError]:
+def submitted(batcher: DynamicBatcher, value: object, deadline: float) -> asyncio.Future[Prediction | PlatformError]:
     """The outcome of a row, as something that can be cancelled and looked at."""
     return asyncio.ensure_future(batcher.submit(row(value), deadline))
 

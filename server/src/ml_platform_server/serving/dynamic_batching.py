@@ -22,9 +22,9 @@ from ml_platform_server.event_loop import when_idle
 from ml_platform_server.observability.recorders import ModelMetrics
 from ml_platform_server.observability.tracing import CallTrace, SharedTrace, current, together
 from ml_platform_server.serving.inputs.rows import Row
-from ml_platform_server.serving.outputs.prediction import Said
+from ml_platform_server.serving.outputs.prediction import Prediction
 
-Outcome = Said | PlatformError
+Outcome = Prediction | PlatformError
 # Between two looks at a batch that takes long.
 LOOK_SECONDS = 0.02
 # Rows wait no longer than this for the loop to run out of work.

@@ -21,13 +21,13 @@ from ml_platform_server.serving.inputs.columns import Values
 from ml_platform_server.serving.inputs.params import converted, no_params
 from ml_platform_server.serving.inputs.rows import Row, decoder
 from ml_platform_server.serving.inputs.signature import Column
-from ml_platform_server.serving.outputs.columns import ColumnAnswers
-from ml_platform_server.serving.outputs.prediction import Said
+from ml_platform_server.serving.outputs.columns import ColumnPredictions
+from ml_platform_server.serving.outputs.prediction import Prediction
 from ml_platform_server.serving.runtimes import Rows, Runtime
 from ml_platform_server.serving.runtimes.bentoml import BentomlRuntime
 
 T = TypeVar("T")
-Submit = Callable[[Row, float], Awaitable[Said | PlatformError]]
+Submit = Callable[[Row, float], Awaitable[Prediction | PlatformError]]
 _log = structlog.get_logger(__name__)
 
 # How long a caller without a deadline waits for a model to be loaded.
@@ -49,7 +49,7 @@ class _Answering:
         self._runtime = runtime
         self._metrics = metrics
 
-    async def rows(self, rows: Sequence[Row]) -> list[Said | PlatformError]:
+    async def rows(self, rows: Sequence[Row]) -> list[Prediction | PlatformError]:
         """See LoadedModel.answer."""
         trace, started = current.get(), time.perf_counter()
         outcomes = await self._enrichment.enrich(rows)
@@ -62,7 +62,7 @@ class _Answering:
             found = [next(left) if error is None else error for error in outcomes]
         return found
 
-    async def columns(self, columns: Sequence[Values], rows: int) -> ColumnAnswers:
+    async def columns(self, columns: Sequence[Values], rows: int) -> ColumnPredictions:
         """See LoadedModel.answer_columns."""
         try:
             return await self._columns(columns, rows)
@@ -71,15 +71,15 @@ class _Answering:
                 failing_rows.log_failure(self._about, error, rows=rows)
             raise
 
-    async def parts(self, columns: Sequence[Values], rows: int) -> list[tuple[slice, ColumnAnswers | PlatformError]]:
+    async def parts(self, columns: Sequence[Values], rows: int) -> list[tuple[slice, ColumnPredictions | PlatformError]]:
         """See LoadedModel.answer_parts."""
 
-        def run(part: slice) -> Awaitable[ColumnAnswers]:
+        def run(part: slice) -> Awaitable[ColumnPredictions]:
             return self._columns([column[part] for column in columns], part.stop - part.start)
 
         return await failing_rows.isolate_failing_rows(run, rows, model=self._about)
 
-    def _columns(self, columns: Sequence[Values], rows: int) -> Awaitable[ColumnAnswers]:
+    def _columns(self, columns: Sequence[Values], rows: int) -> Awaitable[ColumnPredictions]:
         return self._timed(self._runtime.predict_columns(columns, rows), rows)
 
     async def _timed(self, run: Awaitable[T], rows: int) -> T:
@@ -92,7 +92,7 @@ class _Answering:
             trace.stage("model run", started, ended, {"rows": rows})
         return found
 
-    async def _run(self, rows: Rows) -> list[Said | PlatformError]:
+    async def _run(self, rows: Rows) -> list[Prediction | PlatformError]:
         """Run the model; a row that it fails on has its own error."""
         runtime = self._runtime
         try:
@@ -101,7 +101,7 @@ class _Answering:
             parts = await failing_rows.isolate_failing_rows(
                 lambda part: runtime.predict(rows[part]), len(rows), model=self._about, error=error
             )
-        outcomes: list[Said | PlatformError] = []
+        outcomes: list[Prediction | PlatformError] = []
         for part, said in parts:
             outcomes += [said] * (part.stop - part.start) if isinstance(said, PlatformError) else said
         return outcomes
@@ -169,21 +169,21 @@ class LoadedModel:
         about = f"{self.name}/{self.number}"
         answering = _Answering(about=about, enrichment=self.enrichment, runtime=bound.runtime, metrics=self.metrics)
 
-        async def submit(row: Row, deadline: float) -> Said | PlatformError:  # noqa: ARG001  # the call's own deadline ends it
+        async def submit(row: Row, deadline: float) -> Prediction | PlatformError:  # noqa: ARG001  # the call's own deadline ends it
             (answer,) = await answering.rows([row])
             return answer
 
         bound._answering, bound.submit = answering, submit
         return bound
 
-    def settled(self, outcome: Said | PlatformError) -> Said:
+    def settled(self, outcome: Prediction | PlatformError) -> Prediction:
         """What came of a row that was submitted: its answer, or its error, which is counted and raised."""
         if isinstance(outcome, PlatformError):
             self.metrics.error(outcome.reason_name)
             raise outcome
         return outcome
 
-    def answer(self, rows: Sequence[Row]) -> Awaitable[list[Said | PlatformError]]:
+    def answer(self, rows: Sequence[Row]) -> Awaitable[list[Prediction | PlatformError]]:
         """Answer N rows: one read of the feature store, one run of the model.
 
         Returns:
@@ -191,7 +191,7 @@ class LoadedModel:
         """
         return self._answering.rows(rows)
 
-    def answer_columns(self, columns: Sequence[Values], rows: int) -> Awaitable[ColumnAnswers]:
+    def answer_columns(self, columns: Sequence[Values], rows: int) -> Awaitable[ColumnPredictions]:
         """Answer N complete rows that come as columns, in one run of the model.
 
         Raises:
@@ -199,6 +199,8 @@ class LoadedModel:
         """
         return self._answering.columns(columns, rows)
 
-    def answer_parts(self, columns: Sequence[Values], rows: int) -> Awaitable[list[tuple[slice, ColumnAnswers | PlatformError]]]:
+    def answer_parts(
+        self, columns: Sequence[Values], rows: int
+    ) -> Awaitable[list[tuple[slice, ColumnPredictions | PlatformError]]]:
         """Answer N complete rows that come as columns; rows that the model fails on have their own error."""
         return self._answering.parts(columns, rows)

@@ -14,7 +14,7 @@ from ml_platform.v1.predictions_pb2 import BatchPredictRequest, ColumnValues, In
 from ml_platform_server import turns as serving_turns
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.serving.inputs import convert as inputs_convert
-from ml_platform_server.serving.inputs.columns import Sent
+from ml_platform_server.serving.inputs.columns import ColumnData
 from ml_platform_server.serving.inputs.convert import convert, convert_in_turns
 from ml_platform_server.serving.inputs.signature import Column, columns_of
 from ml_platform_server.serving.open_inference.infer import infer
@@ -44,7 +44,7 @@ async def test_the_first_bad_value_is_the_first_of_all(
 ) -> None:
     """Whoever stops at the first bad value learns what whoever looks at all of them learns of it."""
     (taken,) = columns_of(ModelSignature(inputs=[ColumnSpec(name="a", type=kind, required=required)]))
-    sent = Sent(values, nulls)
+    sent = ColumnData(values, nulls)
     whole = convert(taken, sent).bad
     for part in (1, 2, 100):
         monkeypatch.setattr(inputs_convert, "PART", part)

@@ -16,7 +16,7 @@ from ml_platform.v1.predictions_pb2 import (
     IntegerValues,
     VectorValues,
 )
-from ml_platform_server.serving.inputs.columns import received
+from ml_platform_server.serving.inputs.columns import decode_columns
 from tests.support.column_values import DOUBLES, NUMBERS, some
 
 Array = npt.NDArray[Any]
@@ -25,7 +25,7 @@ COUNTS = (1, 2, 127, 128, 129, 16_384, 70_000)
 
 async def taken(values: ColumnValues) -> list[Any]:
     """What is read of a column."""
-    sent, rows = await received([InputColumn(name="a", values=values)])
+    sent, rows = await decode_columns([InputColumn(name="a", values=values)])
     array = sent["a"].values
     assert isinstance(array, np.ndarray)
     assert len(array) == rows

@@ -10,7 +10,7 @@ import pytest
 from ml_platform.v1 import models_pb2
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.serving.inputs import refusals
-from ml_platform_server.serving.inputs.columns import Sent
+from ml_platform_server.serving.inputs.columns import ColumnData
 from ml_platform_server.serving.inputs.convert import convert
 from ml_platform_server.serving.inputs.policy import DEFAULT_POLICY
 from ml_platform_server.serving.inputs.rows import decoder
@@ -55,7 +55,7 @@ def test_rows_and_columns_refuse_alike(kept: str, kind: str, value: float, why: 
         (found,) = decode(fields(x=value), DEFAULT_POLICY).values
         assert found == value or (math.isnan(value) and isinstance(found, float) and math.isnan(found))
     for dtype in (np.float64, np.float32) if abs(value) != 1e39 and abs(value) != 1e300 else (np.float64,):
-        bad = convert(given, Sent(np.array([1.0, value], dtype), np.array([], np.int64))).bad
+        bad = convert(given, ColumnData(np.array([1.0, value], dtype), np.array([], np.int64))).bad
         assert [*bad] == ([1] if why else [])
         assert all(why in text for text in bad.values())
 
@@ -66,7 +66,7 @@ def test_rows_of_a_tensor_are_refused_for_one_number() -> None:
     assert given.convert([1.0, 2.0]) == [1.0, 2.0]
     with pytest.raises(ValueError, match="refuses NaN"):
         given.convert([1.0, math.nan])
-    bad = convert(given, Sent(np.array([[1.0, 2.0], [math.inf, 0.0]]), np.array([], np.int64))).bad
+    bad = convert(given, ColumnData(np.array([[1.0, 2.0], [math.inf, 0.0]]), np.array([], np.int64))).bad
     assert [*bad] == [1]
 
 

@@ -14,7 +14,7 @@ from ml_platform_server.errors import PlatformError
 from ml_platform_server.open_inference import ModelInferRequest
 from ml_platform_server.serving.open_inference import tensors
 from ml_platform_server.serving.open_inference.datatypes import DTYPES, FIELDS
-from ml_platform_server.serving.open_inference.tensors import received
+from ml_platform_server.serving.open_inference.tensors import decode_tensors
 
 PLAIN = ["a", "electronics", "x" * 127, "\x7f", "a\0b", "12"]
 ODD = ["", "\0", "\0\0\0", "\0\0\0\0a", "a\0", "a\0\0\0", "größe", "数据🙂", "x" * 128, "x" * 300, "\x01\0\0\0a"]
@@ -29,7 +29,7 @@ async def read(raw: bytes, count: int) -> list[str]:
     """The texts of a tensor."""
     request = ModelInferRequest(raw_input_contents=[raw])
     request.inputs.add(name="s", datatype="BYTES", shape=[count])
-    return [each if isinstance(each, str) else each.decode() for each in (await received(request))["s"].tolist()]
+    return [each if isinstance(each, str) else each.decode() for each in (await decode_tensors(request))["s"].tolist()]
 
 
 @pytest.mark.parametrize("seed", range(200))
@@ -72,7 +72,7 @@ async def test_shapes_beyond_any_models_are_refused_before_they_are_multiplied(s
     request = ModelInferRequest(raw_input_contents=[b"\0" * 8])
     request.inputs.add(name="s", datatype="FP64", shape=shape)
     with pytest.raises(PlatformError, match="shape") as refused:
-        await received(request)
+        await decode_tensors(request)
     assert refused.value.reason_name == "INVALID_FIELDS"
 
 
@@ -81,7 +81,7 @@ async def test_shapes_of_many_dimensions_are_read() -> None:
     request = ModelInferRequest(raw_input_contents=[b"\0" * 8, b""])
     request.inputs.add(name="a", datatype="FP64", shape=[1] * 16)
     request.inputs.add(name="b", datatype="FP64", shape=[0, 2**24])
-    assert [array.shape for array in (await received(request)).values()] == [(1,) * 16, (0, 2**24)]
+    assert [array.shape for array in (await decode_tensors(request)).values()] == [(1,) * 16, (0, 2**24)]
 
 
 TYPED = [datatype for datatype in FIELDS if datatype != "BYTES"]
@@ -112,7 +112,7 @@ async def test_typed_elements_are_the_same_at_once_and_one_by_one(
     for many in (1, 100):
         monkeypatch.setattr(tensors, "_MANY", many)
         try:
-            array = (await received(request))["s"]
+            array = (await decode_tensors(request))["s"]
         except PlatformError as error:
             found.append(error.message)
         else:
@@ -141,7 +141,7 @@ async def test_another_number_of_elements_than_the_shape_says_is_refused(datatyp
     raw.raw_input_contents.append(packed(["a"] * count) if datatype == "BYTES" else bytes(DTYPES[datatype].itemsize * count))
     for request in (typed, raw):
         with pytest.raises(PlatformError, match=r"inputs\[0\]: has .*say") as refused:
-            await received(request)
+            await decode_tensors(request)
         assert refused.value.reason_name == "INVALID_FIELDS"
 
 
@@ -150,7 +150,7 @@ async def test_no_more_texts_are_read_than_the_shape_says() -> None:
     request = ModelInferRequest(raw_input_contents=[b"\0" * 4 * 3_000_000])
     request.inputs.add(name="s", datatype="BYTES", shape=[10])
     with pytest.raises(PlatformError, match="has more than 10 elements"):
-        await received(request)
+        await decode_tensors(request)
     request.inputs[0].shape[:] = [1000, 3000]
     with pytest.raises(PlatformError, match="at most 100,000 are allowed"):
-        await received(request)
+        await decode_tensors(request)

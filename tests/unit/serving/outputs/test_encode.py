@@ -11,11 +11,11 @@ import pytest
 
 from ml_platform.v1 import predictions_pb2
 from ml_platform_server import protobuf_encoding
-from ml_platform_server.serving.outputs.columns import ColumnAnswers
+from ml_platform_server.serving.outputs.columns import ColumnPredictions
 from ml_platform_server.serving.outputs.encode import encoded
 from ml_platform_server.serving.outputs.encoded_block import MOST_NUMBERS, EncodedBatch, Template
 from ml_platform_server.serving.outputs.encoded_rows import SmallBatchEncoder
-from ml_platform_server.serving.outputs.prediction import Answer, answers
+from ml_platform_server.serving.outputs.prediction import PlainPrediction, to_predictions
 from ml_platform_server.serving.runtimes.onnx.outputs import OutputReader
 from ml_platform_server.struct_values import to_struct, to_value
 
@@ -42,7 +42,7 @@ class Output:
 
 
 def block_of(outputs, probabilities):
-    return EncodedBatch.of(ColumnAnswers(outputs, None if probabilities is None else lambda: probabilities))
+    return EncodedBatch.of(ColumnPredictions(outputs, None if probabilities is None else lambda: probabilities))
 
 
 def integers_of(outputs):
@@ -60,8 +60,8 @@ def test_a_block_says_what_its_rows_say_one_by_one(case):
     for at, answer in enumerate(said):
         plain = {name: values[at].tolist() for name, values in outputs.items()}
         told = None if probabilities is None else float(probabilities[at])
-        alone = Answer(next(iter(plain.values())), told, plain)
-        assert Answer(answer.prediction, answer.probability, answer.outputs) == alone
+        alone = PlainPrediction(next(iter(plain.values())), told, plain)
+        assert PlainPrediction(answer.prediction, answer.probability, answer.outputs) == alone
         assert predictions_pb2.PredictResponse.FromString(answer.encoded) == predictions_pb2.PredictResponse.FromString(
             encoded(alone)
         )
@@ -105,7 +105,7 @@ def test_a_few_rows_say_what_the_thorough_way_says(outputs, probabilities, rows)
     said = SmallBatchEncoder(names, probabilities, template).of(found, rows)
     reader = OutputReader([Output(name, values) for name, values in outputs])
     assert reader.probabilities == probabilities
-    expected = answers(*reader.read(found, rows))
+    expected = to_predictions(*reader.read(found, rows))
     assert [each._replace(encoded=b"") for each in said] == expected
     assert [each.encoded for each in said] == [encoded(each) for each in expected]
 

@@ -30,7 +30,7 @@ from ml_platform.v1.predictions_pb2 import (
 )
 from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.serving.inputs.columns import Sent, received
+from ml_platform_server.serving.inputs.columns import ColumnData, decode_columns
 from ml_platform_server.serving.inputs.convert import convert
 from ml_platform_server.serving.inputs.signature import columns_of
 from ml_platform_server.serving.outputs.encode_columns import packed_doubles
@@ -386,7 +386,7 @@ async def test_numbers_travel_as_they_are(house: House) -> None:
         message = DoubleValues.FromString(packed_doubles(b"\x0a", numbers))
         assert list(message.values[:5]) == numbers[:5].tolist()
         assert len(message.values) == count
-        taken, rows = await received([InputColumn(name="a", values=ColumnValues(doubles=message))])
+        taken, rows = await decode_columns([InputColumn(name="a", values=ColumnValues(doubles=message))])
         assert rows == count
         assert np.array_equal(taken["a"].values, numbers)
 
@@ -417,7 +417,7 @@ def test_nan_in_a_column_that_cannot_hold_it_is_null(kind: str) -> None:
     """A column of integers or booleans with gaps, which pandas holds as floats with NaN, has nulls there."""
     for required in (True, False):
         (column,) = columns_of(ModelSignature(inputs=[ColumnSpec(name="a", type=kind, required=required)]))
-        found = convert(column, Sent(np.array([1.0, math.nan, 0.0, math.nan]), np.array([3])))
+        found = convert(column, ColumnData(np.array([1.0, math.nan, 0.0, math.nan]), np.array([3])))
         if required:
             assert found.bad == {1: "must not be null", 3: "must not be null"}
         else:

@@ -14,7 +14,7 @@ from ml_platform_server.backends.feast.client import FeastBackend
 from ml_platform_server.backends.feast.plan import Cell, CellColumn, JoinKey, OnlinePlan, PlannedFeature, Unreadable, by_column
 from ml_platform_server.backends.feast.redis import read_columns, read_rows
 from ml_platform_server.backends.feast.redis.layout import Layout
-from ml_platform_server.backends.feast.redis.read_rows import Ask, Direct
+from ml_platform_server.backends.feast.redis.read_rows import Ask, RedisReader
 from ml_platform_server.backends.feast.registry.views import looked_up
 from ml_platform_server.call import remaining
 from ml_platform_server.errors import PlatformError, deadline_exceeded, invalid
@@ -38,7 +38,7 @@ class OnlineFeatures:
 
     def __init__(self, *, backend: FeastBackend) -> None:
         self._backend = backend
-        self._kept: WeakSet[Direct] = WeakSet()
+        self._kept: WeakSet[RedisReader] = WeakSet()
         backend.follow(self._derive_again)
 
     async def plan(self, *, features: Sequence[str] = (), feature_service: str = "") -> OnlinePlan:
@@ -49,7 +49,7 @@ class OnlineFeatures:
                 exactly one of the two is given.
         """
         plan = await self._planned(features, feature_service)
-        kept = Direct(plan)
+        kept = RedisReader(plan)
         self._kept.add(kept)
         await self._derive(kept)
         return dataclasses.replace(plan, direct=kept)
@@ -136,7 +136,7 @@ class OnlineFeatures:
             if kept.generation != self._backend.generation:
                 await self._derive(kept)
 
-    async def _derive(self, kept: Direct) -> None:
+    async def _derive(self, kept: RedisReader) -> None:
         generation = self._backend.generation
         try:
             plan, layout = await self._backend.call(_derive, kept.plan)

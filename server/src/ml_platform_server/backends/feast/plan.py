@@ -16,7 +16,7 @@ from ml_platform_server.backends.feast.keys import Column
 if TYPE_CHECKING:
     from feast import FeatureService
 
-    from ml_platform_server.backends.feast.redis.read_rows import Direct
+    from ml_platform_server.backends.feast.redis.read_rows import RedisReader
 
 JoinKey = Column
 """A value that a read needs for each row: an entity's key, or an input of an on-demand feature view."""
@@ -66,7 +66,7 @@ class OnlinePlan:
     source: FeatureService | list[str] = field(repr=False)
     max_ages: Mapping[str, float] = field(repr=False, default_factory=dict)
     inputs: OnlinePlan | None = field(repr=False, default=None)
-    direct: Direct | None = field(repr=False, compare=False, default=None)
+    direct: RedisReader | None = field(repr=False, compare=False, default=None)
 
 
 @dataclass(frozen=True, slots=True)

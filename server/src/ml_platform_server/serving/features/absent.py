@@ -11,7 +11,7 @@ from ml_platform_server.serving.inputs.signature import MOST_NAMED, Column
 from ml_platform_server.similar_names import did_you_mean
 
 
-def raise_if_absent(
+def raise_missing_inputs(
     columns: Sequence[Column],
     lacking: Sequence[int],
     keys: Sequence[str] = (),

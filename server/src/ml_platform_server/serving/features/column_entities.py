@@ -9,14 +9,14 @@ import numpy as np
 
 from ml_platform.v1 import features_pb2
 from ml_platform_server.backends.feast.online import JoinKey
-from ml_platform_server.serving.inputs.columns import Array, Sent, Values
+from ml_platform_server.serving.inputs.columns import Array, ColumnData, Values
 
 _T = TypeVar("_T")
 # The types whose values are join keys as they are.
 _EXACT: Mapping[int, type] = {features_pb2.VALUE_TYPE_STRING: str, features_pb2.VALUE_TYPE_INT64: int}
 
 
-class Entities:
+class EntityIndex:
     """The entities of a batch.
 
     Args:
@@ -25,7 +25,7 @@ class Entities:
         rows: how many rows it has.
     """
 
-    def __init__(self, keys: Sequence[JoinKey], columns: Sequence[Sent], rows: int) -> None:
+    def __init__(self, keys: Sequence[JoinKey], columns: Sequence[ColumnData], rows: int) -> None:
         self._keys = keys
         self._values: list[list[Any]] = [[] for _ in keys]
         self.count = 1
@@ -35,7 +35,7 @@ class Entities:
         if keys:
             self._find([column.plain() for column in columns], columns, rows)
 
-    def _find(self, values: list[list[Any]], columns: Sequence[Sent], rows: int) -> None:
+    def _find(self, values: list[list[Any]], columns: Sequence[ColumnData], rows: int) -> None:
         told = [_hashable(column, each) for column, each in zip(columns, values, strict=True)]
         named: Sequence[object] = told[0] if len(told) == 1 else list(zip(*told, strict=True))
         known = {entity: place for place, entity in enumerate(dict.fromkeys(named))}
@@ -88,7 +88,7 @@ class Entities:
         return {row: things[at] for row, at in enumerate(self._places.tolist()) if at in things}
 
 
-def _hashable(sent: Sent, values: list[Any]) -> list[Any]:
+def _hashable(sent: ColumnData, values: list[Any]) -> list[Any]:
     """The values as what is equal only if it is the same key: among values of any kind, 1 is not true."""
     if isinstance(sent.values, np.ndarray):
         return values if sent.values.ndim == 1 else [repr(value) for value in values]

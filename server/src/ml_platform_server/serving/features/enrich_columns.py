@@ -21,8 +21,8 @@ from ml_platform_server.errors import PlatformError
 from ml_platform_server.observability.recorders import ModelMetrics
 from ml_platform_server.observability.tracing import current
 from ml_platform_server.serving.features.binding import Binding
-from ml_platform_server.serving.features.column_entities import Entities
-from ml_platform_server.serving.inputs.columns import Sent, Values, gathered, whole
+from ml_platform_server.serving.features.column_entities import EntityIndex
+from ml_platform_server.serving.inputs.columns import ColumnData, Values, from_array, from_pylist
 from ml_platform_server.serving.inputs.convert import convert
 from ml_platform_server.serving.inputs.policy import Policy
 from ml_platform_server.serving.inputs.rows import Row
@@ -43,7 +43,7 @@ Enrich = Callable[[Sequence[Row]], Awaitable[Sequence[PlatformError | None]]]
 
 
 @dataclass(slots=True)
-class Completed:
+class EnrichedColumns:
     """What the feature store gave for a batch: the values by the column's position, and the rows that are to have errors."""
 
     values: dict[int, Values]
@@ -69,7 +69,9 @@ class ColumnFeatures:
         self._policy = policy
         self._metrics = metrics
 
-    async def complete(self, sent: Mapping[str, Sent], rows: int, missing: Sequence[int], binding: Binding | None) -> Completed:
+    async def complete(
+        self, sent: Mapping[str, ColumnData], rows: int, missing: Sequence[int], binding: Binding | None
+    ) -> EnrichedColumns:
         """Find the columns that were not sent.
 
         Args:
@@ -79,14 +81,14 @@ class ColumnFeatures:
             binding: which of them the feature store supplies; None if that is not known, or if it supplies none.
         """
         keys = [key for key in binding.plan.join_keys if key.name in sent] if binding else []
-        entities = Entities(keys, [sent[key.name] for key in keys], rows)
+        entities = EntityIndex(keys, [sent[key.name] for key in keys], rows)
         read: dict[int, Values] = {}
         failed: dict[int, PlatformError] = {}
         unusual: Sequence[int] = range(entities.count)
         if binding and len(keys) == len(binding.plan.join_keys) and self._readable(missing, binding):
             unusual, read, failed = await self._features(binding, entities, missing)
         if not unusual and not failed:
-            return Completed({column: entities.spread(read[column]) for column in missing})
+            return EnrichedColumns({column: entities.spread(read[column]) for column in missing})
         return await self._singly(entities, missing, unusual, read, failed=failed, names=list(sent))
 
     def _readable(self, missing: Sequence[int], binding: Binding) -> bool:
@@ -95,7 +97,7 @@ class ColumnFeatures:
         return len(others) < len(missing) and not any(self._columns[column].required for column in others)
 
     async def _features(
-        self, binding: Binding, entities: Entities, missing: Sequence[int]
+        self, binding: Binding, entities: EntityIndex, missing: Sequence[int]
     ) -> tuple[Sequence[int], dict[int, Values], dict[int, PlatformError]]:
         """Read the features of the usual entities.
 
@@ -138,7 +140,7 @@ class ColumnFeatures:
             count = len(statuses) if len(found) == 1 else statuses.count(status)
             self._metrics.feature_status(FeatureStatus.Name(FeatureStatus.ValueType(status)), count)
         values = cells.values
-        converted = convert(self._columns[column], whole(values) if isinstance(values, np.ndarray) else gathered(values))
+        converted = convert(self._columns[column], from_array(values) if isinstance(values, np.ndarray) else from_pylist(values))
         doubtful.update(converted.bad)
         return converted.values, doubtful
 
@@ -154,16 +156,16 @@ class ColumnFeatures:
 
     async def _singly(
         self,
-        entities: Entities,
+        entities: EntityIndex,
         missing: Sequence[int],
         unusual: Sequence[int],
         read: Mapping[int, Values],
         *,
         failed: Mapping[int, PlatformError],
         names: Sequence[str],
-    ) -> Completed:
+    ) -> EnrichedColumns:
         """Complete the entities with anything unusual as if each were a row. Others have failed already."""
-        whole = {column: _listed(read.get(column), entities.count) for column in missing}
+        listed = {column: _listed(read.get(column), entities.count) for column in missing}
         rows = [self._row(entity, missing, names) for entity in entities.named(unusual)]
         errors = dict(failed)
         degraded: dict[int, Sequence[str]] = {}
@@ -172,10 +174,10 @@ class ColumnFeatures:
                 errors[at] = error
             elif row.degraded:
                 degraded[at] = row.degraded
-            for column, values in whole.items():
+            for column, values in listed.items():
                 values[at] = row.values[column] if error is None else None
-        return Completed(
-            {column: entities.spread(_typed(values, errors)) for column, values in whole.items()},
+        return EnrichedColumns(
+            {column: entities.spread(_typed(values, errors)) for column, values in listed.items()},
             entities.spread_some(errors),
             entities.spread_some(degraded),
         )
@@ -192,7 +194,7 @@ def _value(value: object) -> struct_pb2.Value:
 
 def _typed(values: list[object], errors: Mapping[int, PlatformError]) -> Values:
     """An entity's values as an array where they are numbers. What an entity with an error has does not count."""
-    sent = gathered(values)
+    sent = from_pylist(values)
     if isinstance(sent.values, np.ndarray):
         if sent.values.dtype.kind == "f":
             sent.values[sent.nulls] = np.nan

@@ -16,9 +16,9 @@ from ml_platform.v1 import errors_pb2, models_pb2
 from ml_platform_server.backends.feast.online import CellColumn
 from ml_platform_server.errors import PlatformError, Violation
 from ml_platform_server.observability.recorders import ModelMetrics
-from ml_platform_server.serving.features.absent import raise_if_absent
+from ml_platform_server.serving.features.absent import raise_missing_inputs
 from ml_platform_server.serving.features.binding import Binding, FeatureReader, narrowed, resolve
-from ml_platform_server.serving.features.reads import Outcome, Reads
+from ml_platform_server.serving.features.reads import FeatureFetches, Outcome
 from ml_platform_server.serving.inputs.rows import Row, taken, unsuitable
 from ml_platform_server.serving.inputs.signature import CoercionError, Column
 
@@ -87,7 +87,7 @@ class Enrichment:
         except PlatformError as error:
             self._without_features(rows, lacking, outcomes, error)
             return outcomes
-        reads = Reads(self._columns, rows, outcomes, self._metrics)
+        reads = FeatureFetches(self._columns, rows, outcomes, self._metrics)
         for at in lacking:
             if not self._planned_at_once(rows[at], at, binding, reads):
                 outcomes[at] = await self._planned(rows[at], at, binding, reads)
@@ -138,7 +138,7 @@ class Enrichment:
                     self._known |= self._binding.names() if self._binding else frozenset()
         return self._binding
 
-    def _planned_at_once(self, row: Row, at: int, binding: Binding | None, reads: Reads) -> bool:
+    def _planned_at_once(self, row: Row, at: int, binding: Binding | None, reads: FeatureFetches) -> bool:
         """Decide for a row that is like most: all it lacks are the features, and it brings their join keys and nothing else."""
         if binding is None or row.missing != binding.order or len(row.fields) != binding.bare:
             return False
@@ -151,23 +151,23 @@ class Enrichment:
         reads.add(binding, at, binding.slots, keys)
         return True
 
-    async def _planned(self, row: Row, at: int, binding: Binding | None, reads: Reads) -> Outcome:
+    async def _planned(self, row: Row, at: int, binding: Binding | None, reads: FeatureFetches) -> Outcome:
         """Decide what to read for a row that lacks columns; the error if it cannot be completed."""
         try:
             if binding is None:
-                raise_if_absent(self._columns, row.missing, unused=self.unused(row.others))
+                raise_missing_inputs(self._columns, row.missing, unused=self.unused(row.others))
                 return None
             self._take_aliases(row, binding)
             needed = [column for column in row.missing if column in binding.features]
             others = [column for column in row.missing if column not in binding.features]
             if not needed:
-                raise_if_absent(self._columns, others, unused=self.unused(row.others))
+                raise_missing_inputs(self._columns, others, unused=self.unused(row.others))
                 return None
             binding = await self._suited(row, binding, needed)
             keys = binding.keys.take(row.fields)
             if keys is None or any(self._columns[column].required for column in others):
                 absent = binding.keys.absent(row.fields)
-                raise_if_absent(self._columns, others, absent, needed, binding, unused=self.unused(row.others))
+                raise_missing_inputs(self._columns, others, absent, needed, binding, unused=self.unused(row.others))
             if keys is not None:
                 reads.add(binding, at, [slot for slot in binding.slots if slot.column in needed], keys)
         except PlatformError as error:

@@ -85,7 +85,7 @@ class FeaturePolicyApplier:
         )
 
 
-def stored_unsuitable(ref: str, column: Column, error: CoercionError) -> PlatformError:
+def unfit_feature(ref: str, column: Column, error: CoercionError) -> PlatformError:
     """The error for a stored value that is none of its column's."""
     return PlatformError(
         errors_pb2.ERROR_REASON_FEATURE_VALUE_INVALID,

@@ -11,7 +11,7 @@ from ml_platform_server.backends.feast.online import Cell
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.observability.recorders import ModelMetrics
 from ml_platform_server.serving.features.binding import Binding, FeatureReader, Slot
-from ml_platform_server.serving.features.missing import FeaturePolicyApplier, stored_unsuitable
+from ml_platform_server.serving.features.missing import FeaturePolicyApplier, unfit_feature
 from ml_platform_server.serving.inputs.rows import Row
 from ml_platform_server.serving.inputs.signature import CoercionError, Column
 
@@ -20,7 +20,7 @@ Keys = Mapping[str, object]
 PRESENT = features_pb2.FEATURE_STATUS_PRESENT
 
 
-class Reads:
+class FeatureFetches:
     """The reads that a batch needs: one, unless some rows bring fewer join keys than others."""
 
     def __init__(
@@ -83,5 +83,5 @@ class Reads:
             try:
                 values[column] = convert(value)
             except CoercionError as error:
-                return stored_unsuitable(binding.refs([column])[0], self._columns[column], error)
+                return unfit_feature(binding.refs([column])[0], self._columns[column], error)
         return gaps.settled(keys) if gaps else None

@@ -29,7 +29,7 @@ _NO_NULLS: Array = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class ColumnData:
     """One column as a caller sent it, or as the feature store gave it.
 
     `nulls` holds the positions that are null; what `values` has there does not count. A sequence of protobuf's Values is turned
@@ -39,10 +39,10 @@ class Sent:
     values: Array | Sequence[Any]
     nulls: Array
 
-    def part(self, start: int, stop: int) -> Sent:
+    def part(self, start: int, stop: int) -> ColumnData:
         """Some of the rows."""
         first, last = np.searchsorted(self.nulls, (start, stop))
-        return Sent(self.values[start:stop], self.nulls[first:last] - start)
+        return ColumnData(self.values[start:stop], self.nulls[first:last] - start)
 
     def plain(self) -> list[Any]:
         """The values as Python has them, with None for a null."""
@@ -54,13 +54,13 @@ class Sent:
         return values
 
 
-async def received(columns: Sequence[InputColumn]) -> tuple[dict[str, Sent], int]:
+async def decode_columns(columns: Sequence[InputColumn]) -> tuple[dict[str, ColumnData], int]:
     """The columns of a request by name, and how many rows they have. Other calls have their turn between two columns.
 
     Raises:
         PlatformError: INVALID_FIELDS for columns of different lengths, without values, or called alike.
     """
-    found: dict[str, Sent] = {}
+    found: dict[str, ColumnData] = {}
     rows, turn = -1, Turn()
     for at, column in enumerate(columns):
         where = f"columns[{at}].values"
@@ -78,7 +78,7 @@ async def received(columns: Sequence[InputColumn]) -> tuple[dict[str, Sent], int
     return found, rows
 
 
-def _received(values: ColumnValues, where: str) -> Sent:
+def _received(values: ColumnValues, where: str) -> ColumnData:
     taken: Array | Sequence[Any]
     match values.WhichOneof("kind"):
         case "doubles":
@@ -98,7 +98,7 @@ def _received(values: ColumnValues, where: str) -> Sent:
     nulls = np.array(values.nulls, np.int64) if values.nulls else _NO_NULLS
     if nulls.size and (nulls[-1] >= len(taken) or (np.diff(nulls) <= 0).any()):
         raise invalid(f"{where}.nulls", "must be positions among the values, growing")
-    return Sent(taken, nulls)
+    return ColumnData(taken, nulls)
 
 
 def _vectors(vectors: VectorValues, where: str) -> Array:
@@ -114,29 +114,29 @@ def _uneven(where: str) -> PlatformError:
     return invalid(f"{where}.vectors", "must hold a whole number of vectors of the length given")
 
 
-def whole(array: Array) -> Sent:
+def from_array(array: Array) -> ColumnData:
     """An array as a column without nulls."""
-    return Sent(array, _NO_NULLS)
+    return ColumnData(array, _NO_NULLS)
 
 
-def gathered(things: Sequence[Any]) -> Sent:
+def from_pylist(things: Sequence[Any]) -> ColumnData:
     """Plain values as a column: an array where they are all of one kind of number."""
     kinds = set(map(type, things))
     nulls = np.array([at for at, thing in enumerate(things) if thing is None] if type(None) in kinds else (), np.int64)
     kinds.discard(type(None))
     dtype = _DTYPES.get(next(iter(kinds))) if len(kinds) == 1 else None
     if dtype is None:
-        return Sent(things, nulls)
+        return ColumnData(things, nulls)
     numbers = [dtype(0) if thing is None else thing for thing in things] if nulls.size else things
     try:
-        return Sent(np.array(numbers, dtype), nulls)
+        return ColumnData(np.array(numbers, dtype), nulls)
     except OverflowError:  # a whole number of more than 64 bits
-        return Sent(things, nulls)
+        return ColumnData(things, nulls)
 
 
 def as_values(things: Sequence[Any]) -> Values:
     """Plain values as an array if they are all of one kind of number, and else as they are."""
-    sent = gathered(things)
+    sent = from_pylist(things)
     return list(things) if sent.nulls.size or not isinstance(sent.values, np.ndarray) else sent.values
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ml_platform_server.serving.inputs.columns import Array, Sent, Values
+from ml_platform_server.serving.inputs.columns import Array, ColumnData, Values
 from ml_platform_server.serving.inputs.signature import LARGEST, NULL, RANGES, CoercionError, Column, Refusal
 from ml_platform_server.struct_values import SAFE_INTEGER_LIMIT
 from ml_platform_server.turns import Turn
@@ -23,20 +23,20 @@ PART = 256
 
 
 @dataclass(slots=True)
-class Converted:
+class ConvertedColumn:
     """A column in the model's type. `bad` says, by position, what is wrong; what `values` has there does not count."""
 
     values: Values
     bad: dict[int, str] = field(default_factory=dict)
 
 
-def convert(column: Column, sent: Sent) -> Converted:
+def convert(column: Column, sent: ColumnData) -> ConvertedColumn:
     """Turn a column into the type of a model's column. Nulls become NaN or None where the column takes them."""
     sent = _nan_as_null(column, sent)
     return _at_once(column, sent, first=False) or _singly(column, sent, first=False)
 
 
-async def convert_in_turns(column: Column, sent: Sent, turn: Turn, *, first: bool = False) -> Converted:
+async def convert_in_turns(column: Column, sent: ColumnData, turn: Turn, *, first: bool = False) -> ConvertedColumn:
     """Do the same. Other calls have their turn amid values that are converted one by one.
 
     With `first`, nothing needs to be found out after the first value that is wrong: all are refused for it.
@@ -45,7 +45,7 @@ async def convert_in_turns(column: Column, sent: Sent, turn: Turn, *, first: boo
     converted = _at_once(column, sent, first=first)
     if converted is not None:
         return converted
-    whole = Converted([])
+    whole = ConvertedColumn([])
     assert isinstance(whole.values, list)  # noqa: S101  # it was made here
     for start in range(0, len(sent.values), PART):
         part = _singly(column, sent.part(start, start + PART), first=first)
@@ -58,7 +58,7 @@ async def convert_in_turns(column: Column, sent: Sent, turn: Turn, *, first: boo
     return whole
 
 
-def _at_once(column: Column, sent: Sent, *, first: bool) -> Converted | None:
+def _at_once(column: Column, sent: ColumnData, *, first: bool) -> ConvertedColumn | None:
     """The conversion of all values at once; None where it has to be done singly."""
     converted = _arrays(column, sent, first=first) if isinstance(sent.values, np.ndarray) else None
     if converted is None:
@@ -71,7 +71,7 @@ def _at_once(column: Column, sent: Sent, *, first: bool) -> Converted | None:
     return converted
 
 
-def _nan_as_null(column: Column, sent: Sent) -> Sent:
+def _nan_as_null(column: Column, sent: ColumnData) -> ColumnData:
     """The same values with a null for each NaN, where NaN is no value of the column."""
     values = sent.values
     if not isinstance(values, np.ndarray) or values.dtype.kind != "f" or values.ndim != 1 or column.holds_nan:
@@ -80,7 +80,7 @@ def _nan_as_null(column: Column, sent: Sent) -> Sent:
     if not absent.any():
         return sent
     absent[sent.nulls] = True
-    return Sent(np.where(absent, 0, values), np.flatnonzero(absent))
+    return ColumnData(np.where(absent, 0, values), np.flatnonzero(absent))
 
 
 def with_nulls(values: Values, nulls: list[int]) -> Values:
@@ -107,7 +107,7 @@ def kind_of(column: Column) -> str:
     return "boolean" if element.startswith("bool") else "string"
 
 
-def _arrays(column: Column, sent: Sent, *, first: bool) -> Converted | None:
+def _arrays(column: Column, sent: ColumnData, *, first: bool) -> ConvertedColumn | None:
     """The conversion of numbers at once; None where it has to be done singly."""
     array = sent.values
     assert isinstance(array, np.ndarray)  # noqa: S101  # the caller looked
@@ -119,7 +119,7 @@ def _arrays(column: Column, sent: Sent, *, first: bool) -> Converted | None:
     values, good = found
     if column.refusal is not None and values.dtype.kind == "f":
         good = _unrefused(values, column.refusal, good)
-    converted = Converted(values)
+    converted = ConvertedColumn(values)
     if good is not None and not good.all():
         rows = good if good.ndim == 1 else good.reshape(len(good), -1).all(axis=1)
         bad = np.setdiff1d(np.flatnonzero(~rows), sent.nulls, assume_unique=True)
@@ -149,14 +149,14 @@ def _refusal(column: Column, value: object) -> str:
     raise AssertionError(f"{column.type} takes one by one what it refuses at once")
 
 
-def _texts(column: Column, sent: Sent) -> Converted | None:
+def _texts(column: Column, sent: ColumnData) -> ConvertedColumn | None:
     if kind_of(column) != "string" or column.shape or sent.nulls.size or not set(map(type, sent.values)) <= {str}:
         return None
-    return Converted(list(sent.values))
+    return ConvertedColumn(list(sent.values))
 
 
-def _singly(column: Column, sent: Sent, *, first: bool) -> Converted:
-    converted = Converted([])
+def _singly(column: Column, sent: ColumnData, *, first: bool) -> ConvertedColumn:
+    converted = ConvertedColumn([])
     assert isinstance(converted.values, list)  # noqa: S101  # it was made here
     for at, thing in enumerate(sent.plain()):
         value = None

@@ -10,12 +10,12 @@ import numpy as np
 
 from ml_platform_server.errors import PlatformError, Violation, invalid
 from ml_platform_server.open_inference import Message, ModelInferResponse
-from ml_platform_server.serving.inputs.columns import Array, Sent, Values
+from ml_platform_server.serving.inputs.columns import Array, ColumnData, Values
 from ml_platform_server.serving.open_inference.datatypes import BYTES, DTYPES, of_type
 from ml_platform_server.serving.open_inference.parameters import params_of
 from ml_platform_server.serving.open_inference.single import answer_one
-from ml_platform_server.serving.open_inference.tensors import Told, received
-from ml_platform_server.serving.outputs.columns import ColumnAnswers, Outputs
+from ml_platform_server.serving.open_inference.tensors import OpenInferenceInputs, decode_tensors
+from ml_platform_server.serving.outputs.columns import ColumnPredictions, Outputs
 from ml_platform_server.serving.routing.router import ServedVersion
 from ml_platform_server.serving.rpc.batch_columns import SLICE, binding_of, complete
 from ml_platform_server.serving.rpc.replies import new_prediction_id
@@ -44,12 +44,12 @@ async def infer(served: ServedVersion, request: Message, log_fields: MutableMapp
     """
     params = params_of(request, [spec.name for spec in served.model.version.signature.params] if request.parameters else ())
     served = served.with_params(params)
-    tensors = await received(request)
+    tensors = await decode_tensors(request)
     rows = _rows(tensors)
     sent = await _columns(served, tensors)
     answers = await _answers(served, sent, rows)
     response = _response(served, request)
-    told = Told(response, raw=bool(request.raw_input_contents))
+    told = OpenInferenceInputs(response, raw=bool(request.raw_input_contents))
     for name in _wanted(request, answers):
         told.add(name, answers[name])
     log_fields["model"], log_fields["version"] = request.model_name, served.model.version.version
@@ -69,7 +69,7 @@ def _rows(tensors: Mapping[str, Array]) -> int:
     return rows
 
 
-async def _columns(served: ServedVersion, tensors: Mapping[str, Array]) -> dict[str, Sent]:
+async def _columns(served: ServedVersion, tensors: Mapping[str, Array]) -> dict[str, ColumnData]:
     model = served.model
     names = [column.name for column in model.columns]
     extras = await _unknown(served, tensors)
@@ -79,7 +79,7 @@ async def _columns(served: ServedVersion, tensors: Mapping[str, Array]) -> dict[
             takes = ", ".join(names[:MOST_TOLD])
             close = did_you_mean([name for name in names if name not in tensors], extras)
             raise invalid("inputs", f"the model does not know {', '.join(extras[:MOST_TOLD])}; it takes {takes}.{close}")
-        return {name: Sent(matrix[:, at], _NO_NULLS) for at, name in enumerate(names)}
+        return {name: ColumnData(matrix[:, at], _NO_NULLS) for at, name in enumerate(names)}
     shapes = {column.name: column.shape for column in model.columns}
     sent, turn = {}, Turn()
     for name, array in tensors.items():
@@ -115,13 +115,13 @@ def _matrix(served: ServedVersion, tensors: Mapping[str, Array]) -> Array | None
     return array
 
 
-def _column(name: str, array: Array, shape: tuple[int, ...]) -> Sent:
+def _column(name: str, array: Array, shape: tuple[int, ...]) -> ColumnData:
     if array.ndim == _DIMENSIONS and array.shape[1] == 1 and len(shape) == 0:
         array = array.reshape(-1)
     if array.dtype.kind != "O":
-        return Sent(array, _NO_NULLS)
+        return ColumnData(array, _NO_NULLS)
     try:
-        return Sent(_decoded(array.tolist()), _NO_NULLS)
+        return ColumnData(_decoded(array.tolist()), _NO_NULLS)
     except UnicodeDecodeError:
         raise invalid("inputs", f"{name} must hold text in UTF-8") from None
 
@@ -132,7 +132,7 @@ def _decoded(things: list[Any]) -> list[Any]:
     return [thing.decode() if type(thing) is bytes else _decoded(thing) for thing in things]
 
 
-async def _answers(served: ServedVersion, sent: Mapping[str, Sent], rows: int) -> Mapping[str, Values]:
+async def _answers(served: ServedVersion, sent: Mapping[str, ColumnData], rows: int) -> Mapping[str, Values]:
     """Every output by name. All rows at once, unless there is much to be looked up for them."""
     if not rows:
         return _nothing(served)
@@ -162,7 +162,7 @@ def _nothing(served: ServedVersion) -> dict[str, Values]:
     return found
 
 
-async def _answered(served: ServedVersion, sent: Mapping[str, Sent], start: int, rows: int) -> ColumnAnswers:
+async def _answered(served: ServedVersion, sent: Mapping[str, ColumnData], start: int, rows: int) -> ColumnPredictions:
     """The answers for the rows from `start`."""
     inputs = await complete(served, sent, rows, first=True)
     if inputs.errors:

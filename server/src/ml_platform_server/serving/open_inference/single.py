@@ -11,7 +11,7 @@ from google.protobuf import struct_pb2
 
 from ml_platform_server.call import current_deadline
 from ml_platform_server.errors import PlatformError, Violation
-from ml_platform_server.serving.inputs.columns import Sent, Values, as_values
+from ml_platform_server.serving.inputs.columns import ColumnData, Values, as_values
 from ml_platform_server.serving.inputs.rows import Row, unsuitable
 from ml_platform_server.serving.inputs.signature import CoercionError
 from ml_platform_server.serving.open_inference.datatypes import BYTES, DTYPES, of_type
@@ -19,7 +19,7 @@ from ml_platform_server.serving.routing.router import ServedVersion
 from ml_platform_server.struct_values import to_value
 
 
-async def answer_one(served: ServedVersion, sent: Mapping[str, Sent]) -> dict[str, Values]:
+async def answer_one(served: ServedVersion, sent: Mapping[str, ColumnData]) -> dict[str, Values]:
     """Every output by name, of one value, in the types that the model's metadata tells.
 
     Raises:

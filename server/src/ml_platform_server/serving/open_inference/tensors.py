@@ -34,7 +34,7 @@ MAX_TEXTS = MOST_ROWS
 _MANY = 256
 
 
-async def received(request: Message) -> dict[str, Array]:
+async def decode_tensors(request: Message) -> dict[str, Array]:
     """The inputs of a request by name. Those of BYTES are arrays of objects: bytes, or texts already.
 
     Other calls have their turn between two inputs.
@@ -182,7 +182,7 @@ def _objects(things: Sequence[object]) -> Array:
 _PACKED = {"bool_contents": b"\x0a", "fp32_contents": b"\x32", "fp64_contents": b"\x3a"}
 
 
-class Told:
+class OpenInferenceInputs:
     """The outputs of a response, one by one.
 
     Args:

@@ -15,7 +15,7 @@ _MATRIX = 2
 
 
 @dataclass(frozen=True, slots=True)
-class ColumnAnswers:
+class ColumnPredictions:
     """A model's outputs by name, the prediction first.
 
     `probabilities` finds one probability a row, NaN where a row has none, when somebody wants them; None if the model gives none.
@@ -30,9 +30,9 @@ class Outputs:
 
     def __init__(self, rows: int) -> None:
         self._rows = rows
-        self._parts: list[tuple[Array, ColumnAnswers]] = []
+        self._parts: list[tuple[Array, ColumnPredictions]] = []
 
-    def add(self, rows: Array, answers: ColumnAnswers) -> None:
+    def add(self, rows: Array, answers: ColumnPredictions) -> None:
         """Take the answers for the rows at these positions."""
         self._parts.append((rows, answers))
 
@@ -50,10 +50,10 @@ class Outputs:
             found[rows] = answers.probabilities()
         return found if self._parts else None
 
-    def answers(self) -> ColumnAnswers:
+    def answers(self) -> ColumnPredictions:
         """All of them as one."""
         given = all(part.probabilities is not None for _, part in self._parts)
-        return ColumnAnswers(self.columns(), self._certain if given else None)
+        return ColumnPredictions(self.columns(), self._certain if given else None)
 
     def _certain(self) -> Array:
         found = self.probabilities()
@@ -102,7 +102,7 @@ def likeliest_of(labels: Sequence[object], given: Sequence[object], classes: Seq
     return np.array([np.nan if each is None else each for each in told], np.float64)
 
 
-def joined(parts: Sequence[ColumnAnswers]) -> ColumnAnswers:
+def joined(parts: Sequence[ColumnPredictions]) -> ColumnPredictions:
     """The answers for single rows, one after the other, as those of all of them."""
     whole = Outputs(len(parts))
     for row, answers in enumerate(parts):

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ml_platform_server import protobuf_encoding
-from ml_platform_server.serving.outputs.prediction import Said
+from ml_platform_server.serving.outputs.prediction import Prediction
 
 
 class Tags(NamedTuple):
@@ -27,7 +27,7 @@ REPLY = Tags(b"\x2a", b"\x31", b"\x3a", b"\x5a", b"\x60", b"\x6a", b"\x70")
 ROW = Tags(b"\x0a", b"\x11", b"\x1a", b"\x3a", b"\x40", b"\x4a", b"\x50")
 
 
-def encoded(answer: Said, tags: Tags = REPLY) -> bytes:
+def encoded(answer: Prediction, tags: Tags = REPLY) -> bytes:
     """The fields on the wire."""
     prediction = protobuf_encoding.field(tags.prediction, protobuf_encoding.value(answer.prediction))
     probability = b"" if answer.probability is None else protobuf_encoding.double(tags.probability, answer.probability)
@@ -45,7 +45,7 @@ def integers(names: Iterable[str], *, prediction: bool, tags: Tags = REPLY) -> b
     return said + tags.integer_prediction + b"\x01" if prediction else said
 
 
-def _infinite(answer: Said, tags: Tags) -> bytes:
+def _infinite(answer: Prediction, tags: Tags) -> bytes:
     names = [name for name, value in answer.outputs.items() if is_infinite(value)]
     said = b"".join(protobuf_encoding.field(tags.infinite_outputs, name.encode()) for name in names)
     return said + tags.infinite_prediction + b"\x01" if is_infinite(answer.prediction) else said

@@ -14,7 +14,7 @@ import numpy as np
 from ml_platform.v1.predictions_pb2 import IntegerValues, TextValues
 from ml_platform_server import protobuf_encoding, varints
 from ml_platform_server.serving.inputs.column_wire import packed_content
-from ml_platform_server.serving.inputs.columns import Array, Values, gathered, whole
+from ml_platform_server.serving.inputs.columns import Array, Values, from_array, from_pylist
 from ml_platform_server.turns import Turn
 
 # Values that are encoded without a break. 8,192 integers or short texts take 0.9 ms, 256 lists of 20 numbers 5 ms.
@@ -34,7 +34,7 @@ def packed_doubles(tag: bytes, array: Array) -> bytes:
 
 async def encode_column(values: Values, turn: Turn, nulls: Sequence[int] = ()) -> bytes:
     """Encode a column; `nulls` are positions, growing, beside those whose value is None."""
-    column = gathered(values) if isinstance(values, list) else whole(values)
+    column = from_pylist(values) if isinstance(values, list) else from_array(values)
     positions = sorted({*nulls, *column.nulls.tolist()}) if column.nulls.size else nulls
     absent = protobuf_encoding.field(_NULLS, b"".join(map(protobuf_encoding.length, positions))) if positions else b""
     things = column.values

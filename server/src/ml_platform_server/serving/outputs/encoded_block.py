@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ml_platform_server.serving.outputs import encode
-from ml_platform_server.serving.outputs.columns import ColumnAnswers
+from ml_platform_server.serving.outputs.columns import ColumnPredictions
 from ml_platform_server.serving.outputs.encode import encoded
-from ml_platform_server.serving.outputs.prediction import Answer
+from ml_platform_server.serving.outputs.prediction import PlainPrediction
 from ml_platform_server.struct_values import SAFE_INTEGER_LIMIT
 
 Array = npt.NDArray[Any]
@@ -29,8 +29,8 @@ MOST_NUMBERS = 32
 _MATRIX = 2
 
 
-class EncodedAnswer:
-    """One row of a block: an `Answer` that is made when somebody looks at it, and its bytes, which is what most callers want."""
+class EncodedPrediction:
+    """One row of a block: its bytes, which is what most callers want, and a `PlainPrediction` decoded on first access."""
 
     __slots__ = ("_at", "_block", "_encoded", "_made")
 
@@ -38,32 +38,32 @@ class EncodedAnswer:
         self._block = block
         self._at = at
         self._encoded = encoded
-        self._made: Answer | None = None
+        self._made: PlainPrediction | None = None
 
     @property
     def encoded(self) -> bytes:
-        """See Answer."""
+        """See PlainPrediction."""
         return self._encoded
 
     @property
-    def _answer(self) -> Answer:
+    def _answer(self) -> PlainPrediction:
         if self._made is None:
             self._made = self._block.answer(self._at)
         return self._made
 
     @property
     def prediction(self) -> object:
-        """See Answer."""
+        """See PlainPrediction."""
         return self._answer.prediction
 
     @property
     def probability(self) -> float | None:
-        """See Answer."""
+        """See PlainPrediction."""
         return self._answer.probability
 
     @property
     def outputs(self) -> Mapping[str, object]:
-        """See Answer."""
+        """See PlainPrediction."""
         return self._answer.outputs
 
 
@@ -80,7 +80,7 @@ class EncodedBatch:
         self._probabilities = probabilities
 
     @classmethod
-    def of(cls, said: ColumnAnswers) -> EncodedBatch | None:
+    def of(cls, said: ColumnPredictions) -> EncodedBatch | None:
         """The block of what a model says; None if it cannot be told in this way."""
         arrays: dict[str, Array] = {}
         for name, values in said.outputs.items():
@@ -97,16 +97,16 @@ class EncodedBatch:
         """The shape of every row."""
         return (("", None if self._probabilities is None else 1), *((name, _width(each)) for name, each in self._outputs.items()))
 
-    def answer(self, at: int) -> Answer:
+    def answer(self, at: int) -> PlainPrediction:
         """One row's answer."""
         outputs = {name: values[at].tolist() for name, values in self._outputs.items()}
         told = None if self._probabilities is None else float(self._probabilities[at])
-        return Answer(next(iter(outputs.values())), told, outputs)
+        return PlainPrediction(next(iter(outputs.values())), told, outputs)
 
-    def answers(self, template: Template) -> list[EncodedAnswer]:
+    def answers(self, template: Template) -> list[EncodedPrediction]:
         """Every row's answer, with its bytes."""
         whole, size = template.filled(list(self._numbers())), template.size
-        return [EncodedAnswer(self, at, whole[at * size : (at + 1) * size]) for at in range(len(whole) // size)]
+        return [EncodedPrediction(self, at, whole[at * size : (at + 1) * size]) for at in range(len(whole) // size)]
 
     def _numbers(self) -> Iterator[Array]:
         """The numbers in the order in which a row tells them, an array of all rows for each."""
@@ -141,7 +141,7 @@ class Template:
         first = outputs_shapes[0][0]
         names = [name for name in outputs if name in integers]
         types = encode.integers(names, prediction=first in integers)
-        row = encoded(Answer(prediction, probability, outputs)) + types  # type: ignore[arg-type]  # a float
+        row = encoded(PlainPrediction(prediction, probability, outputs)) + types  # type: ignore[arg-type]  # a float
         self._places = [row.index(pack("<d", each)) for each in taken]
         self._row = np.frombuffer(row, np.uint8)
         self.size = len(row)

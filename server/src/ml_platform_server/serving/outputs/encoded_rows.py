@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ml_platform_server.serving.outputs.encoded_block import MOST_NUMBERS, Shapes, Template
-from ml_platform_server.serving.outputs.prediction import TOLERANCE, Answer, clipped
+from ml_platform_server.serving.outputs.prediction import TOLERANCE, PlainPrediction, clipped
 from ml_platform_server.struct_values import SAFE_INTEGER_LIMIT
 
 Number = int | float
@@ -34,7 +34,7 @@ class SmallBatchEncoder:
         # By how long each output of a row is.
         self._templates: dict[tuple[int | None, ...], Template] = {}
 
-    def of(self, found: Sequence[object], rows: int) -> list[Answer] | None:
+    def of(self, found: Sequence[object], rows: int) -> list[PlainPrediction] | None:
         """Every row's answer, with its bytes; None unless all that the graph gave are finite numbers, and few of them.
 
         Args:
@@ -59,7 +59,7 @@ class SmallBatchEncoder:
         template = self._templates.get(tuple(widths))
         if template is None:
             template = self._made(widths)
-        said: list[Answer] = []
+        said: list[PlainPrediction] = []
         for row in zip(*plain, strict=True):
             answer = self._row(row, widths, template)
             if answer is None:
@@ -72,7 +72,7 @@ class SmallBatchEncoder:
         template = self._template((("", told), *zip(self._names, widths, strict=True)))
         return self._templates.setdefault(tuple(widths), template)
 
-    def _row(self, outputs: Sequence[list[Number]], widths: Sequence[int | None], template: Template) -> Answer | None:
+    def _row(self, outputs: Sequence[list[Number]], widths: Sequence[int | None], template: Template) -> PlainPrediction | None:
         first, numbers, told = outputs[0], [*outputs[0]], None
         if self._probabilities is not None:
             given = clipped(outputs[self._probabilities])
@@ -90,7 +90,7 @@ class SmallBatchEncoder:
             return None
         plain = [values[0] if width is None else values for values, width in zip(outputs, widths, strict=True)]
         prediction = first[0] if widths[0] is None else first
-        return Answer(prediction, told, dict(zip(self._names, plain, strict=True)), template.row(numbers))
+        return PlainPrediction(prediction, told, dict(zip(self._names, plain, strict=True)), template.row(numbers))
 
 
 def likeliest(given: Sequence[Number]) -> float | None:

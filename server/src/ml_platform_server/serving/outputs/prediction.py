@@ -14,8 +14,8 @@ TOLERANCE = 1e-3
 ROUNDING = 1e-5
 
 
-class Answer(NamedTuple):
-    """A model's answer for one row.
+class PlainPrediction(NamedTuple):
+    """A model's prediction for one row, as plain values.
 
     `prediction` is the first output; `probability` is that of the positive class if there are two, else of the predicted one.
     What JSON does not have is encoded as null (NaN) or as text (infinity). `encoded` is all of it on the wire, if that is written
@@ -28,34 +28,36 @@ class Answer(NamedTuple):
     encoded: bytes = b""
 
 
-class Said(Protocol):
-    """An Answer, or what is made into one when somebody looks at it."""
+class Prediction(Protocol):
+    """A prediction for one row, which may be decoded on first access. See PlainPrediction."""
 
     @property
     def prediction(self) -> object:
-        """See Answer."""
+        """See PlainPrediction."""
 
     @property
     def probability(self) -> float | None:
-        """See Answer."""
+        """See PlainPrediction."""
 
     @property
     def outputs(self) -> Mapping[str, object]:
-        """See Answer."""
+        """See PlainPrediction."""
 
     @property
     def encoded(self) -> bytes:
-        """See Answer."""
+        """See PlainPrediction."""
 
 
-def answers(outputs: Mapping[str, Sequence[object]], probabilities: Sequence[float | None] | None = None) -> list[Answer]:
-    """Turn outputs by name, N values each, into N answers. The first output is the prediction."""
+def to_predictions(
+    outputs: Mapping[str, Sequence[object]], probabilities: Sequence[float | None] | None = None
+) -> list[PlainPrediction]:
+    """Turn outputs by name, N values each, into N predictions. The first output is the prediction."""
     names = list(outputs)
     rows = zip(*outputs.values(), strict=True)
     if probabilities is None:
-        return [Answer(row[0], None, dict(zip(names, row, strict=True))) for row in rows]
+        return [PlainPrediction(row[0], None, dict(zip(names, row, strict=True))) for row in rows]
     return [
-        Answer(row[0], probability, dict(zip(names, row, strict=True)))
+        PlainPrediction(row[0], probability, dict(zip(names, row, strict=True)))
         for row, probability in zip(rows, probabilities, strict=True)
     ]
 

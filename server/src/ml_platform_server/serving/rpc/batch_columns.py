@@ -17,7 +17,7 @@ from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError, Violation
 from ml_platform_server.serving.features.binding import Binding
 from ml_platform_server.serving.features.enrich_columns import ColumnFeatures
-from ml_platform_server.serving.inputs.columns import Array, Sent, Values, received
+from ml_platform_server.serving.inputs.columns import Array, ColumnData, Values, decode_columns
 from ml_platform_server.serving.inputs.convert import convert_in_turns
 from ml_platform_server.serving.inputs.rows import unsuitable
 from ml_platform_server.serving.inputs.signature import MOST_NAMED
@@ -44,7 +44,7 @@ async def predict_columns(served: ServedVersion, request: BatchPredictRequest, c
     Raises:
         PlatformError: INVALID_FIELDS, REPLY_TOO_LARGE, and what kept the model itself from answering.
     """
-    sent, rows = await received(request.columns)
+    sent, rows = await decode_columns(request.columns)
     call.log_fields["rows"] = rows
     batch = _Batch(served, rows, call)
     for start in range(0, rows, SLICE):
@@ -82,7 +82,7 @@ class _Batch:
         # The rows that have errors, in order.
         self.failed: list[int] = []
 
-    async def answer(self, sent: Mapping[str, Sent], start: int, rows: int) -> None:
+    async def answer(self, sent: Mapping[str, ColumnData], start: int, rows: int) -> None:
         """Answer the rows from `start`."""
         inputs = await complete(self._served, sent, rows)
         errors = inputs.errors
@@ -144,7 +144,7 @@ class _Batch:
         return b"".join(parts)
 
 
-async def complete(served: ServedVersion, sent: Mapping[str, Sent], rows: int, *, first: bool = False) -> Inputs:
+async def complete(served: ServedVersion, sent: Mapping[str, ColumnData], rows: int, *, first: bool = False) -> Inputs:
     """Turn columns as they were sent into the model's, with the features that were not sent.
 
     With `first`, the errors are those of the first row that has any, and of some others.
@@ -178,7 +178,7 @@ async def complete(served: ServedVersion, sent: Mapping[str, Sent], rows: int, *
 
 
 async def _taken(
-    model: LoadedModel, sent: Mapping[str, Sent], names: Mapping[int, str], taken: dict[int, Values], *, first: bool
+    model: LoadedModel, sent: Mapping[str, ColumnData], names: Mapping[int, str], taken: dict[int, Values], *, first: bool
 ) -> dict[int, PlatformError]:
     """Convert the columns that were sent; gives the errors of the rows with values that do not fit."""
     violations: dict[int, list[Violation]] = {}
@@ -211,7 +211,7 @@ async def binding_of(model: LoadedModel) -> Binding | None:
     return model.enrichment.binding
 
 
-def _aliases(binding: Binding | None, missing: Sequence[int], sent: Mapping[str, Sent]) -> dict[int, str]:
+def _aliases(binding: Binding | None, missing: Sequence[int], sent: Mapping[str, ColumnData]) -> dict[int, str]:
     """Which of the missing columns were sent under another name."""
     if binding is None:
         return {}

@@ -13,7 +13,7 @@ from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError, invalid
 from ml_platform_server.serving.inputs.rows import Row
 from ml_platform_server.serving.outputs import encode
-from ml_platform_server.serving.outputs.prediction import Said
+from ml_platform_server.serving.outputs.prediction import Prediction
 from ml_platform_server.serving.routing.router import ServedVersion
 from ml_platform_server.serving.rpc.batch_columns import predict_columns
 from ml_platform_server.serving.rpc.batch_replies import ResponseParts, RowErrors, head
@@ -107,7 +107,7 @@ async def predict_rows(served: ServedVersion, request: BatchPredictRequest, call
 
 async def _outcomes(
     served: ServedVersion, part: Sequence[struct_pb2.Struct], row_errors: RowErrors
-) -> tuple[list[Row | None], list[Said | PlatformError]]:
+) -> tuple[list[Row | None], list[Prediction | PlatformError]]:
     """The rows as they were decoded and completed, None for one that could not be decoded, and what became of each."""
     rows: list[Row | None] = []
     errors: dict[int, PlatformError] = {}
@@ -124,7 +124,7 @@ async def _outcomes(
     return rows, outcomes
 
 
-def _prediction(served: ServedVersion, row: Row, answer: Said, *, include_features: bool) -> bytes:
+def _prediction(served: ServedVersion, row: Row, answer: Prediction, *, include_features: bool) -> bytes:
     """A row's prediction as an entry of BatchPredictResponse's `results`, its fields in the order of their numbers."""
     said = encode.encoded(answer, encode.ROW)
     unused = served.model.enrichment.unused(row.others) if row.others else ()
@@ -136,7 +136,7 @@ def _prediction(served: ServedVersion, row: Row, answer: Said, *, include_featur
     return protobuf_encoding.field(_RESULT, protobuf_encoding.field(b"\x0a", said))
 
 
-def _failure(served: ServedVersion, error: Said | PlatformError, errors: RowErrors) -> bytes:
+def _failure(served: ServedVersion, error: Prediction | PlatformError, errors: RowErrors) -> bytes:
     assert isinstance(error, PlatformError)  # noqa: S101  # a row that could not be decoded has an error
     served.model.metrics.error(error.reason_name)
     return protobuf_encoding.field(_RESULT, errors.encoded(error))

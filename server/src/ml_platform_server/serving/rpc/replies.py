@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from ml_platform.v1 import features_pb2, predictions_pb2
 from ml_platform_server.serving.inputs.rows import Row
 from ml_platform_server.serving.outputs import encode
-from ml_platform_server.serving.outputs.prediction import Said
+from ml_platform_server.serving.outputs.prediction import Prediction
 from ml_platform_server.serving.routing.router import ServedVersion
 from ml_platform_server.struct_values import to_feature_value
 
@@ -27,7 +27,7 @@ def new_prediction_id() -> str:
     return f"{_PROCESS}{next(_COUNT):016x}"
 
 
-def encoded(served: ServedVersion, row: Row, answer: Said, prediction_id: str, *, include_features: bool) -> bytes:
+def encoded(served: ServedVersion, row: Row, answer: Prediction, prediction_id: str, *, include_features: bool) -> bytes:
     """Say what the model answered, and who answered: a PredictResponse on the wire, its fields in the order of their numbers."""
     said = b"".join((_PREDICTION_ID, prediction_id.encode(), served.head, answer.encoded or encode.encoded(answer)))
     if not (include_features or row.degraded or row.unused):

@@ -24,7 +24,7 @@ _log = structlog.get_logger(__name__)
 Predict = Callable[[PredictRequest, MutableMapping[str, object]], Awaitable[bytes]]
 
 
-class _Answer(NamedTuple):
+class _StreamedPrediction(NamedTuple):
     """One answer, a StreamPredictResponse on the wire."""
 
     id: str
@@ -91,9 +91,9 @@ class _Stream:
         self._call = call
         self._deadline = deadline
         self._slots = asyncio.Semaphore(in_flight)
-        self._unanswered: dict[str, asyncio.Task[_Answer]] = {}
+        self._unanswered: dict[str, asyncio.Task[_StreamedPrediction]] = {}
         # Never longer than there are slots. None: nothing comes any more.
-        self._answers: asyncio.Queue[_Answer | None] = asyncio.Queue()
+        self._answers: asyncio.Queue[_StreamedPrediction | None] = asyncio.Queue()
         self._reader: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._count = self._failed = 0
@@ -150,7 +150,7 @@ class _Stream:
             task.add_done_callback(partial(self._answered, request.id))
             self._count += 1
 
-    async def _answer(self, request: StreamPredictRequest) -> _Answer:
+    async def _answer(self, request: StreamPredictRequest) -> _StreamedPrediction:
         latest = time.monotonic() + self._deadline
         sooner = min(latest, self._call.deadline)
         set_deadline(sooner)
@@ -172,14 +172,14 @@ class _Stream:
                 raise
             return self._failure(request.id, deadline_exceeded("The prediction"))
 
-    def _answered(self, request_id: str, task: asyncio.Task[_Answer]) -> None:
+    def _answered(self, request_id: str, task: asyncio.Task[_StreamedPrediction]) -> None:
         if not task.cancelled() and task.exception() is None:
             answer = task.result()
         else:
             answer = self._failure(request_id, _unforeseen(task))
         self._answers.put_nowait(answer)
 
-    def _failure(self, request_id: str, error: PlatformError) -> _Answer:
+    def _failure(self, request_id: str, error: PlatformError) -> _StreamedPrediction:
         return _answer(request_id, _ERROR, to_status(error, self._call.request_id).SerializeToString())
 
 
@@ -187,15 +187,15 @@ class _Stream:
 _ID, _PREDICTION, _ERROR = b"\x0a", b"\x12", b"\x1a"
 
 
-def _answer(request_id: str, outcome: bytes, encoded: bytes) -> _Answer:
-    return _Answer(
+def _answer(request_id: str, outcome: bytes, encoded: bytes) -> _StreamedPrediction:
+    return _StreamedPrediction(
         request_id,
         protobuf_encoding.field(_ID, request_id.encode()) + protobuf_encoding.field(outcome, encoded),
         outcome == _ERROR,
     )
 
 
-def _unforeseen(task: asyncio.Task[_Answer]) -> PlatformError:
+def _unforeseen(task: asyncio.Task[_StreamedPrediction]) -> PlatformError:
     """The error for a request that failed in a way nobody foresaw; the stream goes on."""
     error = None if task.cancelled() else task.exception()
     if error is not None:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from ml_platform_server.serving.inputs.columns import Values
-from ml_platform_server.serving.outputs.columns import ColumnAnswers
-from ml_platform_server.serving.outputs.prediction import Said
+from ml_platform_server.serving.outputs.columns import ColumnPredictions
+from ml_platform_server.serving.outputs.prediction import Prediction
 
 Rows = Sequence[Sequence[object]]
 
@@ -34,7 +34,7 @@ class Runtime(Protocol):
     @property
     def matrix(self) -> str: ...  # noqa: D102  # see above
 
-    async def predict(self, rows: Rows) -> list[Said]:
+    async def predict(self, rows: Rows) -> list[Prediction]:
         """Answer N rows.
 
         Args:
@@ -46,7 +46,7 @@ class Runtime(Protocol):
         """
         ...
 
-    async def predict_columns(self, columns: Sequence[Values], rows: int) -> ColumnAnswers:
+    async def predict_columns(self, columns: Sequence[Values], rows: int) -> ColumnPredictions:
         """Answer N rows that come as columns.
 
         Args:

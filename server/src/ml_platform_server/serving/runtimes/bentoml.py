@@ -17,8 +17,8 @@ from ml_platform_server.backends.bentoml.errors import senseless
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.serving.inputs.columns import Values, as_values
 from ml_platform_server.serving.inputs.signature import Column
-from ml_platform_server.serving.outputs.columns import ColumnAnswers, likeliest_of
-from ml_platform_server.serving.outputs.prediction import Said, answers, probability
+from ml_platform_server.serving.outputs.columns import ColumnPredictions, likeliest_of
+from ml_platform_server.serving.outputs.prediction import Prediction, probability, to_predictions
 from ml_platform_server.serving.runtimes import Output
 
 _log = structlog.get_logger(__name__)
@@ -58,7 +58,7 @@ class BentomlRuntime:
         except PlatformError as error:
             _log.warning("bentoml_not_warmed", model=self._model_name, version=self._version, reason=error.reason_name)
 
-    async def predict(self, rows: Sequence[Sequence[object]]) -> list[Said]:
+    async def predict(self, rows: Sequence[Sequence[object]]) -> list[Prediction]:
         """Answer N rows.
 
         Raises:
@@ -71,13 +71,15 @@ class BentomlRuntime:
             raise senseless()
         given = said.outputs.get(PROBABILITY) if said.classes is not None else None
         if given is None:
-            return list[Said](answers(said.outputs))
+            return list[Prediction](to_predictions(said.outputs))
         labels = next(iter(said.outputs.values()))
-        return list[Said](
-            answers(said.outputs, [probability(label, row, said.classes) for label, row in zip(labels, given, strict=True)])
+        return list[Prediction](
+            to_predictions(
+                said.outputs, [probability(label, row, said.classes) for label, row in zip(labels, given, strict=True)]
+            )
         )
 
-    async def predict_columns(self, columns: Sequence[Values], rows: int) -> ColumnAnswers:
+    async def predict_columns(self, columns: Sequence[Values], rows: int) -> ColumnPredictions:
         """Answer N rows that come as columns.
 
         Raises:
@@ -90,9 +92,9 @@ class BentomlRuntime:
         outputs = {name: as_values(values) for name, values in said.outputs.items()}
         given = said.outputs.get(PROBABILITY) if said.classes is not None else None
         if given is None:
-            return ColumnAnswers(outputs)
+            return ColumnPredictions(outputs)
         labels = next(iter(said.outputs.values()))
-        return ColumnAnswers(outputs, partial(likeliest_of, labels, given, said.classes))
+        return ColumnPredictions(outputs, partial(likeliest_of, labels, given, said.classes))
 
 
 def _json_column(values: Values, column: Column) -> list[object]:

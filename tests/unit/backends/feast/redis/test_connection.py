@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ml_platform_server.backends.feast.redis import connection
-from ml_platform_server.backends.feast.redis.connection import Address, Refused, StoreClient, Unready, command
+from ml_platform_server.backends.feast.redis.connection import Address, NotReadyError, RedisResponseError, StoreClient, command
 
 Answering = Callable[[list[bytes], asyncio.StreamWriter], Awaitable[None]]
 GET = command(b"GET", b"%d")
@@ -190,7 +190,9 @@ async def test_a_silent_store_is_given_up_after_its_timeout() -> None:
         assert client._connection is not first
 
 
-@pytest.mark.parametrize(("text", "error"), [("LOADING data", Unready), ("NOAUTH no", Unready), ("WRONGTYPE no", Refused)])
+@pytest.mark.parametrize(
+    ("text", "error"), [("LOADING data", NotReadyError), ("NOAUTH no", NotReadyError), ("WRONGTYPE no", RedisResponseError)]
+)
 async def test_the_store_s_errors_are_raised(text: str, error: type[Exception]) -> None:
     """Only for whoever asked; a store that is not ready yet is told apart from one that cannot do what was asked."""
 

@@ -28,11 +28,11 @@ NOT_NOW = ("LOADING", "NOAUTH", "WRONGPASS", "MASTERDOWN")
 """What a store's error begins with if it is not ready for anybody, rather than wrongly asked."""
 
 
-class Unready(ConnectionError):  # noqa: N818  # an adjective says it
+class NotReadyError(ConnectionError):  # an adjective says it
     """The store answers, but with nothing other than that it cannot be used now."""
 
 
-class Refused(Exception):  # noqa: N818  # the same
+class RedisResponseError(Exception):  # the same
     """The store says that it was wrongly asked."""
 
 
@@ -49,7 +49,7 @@ class Address:
     ca_file: str = ""
 
 
-class _Question:
+class _PendingRequest:
     """Commands that were sent together, and their answers as they come in."""
 
     __slots__ = ("answers", "future", "missing")
@@ -73,7 +73,7 @@ class Connection(asyncio.Protocol):
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader()
-        self._waiting: deque[_Question] = deque()
+        self._waiting: deque[_PendingRequest] = deque()
         self._transport: asyncio.Transport | None = None
         self._heard = 0.0
         self._listening: asyncio.TimerHandle | None = None
@@ -95,7 +95,7 @@ class Connection(asyncio.Protocol):
         if not self._waiting:
             self._heard = self._loop.time()  # Nothing was owed before, so the silence begins here.
         future: asyncio.Future[list[object]] = self._loop.create_future()
-        self._waiting.append(_Question(future, count))
+        self._waiting.append(_PendingRequest(future, count))
         self._transport.write(commands)
         if count <= GLANCE_QUESTIONS and len(self._waiting) == 1 and self._file >= 0:
             self._glance(future)
@@ -290,7 +290,7 @@ def _checked(answers: list[object]) -> list[object]:
     for answer in answers:
         if isinstance(answer, hiredis.ReplyError):
             text = str(answer)
-            raise Unready(text) if text.startswith(NOT_NOW) else Refused(text)
+            raise NotReadyError(text) if text.startswith(NOT_NOW) else RedisResponseError(text)
     return answers
 
 

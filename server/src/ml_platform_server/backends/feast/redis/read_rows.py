@@ -21,7 +21,7 @@ ROWS_AT_ONCE = 128
 """More would keep the event loop from everybody else for over a millisecond."""
 
 
-class Direct:
+class RedisReader:
     """Whether a plan can be read straight from the store, and how.
 
     The registry may change after a plan was made, so whoever keeps the registry fresh sets the layout anew, or to None; then only

@@ -11,7 +11,7 @@ import numpy as np
 
 from ml_platform_server.serving.inputs.columns import Values
 from ml_platform_server.serving.outputs import prediction
-from ml_platform_server.serving.outputs.columns import ColumnAnswers, clipped, likeliest, likeliest_of
+from ml_platform_server.serving.outputs.columns import ColumnPredictions, clipped, likeliest, likeliest_of
 from ml_platform_server.serving.outputs.prediction import probability
 
 MATRIX = 2
@@ -62,16 +62,16 @@ class OutputReader:
         labels = outputs[self._names[0]]
         return outputs, [probability(label, given) for label, given in zip(labels, outputs[self._names[at]], strict=True)]
 
-    def read_columns(self, found: Sequence[object], rows: int) -> ColumnAnswers:
+    def read_columns(self, found: Sequence[object], rows: int) -> ColumnPredictions:
         """The outputs by name as whole columns, and the rows' probabilities if the graph is a classifier that gives them."""
         outputs = {name: _column(output, rows) for name, output in zip(self._names, self._clipped(found), strict=True)}
         if self.probabilities is None:
-            return ColumnAnswers(outputs)
+            return ColumnPredictions(outputs)
         labels, given = outputs[self._names[0]], outputs[self._names[self.probabilities]]
         if isinstance(given, np.ndarray):
-            return ColumnAnswers(outputs, partial(likeliest, labels, given))
+            return ColumnPredictions(outputs, partial(likeliest, labels, given))
         named = labels.tolist() if isinstance(labels, np.ndarray) else labels
-        return ColumnAnswers(outputs, partial(likeliest_of, named, given))
+        return ColumnPredictions(outputs, partial(likeliest_of, named, given))
 
     def _clipped(self, found: Sequence[object]) -> Sequence[object]:
         """The outputs, without what rounding brought beyond 0 and 1 in the probabilities."""

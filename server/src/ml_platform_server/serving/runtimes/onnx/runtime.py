@@ -20,10 +20,10 @@ from ml_platform_server.serving.inputs import refusals
 from ml_platform_server.serving.inputs.columns import Values
 from ml_platform_server.serving.inputs.rows import unsuitable
 from ml_platform_server.serving.inputs.signature import Column
-from ml_platform_server.serving.outputs.columns import ColumnAnswers, Outputs, joined
+from ml_platform_server.serving.outputs.columns import ColumnPredictions, Outputs, joined
 from ml_platform_server.serving.outputs.encoded_block import EncodedBatch, Shapes, Template
 from ml_platform_server.serving.outputs.encoded_rows import SmallBatchEncoder
-from ml_platform_server.serving.outputs.prediction import Said, answers
+from ml_platform_server.serving.outputs.prediction import Prediction, to_predictions
 from ml_platform_server.serving.runtimes.latency import LatencyEstimator
 from ml_platform_server.serving.runtimes.onnx.outputs import OutputReader, RowCountError, described
 from ml_platform_server.serving.runtimes.onnx.tensors import FEW, InputBuilder, MatrixInput, Rows, SignatureMismatchError, feeder
@@ -68,7 +68,7 @@ class OnnxRuntime:
         refusal = self._refused.get(column.name)
         return column if refusal is None else refusals.refusing(column, refusal)
 
-    async def predict(self, rows: Rows) -> list[Said]:
+    async def predict(self, rows: Rows) -> list[Prediction]:
         """Answer N rows.
 
         Raises:
@@ -78,7 +78,7 @@ class OnnxRuntime:
             return self._predict(rows)
         return await self._pool.run(self._predict, rows)
 
-    async def predict_columns(self, columns: Sequence[Values], rows: int) -> ColumnAnswers:
+    async def predict_columns(self, columns: Sequence[Values], rows: int) -> ColumnPredictions:
         """Answer N rows that come as columns, in the signature's order.
 
         Raises:
@@ -92,26 +92,26 @@ class OnnxRuntime:
             return await self._in_halves(columns, rows)
         return await self._pool.run(self._predict_columns, columns, rows)
 
-    async def _in_halves(self, columns: Sequence[Values], rows: int) -> ColumnAnswers:
+    async def _in_halves(self, columns: Sequence[Values], rows: int) -> ColumnPredictions:
         whole, seconds = Outputs(rows), 0.0
         for start, stop in ((0, rows // 2), (rows // 2, rows)):
             if start:
                 await asyncio.sleep(0)
             started = time.thread_time()
-            answers = self._predict_columns([column[start:stop] for column in columns], stop - start)
+            to_predictions = self._predict_columns([column[start:stop] for column in columns], stop - start)
             seconds += time.thread_time() - started
-            whole.add(np.arange(start, stop), answers)
+            whole.add(np.arange(start, stop), to_predictions)
         self._times.took(rows, seconds)
         return whole.answers()
 
-    def _predict_columns(self, columns: Sequence[Values], rows: int) -> ColumnAnswers:
+    def _predict_columns(self, columns: Sequence[Values], rows: int) -> ColumnPredictions:
         if self._one_at_a_time and rows > 1:
             parts = [self._predict_columns([column[at : at + 1] for column in columns], 1) for at in range(rows)]
             return joined(parts)
         started = time.thread_time()
         try:
             found = self._execute(self._wanted, self._feeder.column_feeds(columns, rows), None)
-            answers = self._outputs.read_columns(found, rows)
+            to_predictions = self._outputs.read_columns(found, rows)
         except OverflowError as error:
             raise self._overflowing(columns) from error
         except RowCountError as error:
@@ -120,9 +120,9 @@ class OnnxRuntime:
         except Exception as error:  # ONNX Runtime's errors and NumPy's have no common class
             raise failed(f"The model failed on these inputs: {type(error).__name__} in ONNX Runtime.") from error
         self._times.took(rows, time.thread_time() - started)
-        return answers
+        return to_predictions
 
-    def _predict(self, rows: Rows) -> list[Said]:
+    def _predict(self, rows: Rows) -> list[Prediction]:
         started = time.thread_time()
         try:
             found = [self._run([row]) for row in rows] if self._one_at_a_time else [self._run(rows)]
@@ -157,14 +157,14 @@ class OnnxRuntime:
         _log.warning("graph_runs_row_by_row", error=str(error))
         self._one_at_a_time = True
 
-    def _run(self, rows: Rows) -> list[Said]:
+    def _run(self, rows: Rows) -> list[Prediction]:
         found = self._execute(self._wanted, self._feeder.feeds(rows), None)
         if len(rows) < FEW:
             if (few := self._few.of(found, len(rows))) is not None:
                 return [*few]
         elif (block := EncodedBatch.of(self._outputs.read_columns(found, len(rows)))) is not None:
             return [*block.answers(self._templates[block.shapes])]
-        return [*answers(*self._outputs.read(found, len(rows)))]
+        return [*to_predictions(*self._outputs.read(found, len(rows)))]
 
 
 def _within(values: Sequence[object] | Values, limits: np.iinfo[Any]) -> bool:
