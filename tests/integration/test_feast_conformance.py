@@ -150,7 +150,7 @@ async def online_fixture(stored: Stored) -> AsyncIterator[OnlineFeatures]:
 
 def by_feast(plan: OnlinePlan) -> OnlinePlan:
     """The same plan, for Feast's own read."""
-    return dataclasses.replace(plan, direct=None)
+    return dataclasses.replace(plan, kept=None)
 
 
 def written(cells: Sequence[Sequence[Cell]]) -> list[list[str]]:

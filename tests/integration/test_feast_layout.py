@@ -1,4 +1,4 @@
-"""Reads past Feast, in its own layout on a real Valkey, beside Feast's own reads of the same."""
+"""Reads without Feast, in its own layout on a real Valkey, beside Feast's own reads of the same."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def rows_for(plan: OnlinePlan, count: int, chance: random.Random) -> list[dict[s
 
 def by_feast(plan: OnlinePlan) -> OnlinePlan:
     """The same plan, for Feast's own read."""
-    return dataclasses.replace(plan, direct=None)
+    return dataclasses.replace(plan, kept=None)
 
 
 def comparable(cells: list[list[Cell]]) -> list[list[str]]:
@@ -184,7 +184,7 @@ class TestBothWays:
 
     @ASKED
     async def test_columns_hold_what_rows_hold(self, online: OnlineFeatures, asked: dict[str, Any]) -> None:
-        """For the same reads, in the types of the keys, past Feast and by Feast."""
+        """For the same reads, in the types of the keys, without Feast and by Feast."""
         plan, chance = await online.plan(**asked), random.Random(13)
         for count in (1, 32, 600):
             found = [tuple((key.name, chance.choice(KEYS[key.name])) for key in plan.join_keys) for _ in range(count)]
@@ -209,10 +209,10 @@ class TestBothWays:
         online = OnlineFeatures(backend=backend)
         await backend.refresh()
         plan = await online.plan(features=["carriers"])
-        assert plan.direct is not None
-        layout, generation = plan.direct.layout, backend.generation
+        assert plan.kept is not None
+        reader, generation = plan.kept.reader, backend.generation
         await backend.refresh()
-        assert (plan.direct.layout, backend.generation) == (layout, generation)
+        assert (plan.kept.reader, backend.generation) == (reader, generation)
 
     async def test_what_only_feast_can_compute_is_left_to_feast(self, online: OnlineFeatures) -> None:
         """Features on demand, and whatever else has no place in the layout."""

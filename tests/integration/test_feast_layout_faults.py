@@ -1,4 +1,4 @@
-"""Reads past Feast when the registry changes, when the store is another, and when it dies, hangs and comes back."""
+"""Reads without Feast when the registry changes, when the store is another, and when it dies, hangs and comes back."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from redis import Redis
 
 from ml_platform_server.backends.feast.client import FeastBackend
 from ml_platform_server.backends.feast.online import Cell, OnlineFeatures, OnlinePlan
+from ml_platform_server.backends.feast.redis.reader import RedisReader
 from ml_platform_server.backends.feast.registry.views import FeatureViews
 from ml_platform_server.call import set_deadline
 from ml_platform_server.errors import PlatformError
@@ -207,9 +208,9 @@ class TestFaults:
     async def test_what_is_no_hash_is_a_failure_of_the_store_s(self, plan: tuple[OnlineFeatures, OnlinePlan], port: int) -> None:
         """Only for those who ask for it."""
         online, total = plan
-        assert total.direct is not None
-        assert total.direct.layout is not None
-        key = total.direct.layout.reads[0].key({"user_id": "odd"})
+        assert total.kept is not None
+        assert isinstance(total.kept.reader, RedisReader)
+        key = total.kept.reader.layout.reads[0].key({"user_id": "odd"})
         Redis(port=port, password="sesame", db=3).set(key, "no hash")
         with refused("BACKEND_FAILED"):
             await online.read(total, [{"user_id": "odd"}])

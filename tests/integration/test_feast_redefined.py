@@ -48,7 +48,7 @@ def view_of(name: str, type_: str, path: str, key: str = "STRING") -> pb.Feature
 async def every_way(online: OnlineFeatures, plan: OnlinePlan, key: object) -> list[tuple[object, int]]:
     """The plan's only value, with its status, by each way to read it."""
     found: list[tuple[object, int]] = []
-    for way in (plan, dataclasses.replace(plan, direct=None)):
+    for way in (plan, dataclasses.replace(plan, kept=None)):
         ((cell,),) = await online.read(way, [{"k": key}])
         (column,) = await online.read_columns(way, {"k": [key]}, 1)
         found += [(cell.value, cell.status), (listed(column.values)[0], column.statuses[0])]
@@ -85,8 +85,8 @@ class TestRedefinedViews:
         made = await views.register(view_of(name, "INT64", path))
         assert await views.get(name) == made
         assert made in (await views.list(1000))[0]
-        assert before.direct is not None
-        assert [feature.value_type for feature in before.direct.plan.features] == [pb.VALUE_TYPE_INT64]
+        assert before.kept is not None
+        assert [feature.value_type for feature in before.kept.plan.features] == [pb.VALUE_TYPE_INT64]
         assert (await views.push(pushed(name, {"k": "a", "x": 5}))).row_count == 1
         (vector,) = (await online.get(asked([{"k": "a"}], [name]))).vectors
         assert vector.features[0].status == PRESENT

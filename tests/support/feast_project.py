@@ -17,6 +17,7 @@ import pytest
 
 from ml_platform_server.backends.feast.client import FeastBackend
 from ml_platform_server.backends.feast.online import OnlineFeatures, OnlinePlan
+from ml_platform_server.backends.feast.redis.reader import RedisReader
 from ml_platform_server.backends.feast.registry.views import FeatureViews
 from ml_platform_server.settings import FeastSettings
 from ml_platform_server.store.idempotency import IdempotencyStore
@@ -175,5 +176,5 @@ def online_fixture(feast_backend: FeastBackend) -> OnlineFeatures:
 
 
 def is_direct(plan: OnlinePlan) -> bool:
-    """Whether a plan is read past Feast."""
-    return plan.direct is not None and plan.direct.layout is not None
+    """Whether a plan is read without Feast."""
+    return plan.kept is not None and isinstance(plan.kept.reader, RedisReader)

@@ -75,7 +75,7 @@ class FeastBackend:
         self._followers.append(refreshed)
 
     def online_store(self, address: Address) -> StoreClient:
-        """The way past Feast to the online store."""
+        """The connection to the online store of the readers that do without Feast."""
         if self._direct is None or (self._direct.address is not address and self._direct.address != address):
             if self._direct is not None:
                 self._direct.close()

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from ml_platform.v1 import features_pb2
 from ml_platform_server.backends.feast import errors, keys
 from ml_platform_server.backends.feast.client import FeastBackend
-from ml_platform_server.backends.feast.plan import Cell, CellColumn, JoinKey, OnlinePlan, PlannedFeature, Unreadable, by_column
-from ml_platform_server.backends.feast.redis import read_columns, read_rows
+from ml_platform_server.backends.feast.feast_reader import FeastReader, read_in_pool
+from ml_platform_server.backends.feast.plan import (
+    Cell,
+    CellColumn,
+    JoinKey,
+    KeptPlan,
+    OnlinePlan,
+    PlannedFeature,
+    Row,
+    StoreReader,
+    Unreadable,
+)
 from ml_platform_server.backends.feast.redis.layout import Layout
-from ml_platform_server.backends.feast.redis.read_rows import Ask, RedisReader
+from ml_platform_server.backends.feast.redis.reader import RedisReader
 from ml_platform_server.backends.feast.registry.views import looked_up
-from ml_platform_server.call import remaining
-from ml_platform_server.errors import PlatformError, deadline_exceeded, invalid
+from ml_platform_server.errors import PlatformError, invalid
 from ml_platform_server.struct_values import plain_fields, to_feature_value, to_struct
 
 if TYPE_CHECKING:
     from feast import FeatureStore
 
 __all__ = ["Cell", "CellColumn", "JoinKey", "OnlineFeatures", "OnlinePlan", "PlannedFeature"]
-
-Row = Mapping[str, object]
-T = TypeVar("T")
 
 
 class OnlineFeatures:
@@ -38,7 +43,7 @@ class OnlineFeatures:
 
     def __init__(self, *, backend: FeastBackend) -> None:
         self._backend = backend
-        self._kept: WeakSet[RedisReader] = WeakSet()
+        self._kept: WeakSet[KeptPlan] = WeakSet()
         backend.follow(self._derive_again)
 
     async def plan(self, *, features: Sequence[str] = (), feature_service: str = "") -> OnlinePlan:
@@ -49,10 +54,10 @@ class OnlineFeatures:
                 exactly one of the two is given.
         """
         plan = await self._planned(features, feature_service)
-        kept = RedisReader(plan)
+        kept = KeptPlan(plan, FeastReader(self._backend, plan))
         self._kept.add(kept)
         await self._derive(kept)
-        return dataclasses.replace(plan, direct=kept)
+        return dataclasses.replace(plan, kept=kept)
 
     async def check(self, *, features: Sequence[str] = (), feature_service: str = "") -> None:
         """Make sure that whatever is named exists; nothing named is fine.
@@ -74,19 +79,11 @@ class OnlineFeatures:
         Raises:
             PlatformError: ENTITY_MISMATCH, FEATURE_VALUE_INVALID; FEATURE_NOT_FOUND if the features have changed since.
         """
-        kept = plan.direct
-        if kept is None:
-            return self._read_by_feast(plan, rows)
-        layout, current = kept.layout, kept.plan
-        if layout is not None:
-            return self._past_feast(layout, lambda ask: read_rows.read(layout, current.join_keys, rows, ask))
-        return self._read_by_feast(current, rows)
+        return self._reader(plan).read(rows)
 
-    async def _read_by_feast(self, plan: OnlinePlan, rows: Sequence[Row]) -> list[list[Cell]]:
-        fitted = [keys.key_values(plan.join_keys, row, f"rows[{index}]") for index, row in enumerate(rows)]
-        return await self._backend.call(_read, plan, fitted) if fitted else []
-
-    async def read_columns(self, plan: OnlinePlan, entities: Mapping[str, Sequence[object]], count: int) -> list[CellColumn]:
+    def read_columns(
+        self, plan: OnlinePlan, entities: Mapping[str, Sequence[object]], count: int
+    ) -> Coroutine[None, None, list[CellColumn]]:
         """Read the plan's features for so many entities, no two of them alike: for each of the plan's join keys, their values.
 
         Returns:
@@ -95,13 +92,10 @@ class OnlineFeatures:
         Raises:
             PlatformError: as `read` does.
         """
-        kept = plan.direct
-        layout = kept.layout if kept is not None else None
-        if kept is not None and layout is not None:
-            keyed = kept.plan.join_keys
-            return await self._past_feast(layout, lambda ask: read_columns.read(layout, keyed, entities, count, ask))
-        rows = [dict(zip(entities, row, strict=True)) for row in zip(*entities.values(), strict=True)] or [{}] * count
-        return by_column(await self.read(plan, rows), len(plan.features))
+        return self._reader(plan).read_columns(entities, count)
+
+    def _reader(self, plan: OnlinePlan) -> StoreReader:
+        return plan.kept.reader if plan.kept is not None else FeastReader(self._backend, plan)
 
     async def get(self, request: features_pb2.GetOnlineFeaturesRequest) -> features_pb2.GetOnlineFeaturesResponse:
         """Read what a request asks for, in the order it asks.
@@ -118,33 +112,22 @@ class OnlineFeatures:
             raise invalid("features", "give either features or a feature service")
         return await looked_up(self._backend, lambda: self._backend.call(_plan, features, feature_service))
 
-    async def _past_feast(self, layout: Layout, read: Callable[[Ask], Awaitable[T]]) -> T:
-        store, budget = self._backend.online_store(layout.address), remaining(math.inf)
-        seconds = min(budget, self._backend.timeout)
-        try:
-            return await read(lambda commands, count: store.ask(commands, count, seconds))
-        except TimeoutError as error:
-            raise deadline_exceeded("The call to Feast") if budget <= seconds else errors.translate(error) from error
-        except PlatformError:
-            raise
-        except Exception as error:
-            raise errors.translate(error) from error
-
     async def _derive_again(self) -> None:
         """The registry may have changed, and with it what the plans are to read."""
         for kept in list(self._kept):
             if kept.generation != self._backend.generation:
                 await self._derive(kept)
 
-    async def _derive(self, kept: RedisReader) -> None:
+    async def _derive(self, kept: KeptPlan) -> None:
         generation = self._backend.generation
         try:
             plan, layout = await self._backend.call(_derive, kept.plan)
         except PlatformError:
-            kept.layout = None  # Feast reads, until the next refresh.
-        else:
-            if generation >= kept.generation:  # A later one may have been quicker.
-                kept.plan, kept.layout, kept.generation = plan, layout, generation
+            kept.reader = FeastReader(self._backend, kept.plan)  # Until the next refresh.
+            return
+        if generation >= kept.generation:  # A later one may have been quicker.
+            kept.plan, kept.generation = plan, generation
+            kept.reader = FeastReader(self._backend, plan) if layout is None else RedisReader(self._backend, plan, layout)
 
 
 def _row(plan: OnlinePlan, entity: features_pb2.EntityKey, where: str) -> dict[str, object]:
@@ -210,13 +193,7 @@ def _answer(
     store: FeatureStore, plan: OnlinePlan, request: features_pb2.GetOnlineFeaturesRequest
 ) -> features_pb2.GetOnlineFeaturesResponse:
     rows = [_row(plan, entity, f"entities[{index}]") for index, entity in enumerate(request.entities)]
-    read = _read(store, plan, rows) if rows else []
+    read = read_in_pool(store, plan, rows) if rows else []
     vectors = [_vector(plan, row, cells) for row, cells in zip(rows, read, strict=True)]
     key_types = {key.name: key.value_type for key in plan.join_keys}
     return features_pb2.GetOnlineFeaturesResponse(vectors=vectors, key_types=key_types)
-
-
-def _read(store: FeatureStore, plan: OnlinePlan, rows: Sequence[Row]) -> list[list[Cell]]:
-    from ml_platform_server.backends.feast import feast_read  # noqa: PLC0415  # see above
-
-    return feast_read.read(store, plan, rows)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,8 @@ from ml_platform_server.backends.feast.keys import Column
 if TYPE_CHECKING:
     from feast import FeatureService
 
-    from ml_platform_server.backends.feast.redis.read_rows import RedisReader
+Row = Mapping[str, object]
+"""The plan's join keys as plain values; it may hold more."""
 
 JoinKey = Column
 """A value that a read needs for each row: an entity's key, or an input of an on-demand feature view."""
@@ -58,7 +59,7 @@ class OnlinePlan:
         source: what Feast is asked for: its feature service, or a list of references.
         max_ages: seconds after which the values of a view are stale, by the view's name; views without are fresh for ever.
         inputs: the read of the stored features that others are computed from, if any are: a value is as old as they are.
-        direct: the way past Feast, for a plan that is kept.
+        kept: what is kept up to date of a plan that is used for long.
     """
 
     features: tuple[PlannedFeature, ...]
@@ -66,7 +67,24 @@ class OnlinePlan:
     source: FeatureService | list[str] = field(repr=False)
     max_ages: Mapping[str, float] = field(repr=False, default_factory=dict)
     inputs: OnlinePlan | None = field(repr=False, default=None)
-    direct: RedisReader | None = field(repr=False, compare=False, default=None)
+    kept: KeptPlan | None = field(repr=False, compare=False, default=None)
+
+
+class KeptPlan:
+    """A plan that follows the registry, and what reads it: both may be replaced whenever the registry changes.
+
+    Attributes:
+        plan: the features of the plan it was made for, with the types, keys and ages that the registry has now.
+        reader: what reads them.
+        generation: the state of the registry that both were derived from.
+    """
+
+    __slots__ = ("__weakref__", "generation", "plan", "reader")
+
+    def __init__(self, plan: OnlinePlan, reader: StoreReader) -> None:
+        self.plan = plan
+        self.reader = reader
+        self.generation = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +122,25 @@ class CellColumn(NamedTuple):
 
     values: npt.NDArray[Any] | Sequence[object | None]
     statuses: Sequence[FeatureStatus.ValueType]
+
+
+class StoreReader(Protocol):
+    """Reads the features of one plan from the online store. It is chosen when the plan is derived, not at each read."""
+
+    def read(self, rows: Sequence[Row]) -> Coroutine[None, None, list[list[Cell]]]:
+        """One list of cells a row, aligned with the plan's features.
+
+        Raises:
+            PlatformError: ENTITY_MISMATCH, FEATURE_VALUE_INVALID; FEATURE_NOT_FOUND if the features have changed since; and
+                what keeps the store from answering.
+        """
+
+    def read_columns(self, entities: Mapping[str, Sequence[object]], count: int) -> Coroutine[None, None, list[CellColumn]]:
+        """One column a feature for so many entities, no two of them alike: for each of the plan's join keys, their values.
+
+        Raises:
+            PlatformError: as `read`.
+        """
 
 
 def by_column(rows: Sequence[Sequence[Cell]], features: int) -> list[CellColumn]:

@@ -1,4 +1,4 @@
-"""Reads past Feast by columns, beside the same reads by rows, on a store that answers from memory."""
+"""Reads without Feast by columns, beside the same reads by rows, on a store that answers from memory."""
 
 from __future__ import annotations
 

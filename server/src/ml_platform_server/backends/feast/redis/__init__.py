@@ -1,1 +1,1 @@
-"""The fast path to features in Redis or Valkey, past Feast's own read."""
+"""The fast path to features in Redis or Valkey, beside Feast's own read."""

@@ -1,4 +1,4 @@
-"""The way past Feast by columns: each entity's hash is read once, and whole columns of its features are decoded at once."""
+"""Reads Redis by columns: each entity's hash is read once, and whole columns of its features are decoded at once."""
 
 from __future__ import annotations
 

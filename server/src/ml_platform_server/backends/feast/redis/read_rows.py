@@ -1,47 +1,23 @@
-"""The way past Feast: a plan's features, read straight from Redis in Feast's layout, for as long as that is right."""
+"""Reads a plan's features for single rows straight from Redis, in Feast's layout."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, cast
 
 from ml_platform_server.backends.feast import keys
-from ml_platform_server.backends.feast.plan import Cell, JoinKey, OnlinePlan
+from ml_platform_server.backends.feast.plan import Cell, JoinKey, Row
 from ml_platform_server.backends.feast.redis.layout import HashQuery, Layout, NeedsCoercion
 
 if TYPE_CHECKING:
     from ml_platform_server.backends.feast.redis.layout import Answer
 
-Row = Mapping[str, object]
 Ask = Callable[[bytes, int], Awaitable[list[object]]]
 """Sends commands, of which there are so many, and waits for the answers."""
 
 ROWS_AT_ONCE = 128
 """More would keep the event loop from everybody else for over a millisecond."""
-
-
-class RedisReader:
-    """Whether a plan can be read straight from the store, and how.
-
-    The registry may change after a plan was made, so whoever keeps the registry fresh sets the layout anew, or to None; then only
-    Feast can read, or say what is gone.
-
-    Args:
-        plan: what is to be read.
-
-    Attributes:
-        plan: the same features, with the types, keys and ages that the registry has now.
-        layout: how to read them straight from the store; None if Feast has to.
-        generation: the state of the registry that both were derived from.
-    """
-
-    __slots__ = ("__weakref__", "generation", "layout", "plan")
-
-    def __init__(self, plan: OnlinePlan) -> None:
-        self.plan = plan
-        self.layout: Layout | None = None
-        self.generation = -1
 
 
 def read(layout: Layout, join_keys: Sequence[JoinKey], rows: Sequence[Row], ask: Ask) -> Coroutine[None, None, list[list[Cell]]]:
