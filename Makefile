@@ -90,11 +90,11 @@ check: install ## lint, format, types, layers, contract
 	$(BIN)/mypy client/src/ml_platform server/src/ml_platform_server deploy examples scripts tests benchmarks
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/contract.py lint breaking drift
-	$(BIN)/python scripts/sync_face.py --check
+	$(BIN)/python scripts/sync_api.py --check
 
-generate: install ## generate the stubs from the protos, and the client's synchronous face
+generate: install ## generate the stubs from the protos, and the client's synchronous API
 	$(BIN)/python scripts/contract.py generate
-	$(BIN)/python scripts/sync_face.py
+	$(BIN)/python scripts/sync_api.py
 
 format: install ## format code and protos
 	$(BIN)/ruff check --fix-only

@@ -29,14 +29,14 @@ MODEL = "fraud"
 
 @dataclass(frozen=True)
 class Server:
-    """A program. `command` is what its Python is given, from its port and that of its HTTP face; `ready` is a path of that."""
+    """A program. `command` is what its Python is given, from its port and that of its HTTP API; `ready` is a path of that."""
 
     home: str
     packages: tuple[str, ...]
     ready: str
     command: Callable[[Facts, int, int], list[str]]
     settings: Callable[[int, int], Mapping[str, str]] = lambda _port, _http: {}
-    # The path and the requests of its HTTP face; gRPC if there are none.
+    # The path and the requests of its HTTP API; gRPC if there are none.
     bodies: Callable[[Facts], tuple[str, Iterable[dict[str, Any]]]] | None = None
 
     def install(self) -> list[str]:

@@ -18,10 +18,10 @@ from google.protobuf.message import Message
 from grpc_status import rpc_status
 
 from ml_platform import rpcs
-from ml_platform.rpcs import Rpc
+from ml_platform.rpcs import MethodSpec
 from ml_platform_server.errors import PlatformError, to_status
 
-RPCS: dict[str, Rpc[Any, Any]] = {rpc.path: rpc for rpc in vars(rpcs).values() if isinstance(rpc, Rpc)}
+RPCS: dict[str, MethodSpec[Any, Any]] = {rpc.path: rpc for rpc in vars(rpcs).values() if isinstance(rpc, MethodSpec)}
 REQUEST_ID = "request-of-the-fake"
 
 
@@ -71,15 +71,15 @@ class FakePlatform(grpc.GenericRpcHandler):
         """The address for a client."""
         return f"http://127.0.0.1:{self.port}"
 
-    def answer(self, rpc: Rpc[Any, Any], *answers: PlainPrediction | Sequence[PlainPrediction]) -> None:
+    def answer(self, rpc: MethodSpec[Any, Any], *answers: PlainPrediction | Sequence[PlainPrediction]) -> None:
         """Say what a method answers from now on."""
         self._answers[rpc.path] = deque(answers)
 
-    def calls(self, rpc: Rpc[Any, Any]) -> list[Seen]:
+    def calls(self, rpc: MethodSpec[Any, Any]) -> list[Seen]:
         """The calls of one method."""
         return [call for call in self.seen if call.path == rpc.path]
 
-    def wait_for(self, rpc: Rpc[Any, Any], timeout: float = 10.0) -> None:
+    def wait_for(self, rpc: MethodSpec[Any, Any], timeout: float = 10.0) -> None:
         """Wait until a method has been called."""
         with self._arrival:
             assert self._arrival.wait_for(lambda: bool(self.calls(rpc)), timeout), f"{rpc.name} was not called"
@@ -121,20 +121,20 @@ class FakePlatform(grpc.GenericRpcHandler):
             response_serializer=rpc.response.SerializeToString,
         )
 
-    def _unary(self, rpc: Rpc[Any, Any], request: Message, context: grpc.ServicerContext) -> Message:
+    def _unary(self, rpc: MethodSpec[Any, Any], request: Message, context: grpc.ServicerContext) -> Message:
         call = self._note(rpc, request, context)
         return _given(self._next(rpc), call, context)
 
-    def _stream(self, rpc: Rpc[Any, Any], request: Message, context: grpc.ServicerContext) -> Iterator[Message]:
+    def _stream(self, rpc: MethodSpec[Any, Any], request: Message, context: grpc.ServicerContext) -> Iterator[Message]:
         call = self._note(rpc, request, context)
         for answer in self._next(rpc):
             yield _given(answer, call, context)
 
-    def _duplex(self, rpc: Rpc[Any, Any], requests: Iterator[Message], context: grpc.ServicerContext) -> Iterator[Message]:
+    def _duplex(self, rpc: MethodSpec[Any, Any], requests: Iterator[Message], context: grpc.ServicerContext) -> Iterator[Message]:
         for request in requests:
             yield self._unary(rpc, request, context)
 
-    def _note(self, rpc: Rpc[Any, Any], request: Message, context: grpc.ServicerContext) -> Seen:
+    def _note(self, rpc: MethodSpec[Any, Any], request: Message, context: grpc.ServicerContext) -> Seen:
         metadata = {key: str(value) for key, value in context.invocation_metadata()}
         call = Seen(rpc.path, request, metadata, context.time_remaining())
         context.add_callback(call.gone.set)
@@ -143,7 +143,7 @@ class FakePlatform(grpc.GenericRpcHandler):
             self._arrival.notify_all()
         return call
 
-    def _next(self, rpc: Rpc[Any, Any]) -> Any:
+    def _next(self, rpc: MethodSpec[Any, Any]) -> Any:
         answers = self._answers[rpc.path]
         assert answers, f"the test does not say what {rpc.name} answers"
         return answers.popleft() if len(answers) > 1 else answers[0]

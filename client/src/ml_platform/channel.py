@@ -1,4 +1,4 @@
-"""How the client talks gRPC: channel options and credentials, the same for both faces."""
+"""How the client talks gRPC: channel options and credentials, the same for both APIs."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def to_error(error: grpc.RpcError, *, endpoint: Endpoint, request_id: str, tried
     """Translate a failed call.
 
     Args:
-        error: what gRPC raised, from either of its faces.
+        error: what gRPC raised, from either of its APIs.
         endpoint: the platform's address, for the text.
         request_id: the id that was sent with the call, in case the answer holds none.
         tried: how often and for how long the call was tried, for the text.
@@ -112,7 +112,7 @@ def _metadata(error: grpc.RpcError) -> dict[str, str | bytes]:
 
 
 def _ask(error: grpc.RpcError, name: str) -> Any:  # noqa: ANN401  # each method has its own type
-    # The bare base class has none of these methods; both of gRPC's faces raise subclasses that do.
+    # The bare base class has none of these methods; both of gRPC's APIs raise subclasses that do.
     method = getattr(error, name, None)
     return method() if callable(method) else None
 

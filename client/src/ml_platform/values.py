@@ -134,7 +134,7 @@ def infinities(named: bool) -> Collection[str]:  # what it is asked about
     return _INFINITE if named else ()
 
 
-def when(message: Message, field: str) -> datetime | None:
+def to_datetime(message: Message, field: str) -> datetime | None:
     """A timestamp field as a datetime in UTC; None if it is not set."""
     if not message.HasField(field):
         return None
@@ -142,7 +142,7 @@ def when(message: Message, field: str) -> datetime | None:
     return moment
 
 
-def word(name_of: Callable[[E], str], number: E, prefix: str) -> str:
+def enum_name(name_of: Callable[[E], str], number: E, prefix: str) -> str:
     """An enum's value as a lower-case word: JOB_STATE_RUNNING is "running". A value newer than this client is its number."""
     try:
         return name_of(number).removeprefix(prefix).lower()

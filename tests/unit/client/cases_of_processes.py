@@ -195,7 +195,7 @@ async def test_a_pickled_asynchronous_client_works(url: str):
     async with AsyncMLPlatform(url, "k", retries=2) as platform:
         answer = await platform.whoami()
         async with pickle.loads(pickle.dumps(platform)) as copied:
-            assert (await copied.whoami(), copied._caller.config.retries) == (answer, 2)
+            assert (await copied.whoami(), copied._invoker.config.retries) == (answer, 2)
 
 
 def test_a_pickled_job_can_be_asked_again(url: str):
@@ -209,4 +209,4 @@ def test_a_pickled_job_can_be_asked_again(url: str):
 
 
 def config_of(platform: MLPlatform) -> ClientConfig:
-    return platform._caller.config
+    return platform._invoker.config

@@ -1,4 +1,4 @@
-"""A fake platform and a client of it, once with each of the client's two faces, so that every claim is made of both."""
+"""A fake platform and a client of it, once with each of the client's two APIs, so that every claim is made of both."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def fake() -> Iterator[FakePlatform]:
 
 @pytest.fixture(params=["sync", "async"])
 def platform(request: pytest.FixtureRequest, fake: FakePlatform, monkeypatch: pytest.MonkeyPatch) -> Iterator[MLPlatform]:
-    """A client of the fake, of either face, whose retries do not wait long."""
+    """A client of the fake, of either API, whose retries do not wait long."""
     monkeypatch.setattr("ml_platform.retry.FIRST_PAUSE", 0.001)
     if request.param == "sync":
         with MLPlatform(fake.url, KEY) as client:

@@ -107,15 +107,15 @@ def test_limits_of_other_types_are_named(fake: FakePlatform) -> None:
                 platform.list_models(limit=cast("int", limit))
 
 
-@pytest.mark.parametrize("face", [MLPlatform, AsyncMLPlatform])
-def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch, face: type[MLPlatform | AsyncMLPlatform]) -> None:
+@pytest.mark.parametrize("client", [MLPlatform, AsyncMLPlatform])
+def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch, client: type[MLPlatform | AsyncMLPlatform]) -> None:
     """Address and key come from the environment unless they are given."""
     monkeypatch.setenv("ML_PLATFORM_API_URL", "http://localhost:1")
     monkeypatch.setenv("ML_PLATFORM_API_KEY", "from-the-environment")
-    assert face().api_url == "http://localhost:1"
-    assert face()._caller.config.api_key == "from-the-environment"
-    assert face("localhost:2", "given")._caller.config.api_key == "given"
-    assert face(api_url="localhost:2").api_url == "http://localhost:2"
+    assert client().api_url == "http://localhost:1"
+    assert client()._invoker.config.api_key == "from-the-environment"
+    assert client("localhost:2", "given")._invoker.config.api_key == "given"
+    assert client(api_url="localhost:2").api_url == "http://localhost:2"
 
 
 def test_no_address_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +137,7 @@ def test_a_key_is_never_shown() -> None:
     """Neither the client nor its configuration show the key."""
     platform = MLPlatform("localhost:1", "mlp_secret")
     assert repr(platform) == "MLPlatform(api_url='http://localhost:1')"
-    assert "mlp_secret" not in repr(platform._caller.config)
+    assert "mlp_secret" not in repr(platform._invoker.config)
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])
@@ -167,6 +167,6 @@ def test_an_asynchronous_client_belongs_to_one_loop(fake: FakePlatform) -> None:
         with pytest.raises(ConfigurationError, match="another event loop"):
             await platform.whoami()
 
-    platform._caller._wire._loop = asyncio.new_event_loop()
-    platform._caller._wire._loop.close()
+    platform._invoker._transport._loop = asyncio.new_event_loop()
+    platform._invoker._transport._loop.close()
     asyncio.run(use())

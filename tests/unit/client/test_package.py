@@ -13,7 +13,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 import ml_platform
 from ml_platform import AsyncMLPlatform, MLPlatform, rpcs
-from ml_platform.rpcs import Rpc
+from ml_platform.rpcs import MethodSpec
 
 ROOT = Path(__file__).resolve().parents[3]
 PUBLIC = """
@@ -42,23 +42,23 @@ def test_the_public_list() -> None:
 
 
 def test_the_public_methods() -> None:
-    """Both faces of the client have these methods and no others, with the same arguments."""
-    for face in (MLPlatform, AsyncMLPlatform):
-        assert sorted(name for name in dir(face) if not name.startswith("_")) == sorted(METHODS.split())
+    """Both APIs of the client have these methods and no others, with the same arguments."""
+    for client in (MLPlatform, AsyncMLPlatform):
+        assert sorted(name for name in dir(client) if not name.startswith("_")) == sorted(METHODS.split())
     for name in METHODS.split():
         if callable(getattr(MLPlatform, name)):
             ours, theirs = (
-                list(inspect.signature(getattr(face, name)).parameters.values()) for face in (MLPlatform, AsyncMLPlatform)
+                list(inspect.signature(getattr(client, name)).parameters.values()) for client in (MLPlatform, AsyncMLPlatform)
             )
             assert ours == theirs, name
 
 
-@pytest.mark.parametrize("face", [MLPlatform, AsyncMLPlatform])
-def test_every_method_is_explained(face: type) -> None:
+@pytest.mark.parametrize("client", [MLPlatform, AsyncMLPlatform])
+def test_every_method_is_explained(client: type) -> None:
     """Every public method has a docstring, and all but the plainest have an example."""
     plain = {"close", "api_url"}
     for name in METHODS.split():
-        text = inspect.getdoc(getattr(face, name)) or ""
+        text = inspect.getdoc(getattr(client, name)) or ""
         assert text, name
         assert name in plain or ">>>" in text, name
 
@@ -66,7 +66,7 @@ def test_every_method_is_explained(face: type) -> None:
 def test_every_rpc_of_the_contract_is_known() -> None:
     """The table of methods names every RPC of the contract with the types it has there."""
     pool = descriptor_pool.Default()
-    known = {rpc.path: rpc for rpc in vars(rpcs).values() if isinstance(rpc, Rpc)}
+    known = {rpc.path: rpc for rpc in vars(rpcs).values() if isinstance(rpc, MethodSpec)}
     services = {rpc.service for rpc in known.values()}
     wanted = {}
     for path in sorted((ROOT / "protos" / "ml_platform" / "v1").glob("*.proto")):
@@ -83,7 +83,7 @@ def test_every_rpc_of_the_contract_is_known() -> None:
 def test_the_synchronous_face_is_made_from_the_asynchronous_one() -> None:
     """What is checked in is what the generator writes."""
     made = subprocess.run(
-        [sys.executable, "scripts/sync_face.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "scripts/sync_api.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert (made.returncode, made.stderr) == (0, "")
 

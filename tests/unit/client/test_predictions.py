@@ -130,7 +130,7 @@ def test_a_frame_goes_as_columns(platform: MLPlatform, fake: FakePlatform) -> No
             "count": [1, 2],
             "maybe": pd.array([1, None], "Int64"),
             "flag": [True, False],
-            "word": ["a", None],
+            "enum_name": ["a", None],
             "mixed": ["a", 1],
             "objects": pd.Series([2.5, None], dtype=object),
             "time": pd.to_datetime(["2024-01-01T00:00:00Z", None]),
@@ -147,7 +147,7 @@ def test_a_frame_goes_as_columns(platform: MLPlatform, fake: FakePlatform) -> No
         "count": "integers",
         "maybe": "integers",
         "flag": "booleans",
-        "word": "texts",
+        "enum_name": "texts",
         "mixed": "any",
         "objects": "doubles",
         "time": "any",
@@ -156,7 +156,7 @@ def test_a_frame_goes_as_columns(platform: MLPlatform, fake: FakePlatform) -> No
     }
     assert {name: list(values.nulls) for name, values in sent.items() if values.nulls} == {
         "maybe": [1],
-        "word": [1],
+        "enum_name": [1],
         "objects": [1],
         "time": [1],
         "none": [0, 1],

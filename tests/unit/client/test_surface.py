@@ -1,4 +1,4 @@
-"""The surface that callers rely on: names, arguments and fields, and what goes over the wire for each."""
+"""The surface that callers rely on: names, arguments and fields, and what goes over the transport for each."""
 
 from __future__ import annotations
 
@@ -125,13 +125,13 @@ def test_train_model(platform: MLPlatform, fake: FakePlatform) -> None:
     assert (started.job_id, started.dag_id, started.status, started["status"]) == ("mlp-1", "dag", "submitted", "submitted")
 
 
-@pytest.mark.parametrize("word", ["queued", "running", "success", "failed"])
-def test_get_training_job_status(platform: MLPlatform, fake: FakePlatform, word: str) -> None:
+@pytest.mark.parametrize("enum_name", ["queued", "running", "success", "failed"])
+def test_get_training_job_status(platform: MLPlatform, fake: FakePlatform, enum_name: str) -> None:
     """A status is one of four words, with a sentence."""
-    told = job(state=jobs_pb2.JobState.Value(f"JOB_STATE_{word.upper()}"), message="So it is.", best_run_id="r1")
+    told = job(state=jobs_pb2.JobState.Value(f"JOB_STATE_{enum_name.upper()}"), message="So it is.", best_run_id="r1")
     fake.answer(rpcs.GET_TRAINING_JOB, training.GetTrainingJobResponse(job=told))
     status = platform.get_training_job_status("mlp-1")
-    assert (status["status"], status["message"], status.best_run_id) == (word, "So it is.", "r1")
+    assert (status["status"], status["message"], status.best_run_id) == (enum_name, "So it is.", "r1")
 
 
 def test_get_experiment_runs(platform: MLPlatform, fake: FakePlatform) -> None:

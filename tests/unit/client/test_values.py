@@ -1,4 +1,4 @@
-"""Values and dates as people write them, and what goes over the wire for them."""
+"""Values and dates as people write them, and what goes over the transport for them."""
 
 from __future__ import annotations
 
@@ -122,19 +122,19 @@ def test_a_version_may_come_as_digits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "number"),
+    ("enum_name", "number"),
     [("int64", 3), ("INT64", 3), (int, 3), (float, 5), ("float", 4), ("float64", 5), (datetime, 7), ("float_list", 11)],
 )
-def test_a_type_is_read(word: Any, number: int) -> None:
+def test_a_type_is_read(enum_name: Any, number: int) -> None:
     """Types are written as words, in any case, or as Python's own."""
-    assert to_value_type(word, "features.x") == number
+    assert to_value_type(enum_name, "features.x") == number
 
 
-@pytest.mark.parametrize("word", ["number", "unspecified", "", complex])
-def test_what_is_no_type_is_named(word: Any) -> None:
+@pytest.mark.parametrize("enum_name", ["number", "unspecified", "", complex])
+def test_what_is_no_type_is_named(enum_name: Any) -> None:
     """What is no type is named, with those there are."""
     with pytest.raises(InvalidArgument, match="int64, float, double"):
-        to_value_type(word, "features.x")
+        to_value_type(enum_name, "features.x")
 
 
 def test_entities_and_features_may_be_written_in_several_ways() -> None:

@@ -64,7 +64,7 @@ def test_heartbeats_are_told_on_request(job: Any, fake: FakePlatform) -> None:
 @pytest.mark.parametrize(
     "fault",
     [SHUTTING_DOWN, Bare(grpc.StatusCode.UNAVAILABLE), Bare(grpc.StatusCode.INTERNAL), Bare(grpc.StatusCode.CANCELLED), None],
-    ids=["shutting-down", "connection-lost", "reset", "cancelled-by-server", "ended-without-a-word"],
+    ids=["shutting-down", "connection-lost", "reset", "cancelled-by-server", "ended-without-a-enum_name"],
 )
 def test_a_broken_stream_is_resumed(job: Any, fake: FakePlatform, fault: Any) -> None:
     """A stream that breaks is opened again after the last sequence seen; nothing is lost and the end is told once."""
@@ -223,7 +223,7 @@ async def test_a_blocking_client_works_beside_a_running_loop(fake: FakePlatform)
 
 
 def test_best_run_id_looks_again_while_the_job_goes_on(fake: FakePlatform) -> None:
-    """On the blocking face, the best run is asked for anew until the job has ended."""
+    """On the synchronous API, the best run is asked for anew until the job has ended."""
     running = jobs_pb2.Job(job_id="mlp-1", state=jobs_pb2.JOB_STATE_RUNNING)
     ended = jobs_pb2.Job(job_id="mlp-1", state=jobs_pb2.JOB_STATE_SUCCESS, best_run_id="r1")
     jobs = [running, running, ended]

@@ -6,10 +6,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ml_platform.aio.caller import AsyncCaller
 from ml_platform.aio.deployments import AsyncDeployments
 from ml_platform.aio.experiments import AsyncExperiments
 from ml_platform.aio.features import AsyncFeatures
+from ml_platform.aio.invoker import AsyncInvoker
 from ml_platform.aio.models import AsyncModels
 from ml_platform.aio.platform import AsyncPlatformInfo
 from ml_platform.aio.predictions import AsyncPredictions
@@ -57,12 +57,12 @@ class AsyncMLPlatform(
         key_file: str | Path | None = None,
     ) -> None:
         files = {"ca_file": ca_file, "cert_file": cert_file, "key_file": key_file}
-        self._caller = AsyncCaller(read_config(api_url, api_key, timeout=timeout, retries=retries, **files))
+        self._invoker = AsyncInvoker(read_config(api_url, api_key, timeout=timeout, retries=retries, **files))
 
     @property
     def api_url(self) -> str:
         """The address of the platform."""
-        return self._caller.config.endpoint.url
+        return self._invoker.config.endpoint.url
 
     def with_options(self, *, timeout: float | None = None, retries: int | None = None) -> Self:
         """The same client with another deadline or number of retries. Both share one connection: closing one closes both.
@@ -71,12 +71,12 @@ class AsyncMLPlatform(
             >>> quick = platform.with_options(timeout=0.5, retries=0)
         """
         other = object.__new__(type(self))
-        other._caller = self._caller.with_options(timeout=timeout, retries=retries)
+        other._invoker = self._invoker.with_options(timeout=timeout, retries=retries)
         return other
 
     async def close(self) -> None:
         """Cancel what is under way and hang up."""
-        await self._caller.close()
+        await self._invoker.close()
 
     async def __aenter__(self) -> Self:
         return self

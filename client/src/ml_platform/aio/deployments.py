@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ml_platform import rpcs
-from ml_platform.aio.caller import AsyncCaller
-from ml_platform.aio.wire import sleep
+from ml_platform.aio.invoker import AsyncInvoker
+from ml_platform.aio.transport import sleep
 from ml_platform.errors import DeadlineExceeded, JobFailed
 from ml_platform.records import Listing
 from ml_platform.resources.deployments import Deployment, read_deployment, to_environment, to_state
@@ -23,7 +23,7 @@ LOOK_INTERVAL = 0.5
 class AsyncDeployments:
     """The part of the client that deals with deployments."""
 
-    _caller: AsyncCaller
+    _invoker: AsyncInvoker
 
     async def deploy_model(
         self,
@@ -80,7 +80,7 @@ class AsyncDeployments:
             feature_policy=to_policy(on_missing, on_stale, defaults),
             request_id=request_id,
         )
-        started = (await self._caller.call(rpcs.DEPLOY_MODEL, request)).deployment
+        started = (await self._invoker.call(rpcs.DEPLOY_MODEL, request)).deployment
         if wait:
             return await self.wait_for_deployment(started.deployment_id, timeout=timeout)
         return read_deployment(started, status="deployment_initiated")
@@ -121,7 +121,7 @@ class AsyncDeployments:
             'active'
         """
         request = build(pb.GetDeploymentRequest, deployment_id=deployment_id)
-        return read_deployment((await self._caller.call(rpcs.GET_DEPLOYMENT, request)).deployment)
+        return read_deployment((await self._invoker.call(rpcs.GET_DEPLOYMENT, request)).deployment)
 
     async def list_deployments(
         self,
@@ -149,6 +149,6 @@ class AsyncDeployments:
             environment=None if environment is None else to_environment(environment),
             state=None if state is None else to_state(state),
         )
-        return await self._caller.collect(
+        return await self._invoker.collect(
             rpcs.LIST_DEPLOYMENTS, request, lambda page: page.deployments, read_deployment, limit=limit
         )

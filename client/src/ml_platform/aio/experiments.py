@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ml_platform import rpcs
-from ml_platform.aio.caller import AsyncCaller
+from ml_platform.aio.invoker import AsyncInvoker
 from ml_platform.errors import AlreadyExists, NotFound, invalid
 from ml_platform.records import Listing
 from ml_platform.resources.experiments import Experiment, MetricPoint, Run, read_experiment, read_point, read_run
@@ -16,7 +16,7 @@ from ml_platform.values import build
 class AsyncExperiments:
     """The part of the client that deals with experiments."""
 
-    _caller: AsyncCaller
+    _invoker: AsyncInvoker
 
     async def create_experiment(
         self,
@@ -52,7 +52,7 @@ class AsyncExperiments:
         """
         request = build(pb.CreateExperimentRequest, name=name, tags=tags, description=description, request_id=request_id)
         try:
-            response = await self._caller.call(rpcs.CREATE_EXPERIMENT, request)
+            response = await self._invoker.call(rpcs.CREATE_EXPERIMENT, request)
         except AlreadyExists:
             if not exist_ok:
                 raise
@@ -79,7 +79,7 @@ class AsyncExperiments:
             raise invalid("experiment_id", "give either experiment_id or name")
         request = build(pb.GetExperimentRequest, experiment_id=experiment_id, name=name)
         try:
-            return read_experiment((await self._caller.call(rpcs.GET_EXPERIMENT, request)).experiment)
+            return read_experiment((await self._invoker.call(rpcs.GET_EXPERIMENT, request)).experiment)
         except NotFound:
             if not experiment_id or experiment_id.isdecimal():
                 raise
@@ -92,7 +92,7 @@ class AsyncExperiments:
             >>> [experiment.name for experiment in await platform.list_experiments()]
             ['fraud']
         """
-        return await self._caller.collect(
+        return await self._invoker.collect(
             rpcs.LIST_EXPERIMENTS, pb.ListExperimentsRequest(), lambda page: page.experiments, read_experiment, limit=limit
         )
 
@@ -123,7 +123,7 @@ class AsyncExperiments:
             >>> runs.to_pandas()[["run_id", "metrics.accuracy", "params.max_depth"]]
         """
         request = build(pb.ListRunsRequest, experiment_id=experiment_id, filter=filter, order_by=order_by)
-        return await self._caller.collect(rpcs.LIST_RUNS, request, lambda page: page.runs, read_run, limit=limit)
+        return await self._invoker.collect(rpcs.LIST_RUNS, request, lambda page: page.runs, read_run, limit=limit)
 
     async def get_run(self, run_id: str) -> Run:
         """Look up a run with its parameters, tags and newest metrics.
@@ -135,7 +135,7 @@ class AsyncExperiments:
             >>> (await platform.get_run("8a1f")).params["max_depth"]
             '3'
         """
-        return read_run((await self._caller.call(rpcs.GET_RUN, build(pb.GetRunRequest, run_id=run_id))).run)
+        return read_run((await self._invoker.call(rpcs.GET_RUN, build(pb.GetRunRequest, run_id=run_id))).run)
 
     async def get_metric_history(self, run_id: str, metric_key: str, *, limit: int | None = None) -> Listing[MetricPoint]:
         """Every value that a run logged for one metric, oldest first.
@@ -148,4 +148,4 @@ class AsyncExperiments:
             [0.9, 0.4, 0.2]
         """
         request = build(pb.GetMetricHistoryRequest, run_id=run_id, metric_key=metric_key)
-        return await self._caller.collect(rpcs.GET_METRIC_HISTORY, request, lambda page: page.points, read_point, limit=limit)
+        return await self._invoker.collect(rpcs.GET_METRIC_HISTORY, request, lambda page: page.points, read_point, limit=limit)

@@ -8,7 +8,7 @@ from itertools import islice
 from uuid import uuid4
 
 from ml_platform import rpcs
-from ml_platform.aio.caller import AsyncCaller
+from ml_platform.aio.invoker import AsyncInvoker
 from ml_platform.aio.jobs import AsyncTrainingJob
 from ml_platform.dates import Day, to_end, to_start
 from ml_platform.errors import MLPlatformError, invalid
@@ -47,7 +47,7 @@ READ_ENTITIES = 1000
 class AsyncFeatures:
     """The part of the client that deals with features."""
 
-    _caller: AsyncCaller
+    _invoker: AsyncInvoker
 
     async def register_feature_view(
         self,
@@ -100,7 +100,7 @@ class AsyncFeatures:
             tags=tags,
         )
         request = build(pb.RegisterFeatureViewRequest, feature_view=view, request_id=request_id)
-        return read_view((await self._caller.call(rpcs.REGISTER_FEATURE_VIEW, request)).feature_view)
+        return read_view((await self._invoker.call(rpcs.REGISTER_FEATURE_VIEW, request)).feature_view)
 
     async def get_feature_view(self, name: str) -> FeatureView:
         """Look up a feature view.
@@ -113,7 +113,7 @@ class AsyncFeatures:
             ['total_transactions', 'avg_transaction_amount']
         """
         request = build(pb.GetFeatureViewRequest, name=name)
-        return read_view((await self._caller.call(rpcs.GET_FEATURE_VIEW, request)).feature_view)
+        return read_view((await self._invoker.call(rpcs.GET_FEATURE_VIEW, request)).feature_view)
 
     async def list_feature_views(self, *, limit: int | None = None) -> Listing[FeatureView]:
         """The feature views, by name.
@@ -122,7 +122,7 @@ class AsyncFeatures:
             >>> [view.name for view in await platform.list_feature_views()]
             ['shop_sales', 'user_features']
         """
-        return await self._caller.collect(
+        return await self._invoker.collect(
             rpcs.LIST_FEATURE_VIEWS, pb.ListFeatureViewsRequest(), lambda page: page.feature_views, read_view, limit=limit
         )
 
@@ -166,8 +166,8 @@ class AsyncFeatures:
             end_time=to_end(end_date, "end_date"),
             request_id=request_id,
         )
-        response = await self._caller.call(rpcs.MATERIALIZE_FEATURES, request)
-        job = AsyncTrainingJob(self._caller, read_submitted(response.job))
+        response = await self._invoker.call(rpcs.MATERIALIZE_FEATURES, request)
+        job = AsyncTrainingJob(self._invoker, read_submitted(response.job))
         if wait:
             await job.wait(timeout=timeout)
         return Materialization(
@@ -209,7 +209,7 @@ class AsyncFeatures:
         for part, chunk in enumerate(iter(lambda: list(islice(messages, PUSH_ROWS)), [])):
             part_id = f"{identity}.{part}" if part else identity
             request = build(pb.PushFeaturesRequest, feature_view=feature_view, rows=chunk, request_id=part_id)
-            response = await self._caller.call(rpcs.PUSH_FEATURES, request)
+            response = await self._invoker.call(rpcs.PUSH_FEATURES, request)
             written += response.row_count
             skipped += read_skipped(response, part * PUSH_ROWS)
         return PushResult(status="pushed", row_count=written, skipped_count=len(skipped), skipped_rows=tuple(skipped))
@@ -251,7 +251,7 @@ class AsyncFeatures:
             part = keys[first : first + READ_ENTITIES]
             request = build(pb.GetOnlineFeaturesRequest, features=names, feature_service=feature_service, entities=part)
             try:
-                response = await self._caller.call(rpcs.GET_ONLINE_FEATURES, request)
+                response = await self._invoker.call(rpcs.GET_ONLINE_FEATURES, request)
             except MLPlatformError as error:
                 if first:
                     error.message = f"Of the entities from {first} on: {error.message}"

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Self
 
-from ml_platform.aio.caller import AsyncCaller
+from ml_platform.aio.invoker import AsyncInvoker
+from ml_platform.aio.transport import refresh_if_running
 from ml_platform.aio.watch import AsyncJobWatch
-from ml_platform.aio.wire import freshen
-from ml_platform.following import Following
 from ml_platform.progress import Progress, listener
 from ml_platform.resources.jobs import Job, JobHandle, read_job
 from ml_platform.rpcs import GET_TRAINING_JOB
 from ml_platform.v1 import training_pb2
 from ml_platform.values import build
+from ml_platform.watch_state import WatchState
 
 PATIENCE = 60.0
 
@@ -28,19 +28,19 @@ class AsyncTrainingJob(JobHandle):
         '8a1f...'
     """
 
-    def __init__(self, caller: AsyncCaller, job: Job) -> None:
+    def __init__(self, invoker: AsyncInvoker, job: Job) -> None:
         super().__init__(job)
-        self._caller = caller
+        self._invoker = invoker
 
     @property
     def best_run_id(self) -> str:
         """The run to register: the one whose primary metric is best. Empty while there is none."""
-        freshen(self)
+        refresh_if_running(self)
         return self._job.best_run_id
 
     async def refresh(self) -> Self:
         """Ask how the job stands now."""
-        self.see(await look(self._caller, self.job_id))
+        self.see(await look(self._invoker, self.job_id))
         return self
 
     def watch(
@@ -64,7 +64,7 @@ class AsyncTrainingJob(JobHandle):
             ...     async for update in updates:
             ...         print(update)
         """
-        return watch(self._caller, self, resume_after=resume_after, timeout=timeout, heartbeats=heartbeats, patience=patience)
+        return watch(self._invoker, self, resume_after=resume_after, timeout=timeout, heartbeats=heartbeats, patience=patience)
 
     async def wait(
         self,
@@ -100,14 +100,14 @@ class AsyncTrainingJob(JobHandle):
         return self
 
 
-async def look(caller: AsyncCaller, job_id: str) -> Job:
+async def look(invoker: AsyncInvoker, job_id: str) -> Job:
     """How a job stands now."""
     request = build(training_pb2.GetTrainingJobRequest, job_id=job_id)
-    return read_job((await caller.call(GET_TRAINING_JOB, request)).job)
+    return read_job((await invoker.call(GET_TRAINING_JOB, request)).job)
 
 
 def watch(
-    caller: AsyncCaller,
+    invoker: AsyncInvoker,
     job: AsyncTrainingJob | str,
     *,
     resume_after: int = 0,
@@ -116,12 +116,12 @@ def watch(
     patience: float = PATIENCE,
 ) -> AsyncJobWatch:
     """Watch a job; a handle sees every update too."""
-    following = Following(
+    watch_state = WatchState(
         job_id=job if isinstance(job, str) else job.job_id,
         sequence=resume_after,
         timeout=timeout,
         patience=patience,
-        retries=caller.config.retries,
+        retries=invoker.config.retries,
         heartbeats=heartbeats,
     )
-    return AsyncJobWatch(caller, following, None if isinstance(job, str) else job.see)
+    return AsyncJobWatch(invoker, watch_state, None if isinstance(job, str) else job.see)

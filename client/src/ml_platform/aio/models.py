@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ml_platform import rpcs
-from ml_platform.aio.caller import AsyncCaller
+from ml_platform.aio.invoker import AsyncInvoker
 from ml_platform.records import Listing
 from ml_platform.resources.models import ModelVersion, RegisteredModel, read_model, read_version
 from ml_platform.v1 import models_pb2 as pb
@@ -15,7 +15,7 @@ from ml_platform.values import build, to_version
 class AsyncModels:
     """The part of the client that deals with registered models."""
 
-    _caller: AsyncCaller
+    _invoker: AsyncInvoker
 
     async def register_model(
         self,
@@ -65,7 +65,7 @@ class AsyncModels:
             tags=tags,
             request_id=request_id,
         )
-        return read_version((await self._caller.call(rpcs.REGISTER_MODEL, request)).model_version)
+        return read_version((await self._invoker.call(rpcs.REGISTER_MODEL, request)).model_version)
 
     async def list_models(self, *, limit: int | None = None) -> Listing[RegisteredModel]:
         """The registered models, by name. `version` and `stage` tell the version in production, else in staging, else the newest.
@@ -74,7 +74,7 @@ class AsyncModels:
             >>> [(model.name, model.version, model.stage) for model in await platform.list_models()]
             [('fraud', 2, 'Staging')]
         """
-        return await self._caller.collect(
+        return await self._invoker.collect(
             rpcs.LIST_MODELS, pb.ListModelsRequest(), lambda page: page.models, read_model, limit=limit
         )
 
@@ -88,7 +88,7 @@ class AsyncModels:
             >>> (await platform.get_model("fraud")).production_version
             1
         """
-        return read_model((await self._caller.call(rpcs.GET_MODEL, build(pb.GetModelRequest, model_name=name))).model)
+        return read_model((await self._invoker.call(rpcs.GET_MODEL, build(pb.GetModelRequest, model_name=name))).model)
 
     async def list_model_versions(self, name: str, *, limit: int | None = None) -> Listing[ModelVersion]:
         """The versions of a registered model with their stages, newest first.
@@ -101,7 +101,7 @@ class AsyncModels:
             {2: 'Staging', 1: 'Production'}
         """
         request = build(pb.ListModelVersionsRequest, model_name=name)
-        return await self._caller.collect(
+        return await self._invoker.collect(
             rpcs.LIST_MODEL_VERSIONS, request, lambda page: page.model_versions, read_version, limit=limit
         )
 
@@ -117,4 +117,4 @@ class AsyncModels:
             ['amount', 'total_transactions']
         """
         request = build(pb.GetModelVersionRequest, model_name=name, version=to_version(version, "version"))
-        return read_version((await self._caller.call(rpcs.GET_MODEL_VERSION, request)).model_version)
+        return read_version((await self._invoker.call(rpcs.GET_MODEL_VERSION, request)).model_version)

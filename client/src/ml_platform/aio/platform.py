@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ml_platform import rpcs
-from ml_platform.aio.caller import AsyncCaller
+from ml_platform.aio.invoker import AsyncInvoker
 from ml_platform.resources.platform import Health, Identity, Metrics, read_health, read_identity, read_metrics
 from ml_platform.v1 import platform_pb2
 
@@ -11,7 +11,7 @@ from ml_platform.v1 import platform_pb2
 class AsyncPlatformInfo:
     """The part of the client that asks the platform about itself."""
 
-    _caller: AsyncCaller
+    _invoker: AsyncInvoker
 
     async def health(self) -> Health:
         """How the platform and each of its backends are. A backend that is down is no error here.
@@ -20,7 +20,7 @@ class AsyncPlatformInfo:
             >>> {backend.name: backend.status for backend in (await platform.health()).backends}
             {'mlflow': 'healthy', 'feast': 'healthy', 'airflow': 'healthy', 'bentoml': 'healthy', 'store': 'healthy'}
         """
-        return read_health(await self._caller.call(rpcs.GET_HEALTH, platform_pb2.GetHealthRequest()))
+        return read_health(await self._invoker.call(rpcs.GET_HEALTH, platform_pb2.GetHealthRequest()))
 
     async def metrics(self) -> Metrics:
         """What the platform holds, counted.
@@ -29,7 +29,7 @@ class AsyncPlatformInfo:
             >>> (await platform.metrics()).training_jobs_last_24h
             12
         """
-        return read_metrics(await self._caller.call(rpcs.GET_METRICS, platform_pb2.GetMetricsRequest()))
+        return read_metrics(await self._invoker.call(rpcs.GET_METRICS, platform_pb2.GetMetricsRequest()))
 
     async def whoami(self) -> Identity:
         """Who the platform takes the caller for, and what the key allows.
@@ -38,4 +38,4 @@ class AsyncPlatformInfo:
             >>> (await platform.whoami()).principal
             'ada'
         """
-        return read_identity(await self._caller.call(rpcs.WHO_AM_I, platform_pb2.WhoAmIRequest()))
+        return read_identity(await self._invoker.call(rpcs.WHO_AM_I, platform_pb2.WhoAmIRequest()))

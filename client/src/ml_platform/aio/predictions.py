@@ -9,8 +9,8 @@ from uuid import uuid4
 import grpc
 
 from ml_platform import rpcs
-from ml_platform.aio.caller import AsyncCaller
-from ml_platform.aio.wire import Source, each
+from ml_platform.aio.invoker import AsyncInvoker
+from ml_platform.aio.transport import Source, each
 from ml_platform.errors import MLPlatformError
 from ml_platform.records import Listing
 from ml_platform.resources.batches import Rows, checked_mode, parts, read_batch, to_name
@@ -23,7 +23,7 @@ from ml_platform.values import build, to_params, to_struct
 class AsyncPredictions:
     """The part of the client that asks models."""
 
-    _caller: AsyncCaller
+    _invoker: AsyncInvoker
 
     async def predict(
         self,
@@ -62,7 +62,7 @@ class AsyncPredictions:
             include_features=include_features,
             params=to_params(params),
         )
-        return read_prediction(await self._caller.call(rpcs.PREDICT, request))
+        return read_prediction(await self._invoker.call(rpcs.PREDICT, request))
 
     @overload
     async def predict_many(
@@ -130,7 +130,7 @@ class AsyncPredictions:
             if given is not None:
                 request.params.CopyFrom(given)
             request.model_name, request.environment = to_name(model_name), to_environment(environment)
-            response = await self._caller.call(rpcs.BATCH_PREDICT, request)
+            response = await self._invoker.call(rpcs.BATCH_PREDICT, request)
             found.extend(read_batch(request, response, first=len(found), raising=raising))
         return found
 
@@ -181,12 +181,12 @@ class AsyncPredictions:
 
         call_id = uuid4().hex
         requests = each(inputs, request)
-        stream = self._caller.duplex(rpcs.STREAM_PREDICT, requests, call_id=call_id)
+        stream = self._invoker.bidi_stream(rpcs.STREAM_PREDICT, requests, call_id=call_id)
         try:
             while (answer := await stream.read()) is not None:
                 yield read_streamed(answer)
         except grpc.RpcError as error:
-            raise self._caller.translate(error, call_id) from None
+            raise self._invoker.translate(error, call_id) from None
         finally:
             stream.cancel()
         if requests.failure is not None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ml_platform import rpcs
-from ml_platform.aio.caller import AsyncCaller
+from ml_platform.aio.invoker import AsyncInvoker
 from ml_platform.aio.jobs import PATIENCE, AsyncTrainingJob, look, watch
 from ml_platform.aio.watch import AsyncJobWatch
 from ml_platform.dates import Day, to_day
@@ -19,7 +19,7 @@ from ml_platform.values import build, to_struct
 class AsyncTraining:
     """The part of the client that deals with jobs."""
 
-    _caller: AsyncCaller
+    _invoker: AsyncInvoker
 
     async def train_model(
         self,
@@ -66,8 +66,8 @@ class AsyncTraining:
             pipeline=pipeline,
             request_id=request_id,
         )
-        response = await self._caller.call(rpcs.SUBMIT_TRAINING_JOB, request)
-        return AsyncTrainingJob(self._caller, read_submitted(response.job))
+        response = await self._invoker.call(rpcs.SUBMIT_TRAINING_JOB, request)
+        return AsyncTrainingJob(self._invoker, read_submitted(response.job))
 
     async def get_training_job_status(self, job_id: str) -> Job:
         """How a job stands now: `status` is "queued", "running", "success" or "failed", and `message` says it in words.
@@ -80,7 +80,7 @@ class AsyncTraining:
             >>> status["status"], status["message"]
             ('running', 'Task train is running.')
         """
-        return await look(self._caller, job_id)
+        return await look(self._invoker, job_id)
 
     async def get_training_job(self, job_id: str) -> AsyncTrainingJob:
         """A handle on a job that was submitted before: training, deployment or materialization.
@@ -92,7 +92,7 @@ class AsyncTraining:
             >>> job = await platform.get_training_job("mlp-3f2a")
             >>> await job.wait()
         """
-        return AsyncTrainingJob(self._caller, await look(self._caller, job_id))
+        return AsyncTrainingJob(self._invoker, await look(self._invoker, job_id))
 
     async def list_training_jobs(
         self, experiment_name: str | None = None, *, kind: str | None = None, limit: int | None = None
@@ -110,11 +110,11 @@ class AsyncTraining:
         """
         number = None if kind is None else to_kind(kind)
         request = build(pb.ListTrainingJobsRequest, experiment_name=experiment_name, kind=number)
-        return await self._caller.collect(
+        return await self._invoker.collect(
             rpcs.LIST_TRAINING_JOBS,
             request,
             lambda page: page.jobs,
-            lambda message: AsyncTrainingJob(self._caller, read_job(message)),
+            lambda message: AsyncTrainingJob(self._invoker, read_job(message)),
             limit=limit,
         )
 
@@ -140,4 +140,4 @@ class AsyncTraining:
             >>> async for update in platform.watch_training_job("mlp-3f2a"):
             ...     print(update)
         """
-        return watch(self._caller, job_id, resume_after=resume_after, timeout=timeout, heartbeats=heartbeats, patience=patience)
+        return watch(self._invoker, job_id, resume_after=resume_after, timeout=timeout, heartbeats=heartbeats, patience=patience)

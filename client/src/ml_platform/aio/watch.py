@@ -10,13 +10,13 @@ from uuid import uuid4
 
 import grpc
 
-from ml_platform.aio.caller import AsyncCaller
-from ml_platform.aio.wire import AsyncStream, sleep
+from ml_platform.aio.invoker import AsyncInvoker
+from ml_platform.aio.transport import AsyncStream, sleep
 from ml_platform.errors import MLPlatformError
-from ml_platform.following import Following
 from ml_platform.resources.jobs import Job, JobUpdate
 from ml_platform.rpcs import WATCH_TRAINING_JOB
 from ml_platform.v1.training_pb2 import WatchTrainingJobResponse
+from ml_platform.watch_state import WatchState
 
 
 class AsyncJobWatch:
@@ -26,9 +26,9 @@ class AsyncJobWatch:
     something is raised in it (Ctrl-C too) and when nobody holds the watch any more, after a `break` for instance.
     """
 
-    def __init__(self, caller: AsyncCaller, following: Following, see: Callable[[Job], object] | None = None) -> None:
-        self._caller = caller
-        self._following = following
+    def __init__(self, invoker: AsyncInvoker, watch_state: WatchState, see: Callable[[Job], object] | None = None) -> None:
+        self._invoker = invoker
+        self._following = watch_state
         self._see = see
         self._call_id = uuid4().hex
         self._slot = _Slot()
@@ -78,7 +78,7 @@ class AsyncJobWatch:
             if message is not None:
                 return message
         except grpc.RpcError as error:
-            failure = self._caller.translate(error, self._call_id)
+            failure = self._invoker.translate(error, self._call_id)
         self._slot.cancel()
         if not self._following.done:
             await sleep(self._following.pause_after(failure))
@@ -88,7 +88,7 @@ class AsyncJobWatch:
         if self._slot.stream is None:
             request = self._following.request()
             remaining = self._following.remaining()
-            self._slot.stream = self._caller.stream(WATCH_TRAINING_JOB, request, call_id=self._call_id, timeout=remaining)
+            self._slot.stream = self._invoker.stream(WATCH_TRAINING_JOB, request, call_id=self._call_id, timeout=remaining)
         stream: AsyncStream[WatchTrainingJobResponse] = self._slot.stream
         return stream
 

@@ -75,7 +75,7 @@ def to_value_type(name: TypeName, field: str) -> ValueType.ValueType:
     except ValueError:
         number = features_pb2.VALUE_TYPE_UNSPECIFIED
     if not number:
-        known = ", ".join(word.removeprefix("VALUE_TYPE_").lower() for word in ValueType.keys()[1:])
+        known = ", ".join(enum_name.removeprefix("VALUE_TYPE_").lower() for enum_name in ValueType.keys()[1:])
         raise invalid(field, f"{name!r} is not a type; there are {known}")
     return number
 

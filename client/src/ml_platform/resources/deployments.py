@@ -9,7 +9,7 @@ from ml_platform.records import Record
 from ml_platform.resources.policies import FeaturePolicy, read_policy
 from ml_platform.v1 import deployments_pb2
 from ml_platform.v1.deployments_pb2 import DeploymentState, Environment
-from ml_platform.values import choice, when, word
+from ml_platform.values import choice, enum_name, to_datetime
 
 _ENVIRONMENTS: dict[str, Environment.ValueType] = {
     "staging": deployments_pb2.ENVIRONMENT_STAGING,
@@ -69,22 +69,22 @@ def to_state(name: str) -> DeploymentState.ValueType:
 
 def read_deployment(message: deployments_pb2.Deployment, *, status: str = "") -> Deployment:
     """Make a deployment of its message."""
-    state = word(DeploymentState.Name, message.state, "DEPLOYMENT_STATE_")
+    state = enum_name(DeploymentState.Name, message.state, "DEPLOYMENT_STATE_")
     return Deployment(
         deployment_id=message.deployment_id,
         model_name=message.model_name,
         version=message.version,
-        environment=word(Environment.Name, message.environment, "ENVIRONMENT_"),
+        environment=enum_name(Environment.Name, message.environment, "ENVIRONMENT_"),
         status=status or state,
         state=state,
         message=message.message,
         actor=message.actor,
         reason=message.reason,
         job_id=message.job_id,
-        runtime=word(deployments_pb2.ServingRuntime.Name, message.runtime, "SERVING_RUNTIME_") if message.runtime else "",
-        create_time=when(message, "create_time"),
-        activate_time=when(message, "activate_time"),
-        end_time=when(message, "end_time"),
+        runtime=enum_name(deployments_pb2.ServingRuntime.Name, message.runtime, "SERVING_RUNTIME_") if message.runtime else "",
+        create_time=to_datetime(message, "create_time"),
+        activate_time=to_datetime(message, "activate_time"),
+        end_time=to_datetime(message, "end_time"),
         previous_deployment_id=message.previous_deployment_id,
         feature_policy=read_policy(message.feature_policy),
         url=message.url,

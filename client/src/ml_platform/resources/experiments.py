@@ -7,7 +7,7 @@ from datetime import datetime
 
 from ml_platform.records import Record
 from ml_platform.v1 import experiments_pb2
-from ml_platform.values import when, word
+from ml_platform.values import enum_name, to_datetime
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -66,8 +66,8 @@ def read_experiment(message: experiments_pb2.Experiment, *, status: str = "activ
         status=status,
         tags=dict(message.tags),
         description=message.description,
-        create_time=when(message, "create_time"),
-        update_time=when(message, "update_time"),
+        create_time=to_datetime(message, "create_time"),
+        update_time=to_datetime(message, "update_time"),
         artifact_location=message.artifact_location,
         url=message.url,
     )
@@ -79,9 +79,9 @@ def read_run(message: experiments_pb2.Run) -> Run:
         run_id=message.run_id,
         experiment_id=message.experiment_id,
         run_name=message.run_name,
-        status=word(experiments_pb2.RunStatus.Name, message.status, "RUN_STATUS_"),
-        start_time=when(message, "start_time"),
-        end_time=when(message, "end_time"),
+        status=enum_name(experiments_pb2.RunStatus.Name, message.status, "RUN_STATUS_"),
+        start_time=to_datetime(message, "start_time"),
+        end_time=to_datetime(message, "end_time"),
         metrics=dict(message.metrics),
         params=dict(message.params),
         tags=dict(message.tags),
@@ -92,4 +92,4 @@ def read_run(message: experiments_pb2.Run) -> Run:
 
 def read_point(message: experiments_pb2.MetricPoint) -> MetricPoint:
     """Make a metric point of its message."""
-    return MetricPoint(value=message.value, step=message.step, log_time=when(message, "log_time"))
+    return MetricPoint(value=message.value, step=message.step, log_time=to_datetime(message, "log_time"))

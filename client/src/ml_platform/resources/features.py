@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ml_platform.records import Record, to_pandas
 from ml_platform.v1 import features_pb2
-from ml_platform.values import NOT_FINITE, from_output, from_value, when, word
+from ml_platform.values import NOT_FINITE, enum_name, from_output, from_value, to_datetime
 
 if TYPE_CHECKING:
     from google.protobuf.struct_pb2 import Value
@@ -159,9 +159,9 @@ def read_view(message: features_pb2.FeatureView) -> FeatureView:
         source=_source(message.source) if message.HasField("source") else None,
         tags=dict(message.tags),
         description=message.description,
-        create_time=when(message, "create_time"),
-        update_time=when(message, "update_time"),
-        materialized_until=when(message, "materialized_until"),
+        create_time=to_datetime(message, "create_time"),
+        update_time=to_datetime(message, "update_time"),
+        materialized_until=to_datetime(message, "materialized_until"),
     )
 
 
@@ -190,8 +190,8 @@ def read_values(messages: Iterable[features_pb2.FeatureValue]) -> tuple[FeatureV
             feature_view=message.feature_view,
             name=message.name,
             value=_value(message.value, message.value_type),
-            status=word(features_pb2.FeatureStatus.Name, message.status, "FEATURE_STATUS_"),
-            event_time=when(message, "event_time"),
+            status=enum_name(features_pb2.FeatureStatus.Name, message.status, "FEATURE_STATUS_"),
+            event_time=to_datetime(message, "event_time"),
         )
         for message in messages
     )
@@ -226,4 +226,4 @@ def _source(message: features_pb2.FileSource) -> FileSource:
 
 
 def _type(number: features_pb2.ValueType.ValueType) -> str:
-    return word(features_pb2.ValueType.Name, number, "VALUE_TYPE_") if number else "string"
+    return enum_name(features_pb2.ValueType.Name, number, "VALUE_TYPE_") if number else "string"

@@ -11,7 +11,7 @@ from ml_platform.errors import JobFailed, invalid
 from ml_platform.records import Record
 from ml_platform.v1 import jobs_pb2, training_pb2
 from ml_platform.v1.jobs_pb2 import JobKind
-from ml_platform.values import from_struct, when, word
+from ml_platform.values import enum_name, from_struct, to_datetime
 
 FINISHED = frozenset({"success", "failed"})
 _KINDS: dict[str, JobKind.ValueType] = {
@@ -210,21 +210,21 @@ def to_kind(name: str) -> JobKind.ValueType:
 
 def read_job(message: jobs_pb2.Job) -> Job:
     """Make a job of its message."""
-    state = word(jobs_pb2.JobState.Name, message.state, "JOB_STATE_")
+    state = enum_name(jobs_pb2.JobState.Name, message.state, "JOB_STATE_")
     return Job(
         job_id=message.job_id,
         dag_id=message.pipeline,
         status=state,
         state=state,
         message=message.message,
-        kind=word(JobKind.Name, message.kind, "JOB_KIND_"),
+        kind=enum_name(JobKind.Name, message.kind, "JOB_KIND_"),
         pipeline=message.pipeline,
         experiment_name=message.experiment_name,
         parameters=from_struct(message.parameters),
         submitted_by=message.submitted_by,
-        create_time=when(message, "create_time"),
-        start_time=when(message, "start_time"),
-        end_time=when(message, "end_time"),
+        create_time=to_datetime(message, "create_time"),
+        start_time=to_datetime(message, "start_time"),
+        end_time=to_datetime(message, "end_time"),
         tasks=tuple(map(_task, message.tasks)),
         run_ids=tuple(message.run_ids),
         best_run_id=message.best_run_id,
@@ -245,16 +245,16 @@ def read_update(message: training_pb2.WatchTrainingJobResponse, last: Job | None
     job = read_job(message.job) if message.HasField("job") else last
     if job is None:
         return None
-    event = word(jobs_pb2.WatchEvent.Name, message.event, "WATCH_EVENT_")
-    return JobUpdate(event=event, job=job, sequence=message.sequence, observe_time=when(message, "observe_time"))
+    event = enum_name(jobs_pb2.WatchEvent.Name, message.event, "WATCH_EVENT_")
+    return JobUpdate(event=event, job=job, sequence=message.sequence, observe_time=to_datetime(message, "observe_time"))
 
 
 def _task(message: jobs_pb2.Task) -> Task:
     return Task(
         task_id=message.task_id,
-        state=word(jobs_pb2.TaskState.Name, message.state, "TASK_STATE_") if message.state else "pending",
+        state=enum_name(jobs_pb2.TaskState.Name, message.state, "TASK_STATE_") if message.state else "pending",
         try_number=message.try_number,
-        start_time=when(message, "start_time"),
-        end_time=when(message, "end_time"),
+        start_time=to_datetime(message, "start_time"),
+        end_time=to_datetime(message, "end_time"),
         map_index=message.map_index,
     )

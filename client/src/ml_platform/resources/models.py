@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_platform.records import Record
 from ml_platform.v1 import models_pb2
-from ml_platform.values import from_value, when, word
+from ml_platform.values import enum_name, from_value, to_datetime
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -121,8 +121,8 @@ def read_model(message: models_pb2.RegisteredModel) -> RegisteredModel:
         latest_stage=_stage(message.latest_stage),
         staging_version=message.staging_version,
         production_version=message.production_version,
-        create_time=when(message, "create_time"),
-        update_time=when(message, "update_time"),
+        create_time=to_datetime(message, "create_time"),
+        update_time=to_datetime(message, "update_time"),
         tags=dict(message.tags),
         url=message.url,
     )
@@ -138,7 +138,7 @@ def read_version(message: models_pb2.ModelVersion) -> ModelVersion:
         description=message.description,
         run_id=message.run_id,
         job_id=message.job_id,
-        create_time=when(message, "create_time"),
+        create_time=to_datetime(message, "create_time"),
         signature=_signature(message.signature) if message.HasField("signature") else None,
         flavors=tuple(message.flavors),
         feature_service=message.feature_service,
@@ -161,12 +161,12 @@ def _foremost(message: models_pb2.RegisteredModel) -> tuple[int, str]:
 
 def _stage(number: models_pb2.ModelStage.ValueType) -> str:
     # A version whose stage the server did not tell was never deployed, as far as anybody knows.
-    return "None" if not number else word(models_pb2.ModelStage.Name, number, "MODEL_STAGE_").capitalize()
+    return "None" if not number else enum_name(models_pb2.ModelStage.Name, number, "MODEL_STAGE_").capitalize()
 
 
 def _acceleration(message: models_pb2.Acceleration) -> Acceleration:
     return Acceleration(
-        state=word(models_pb2.AccelerationState.Name, message.state, "ACCELERATION_STATE_"),
+        state=enum_name(models_pb2.AccelerationState.Name, message.state, "ACCELERATION_STATE_"),
         message=message.message,
         largest_difference=message.largest_difference if message.HasField("largest_difference") else None,
         rows_compared=message.rows_compared,

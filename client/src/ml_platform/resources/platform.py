@@ -7,7 +7,7 @@ from datetime import datetime
 
 from ml_platform.records import Record
 from ml_platform.v1 import platform_pb2
-from ml_platform.values import when, word
+from ml_platform.values import enum_name, to_datetime
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -63,7 +63,7 @@ def read_metrics(message: platform_pb2.GetMetricsResponse) -> Metrics:
         models=message.models,
         active_deployments=message.active_deployments,
         training_jobs_last_24h=message.training_jobs_last_24h,
-        observe_time=when(message, "observe_time"),
+        observe_time=to_datetime(message, "observe_time"),
     )
 
 
@@ -73,7 +73,7 @@ def read_identity(message: platform_pb2.WhoAmIResponse) -> Identity:
         principal=message.principal,
         key_id=message.key_id,
         scopes=tuple(message.scopes),
-        expire_time=when(message, "expire_time"),
+        expire_time=to_datetime(message, "expire_time"),
     )
 
 
@@ -83,10 +83,10 @@ def _backend(message: platform_pb2.BackendHealth) -> BackendHealth:
         status=_status(message.status),
         latency=message.latency.ToTimedelta().total_seconds(),
         last_error=message.last_error,
-        last_error_time=when(message, "last_error_time"),
-        check_time=when(message, "check_time"),
+        last_error_time=to_datetime(message, "last_error_time"),
+        check_time=to_datetime(message, "check_time"),
     )
 
 
 def _status(number: platform_pb2.HealthStatus.ValueType) -> str:
-    return word(platform_pb2.HealthStatus.Name, number, "HEALTH_STATUS_") if number else "unknown"
+    return enum_name(platform_pb2.HealthStatus.Name, number, "HEALTH_STATUS_") if number else "unknown"

@@ -9,7 +9,7 @@ from typing import Any
 from ml_platform.records import Record
 from ml_platform.v1 import deployments_pb2
 from ml_platform.v1.deployments_pb2 import MissingFeatures, StaleFeatures
-from ml_platform.values import build, choice, from_struct, to_struct, word
+from ml_platform.values import build, choice, enum_name, from_struct, to_struct
 
 _MISSING: dict[str, MissingFeatures.ValueType] = {
     "null_or_fail": deployments_pb2.MISSING_FEATURES_NULL_OR_FAIL,
@@ -58,7 +58,7 @@ def to_policy(
 def read_policy(message: deployments_pb2.FeaturePolicy) -> FeaturePolicy:
     """Make a policy of its message; a server that knows no policies follows the usual one."""
     return FeaturePolicy(
-        on_missing=word(MissingFeatures.Name, message.missing, "MISSING_FEATURES_") if message.missing else "null_or_fail",
-        on_stale=word(StaleFeatures.Name, message.stale, "STALE_FEATURES_") if message.stale else "use",
+        on_missing=enum_name(MissingFeatures.Name, message.missing, "MISSING_FEATURES_") if message.missing else "null_or_fail",
+        on_stale=enum_name(StaleFeatures.Name, message.stale, "STALE_FEATURES_") if message.stale else "use",
         defaults=from_struct(message.defaults),
     )

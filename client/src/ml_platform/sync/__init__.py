@@ -1,1 +1,1 @@
-"""The synchronous face of the client. All but `wire.py` is made from `ml_platform.aio` by `scripts/sync_face.py`."""
+"""The synchronous API of the client. All but `transport.py` is made from `ml_platform.aio` by `scripts/sync_api.py`."""

@@ -1,4 +1,4 @@
-# Made from ml_platform/aio/client.py by scripts/sync_face.py. Change that file and run `make generate`.
+# Made from ml_platform/aio/client.py by scripts/sync_api.py. Change that file and run `make generate`.
 """The client itself: one object for everything the platform does."""
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from types import TracebackType
 from typing import Self
 
 from ml_platform.config import read_config
-from ml_platform.sync.caller import Caller
 from ml_platform.sync.deployments import Deployments
 from ml_platform.sync.experiments import Experiments
 from ml_platform.sync.features import Features
+from ml_platform.sync.invoker import Invoker
 from ml_platform.sync.models import Models
 from ml_platform.sync.platform import PlatformInfo
 from ml_platform.sync.predictions import Predictions
@@ -56,12 +56,12 @@ class MLPlatform(Experiments, Training, Models, Deployments, Features, Predictio
         key_file: str | Path | None = None,
     ) -> None:
         files = {"ca_file": ca_file, "cert_file": cert_file, "key_file": key_file}
-        self._caller = Caller(read_config(api_url, api_key, timeout=timeout, retries=retries, **files))
+        self._invoker = Invoker(read_config(api_url, api_key, timeout=timeout, retries=retries, **files))
 
     @property
     def api_url(self) -> str:
         """The address of the platform."""
-        return self._caller.config.endpoint.url
+        return self._invoker.config.endpoint.url
 
     def with_options(self, *, timeout: float | None = None, retries: int | None = None) -> Self:
         """The same client with another deadline or number of retries. Both share one connection: closing one closes both.
@@ -70,12 +70,12 @@ class MLPlatform(Experiments, Training, Models, Deployments, Features, Predictio
             >>> quick = platform.with_options(timeout=0.5, retries=0)
         """
         other = object.__new__(type(self))
-        other._caller = self._caller.with_options(timeout=timeout, retries=retries)
+        other._invoker = self._invoker.with_options(timeout=timeout, retries=retries)
         return other
 
     def close(self) -> None:
         """Cancel what is under way and hang up."""
-        self._caller.close()
+        self._invoker.close()
 
     def __enter__(self) -> Self:
         return self

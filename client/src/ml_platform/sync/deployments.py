@@ -1,4 +1,4 @@
-# Made from ml_platform/aio/deployments.py by scripts/sync_face.py. Change that file and run `make generate`.
+# Made from ml_platform/aio/deployments.py by scripts/sync_api.py. Change that file and run `make generate`.
 """Deployments of model versions."""
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from ml_platform.errors import DeadlineExceeded, JobFailed
 from ml_platform.records import Listing
 from ml_platform.resources.deployments import Deployment, read_deployment, to_environment, to_state
 from ml_platform.resources.policies import to_policy
-from ml_platform.sync.caller import Caller
-from ml_platform.sync.wire import sleep
+from ml_platform.sync.invoker import Invoker
+from ml_platform.sync.transport import sleep
 from ml_platform.v1 import deployments_pb2 as pb
 from ml_platform.values import build, to_version
 
@@ -24,7 +24,7 @@ LOOK_INTERVAL = 0.5
 class Deployments:
     """The part of the client that deals with deployments."""
 
-    _caller: Caller
+    _invoker: Invoker
 
     def deploy_model(
         self,
@@ -81,7 +81,7 @@ class Deployments:
             feature_policy=to_policy(on_missing, on_stale, defaults),
             request_id=request_id,
         )
-        started = self._caller.call(rpcs.DEPLOY_MODEL, request).deployment
+        started = self._invoker.call(rpcs.DEPLOY_MODEL, request).deployment
         if wait:
             return self.wait_for_deployment(started.deployment_id, timeout=timeout)
         return read_deployment(started, status="deployment_initiated")
@@ -122,7 +122,7 @@ class Deployments:
             'active'
         """
         request = build(pb.GetDeploymentRequest, deployment_id=deployment_id)
-        return read_deployment(self._caller.call(rpcs.GET_DEPLOYMENT, request).deployment)
+        return read_deployment(self._invoker.call(rpcs.GET_DEPLOYMENT, request).deployment)
 
     def list_deployments(
         self,
@@ -150,4 +150,4 @@ class Deployments:
             environment=None if environment is None else to_environment(environment),
             state=None if state is None else to_state(state),
         )
-        return self._caller.collect(rpcs.LIST_DEPLOYMENTS, request, lambda page: page.deployments, read_deployment, limit=limit)
+        return self._invoker.collect(rpcs.LIST_DEPLOYMENTS, request, lambda page: page.deployments, read_deployment, limit=limit)

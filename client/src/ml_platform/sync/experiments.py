@@ -1,4 +1,4 @@
-# Made from ml_platform/aio/experiments.py by scripts/sync_face.py. Change that file and run `make generate`.
+# Made from ml_platform/aio/experiments.py by scripts/sync_api.py. Change that file and run `make generate`.
 """Experiments, runs and what the runs measured."""
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from ml_platform import rpcs
 from ml_platform.errors import AlreadyExists, NotFound, invalid
 from ml_platform.records import Listing
 from ml_platform.resources.experiments import Experiment, MetricPoint, Run, read_experiment, read_point, read_run
-from ml_platform.sync.caller import Caller
+from ml_platform.sync.invoker import Invoker
 from ml_platform.v1 import experiments_pb2 as pb
 from ml_platform.values import build
 
@@ -17,7 +17,7 @@ from ml_platform.values import build
 class Experiments:
     """The part of the client that deals with experiments."""
 
-    _caller: Caller
+    _invoker: Invoker
 
     def create_experiment(
         self,
@@ -53,7 +53,7 @@ class Experiments:
         """
         request = build(pb.CreateExperimentRequest, name=name, tags=tags, description=description, request_id=request_id)
         try:
-            response = self._caller.call(rpcs.CREATE_EXPERIMENT, request)
+            response = self._invoker.call(rpcs.CREATE_EXPERIMENT, request)
         except AlreadyExists:
             if not exist_ok:
                 raise
@@ -80,7 +80,7 @@ class Experiments:
             raise invalid("experiment_id", "give either experiment_id or name")
         request = build(pb.GetExperimentRequest, experiment_id=experiment_id, name=name)
         try:
-            return read_experiment(self._caller.call(rpcs.GET_EXPERIMENT, request).experiment)
+            return read_experiment(self._invoker.call(rpcs.GET_EXPERIMENT, request).experiment)
         except NotFound:
             if not experiment_id or experiment_id.isdecimal():
                 raise
@@ -93,7 +93,7 @@ class Experiments:
             >>> [experiment.name for experiment in platform.list_experiments()]
             ['fraud']
         """
-        return self._caller.collect(
+        return self._invoker.collect(
             rpcs.LIST_EXPERIMENTS, pb.ListExperimentsRequest(), lambda page: page.experiments, read_experiment, limit=limit
         )
 
@@ -124,7 +124,7 @@ class Experiments:
             >>> runs.to_pandas()[["run_id", "metrics.accuracy", "params.max_depth"]]
         """
         request = build(pb.ListRunsRequest, experiment_id=experiment_id, filter=filter, order_by=order_by)
-        return self._caller.collect(rpcs.LIST_RUNS, request, lambda page: page.runs, read_run, limit=limit)
+        return self._invoker.collect(rpcs.LIST_RUNS, request, lambda page: page.runs, read_run, limit=limit)
 
     def get_run(self, run_id: str) -> Run:
         """Look up a run with its parameters, tags and newest metrics.
@@ -136,7 +136,7 @@ class Experiments:
             >>> platform.get_run("8a1f").params["max_depth"]
             '3'
         """
-        return read_run(self._caller.call(rpcs.GET_RUN, build(pb.GetRunRequest, run_id=run_id)).run)
+        return read_run(self._invoker.call(rpcs.GET_RUN, build(pb.GetRunRequest, run_id=run_id)).run)
 
     def get_metric_history(self, run_id: str, metric_key: str, *, limit: int | None = None) -> Listing[MetricPoint]:
         """Every value that a run logged for one metric, oldest first.
@@ -149,4 +149,4 @@ class Experiments:
             [0.9, 0.4, 0.2]
         """
         request = build(pb.GetMetricHistoryRequest, run_id=run_id, metric_key=metric_key)
-        return self._caller.collect(rpcs.GET_METRIC_HISTORY, request, lambda page: page.points, read_point, limit=limit)
+        return self._invoker.collect(rpcs.GET_METRIC_HISTORY, request, lambda page: page.points, read_point, limit=limit)

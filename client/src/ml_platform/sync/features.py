@@ -1,4 +1,4 @@
-# Made from ml_platform/aio/features.py by scripts/sync_face.py. Change that file and run `make generate`.
+# Made from ml_platform/aio/features.py by scripts/sync_api.py. Change that file and run `make generate`.
 """Feature views and online features."""
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from ml_platform.resources.features import (
     read_view,
 )
 from ml_platform.resources.jobs import read_submitted
-from ml_platform.sync.caller import Caller
+from ml_platform.sync.invoker import Invoker
 from ml_platform.sync.jobs import TrainingJob
 from ml_platform.v1 import features_pb2 as pb
 from ml_platform.values import build
@@ -48,7 +48,7 @@ READ_ENTITIES = 1000
 class Features:
     """The part of the client that deals with features."""
 
-    _caller: Caller
+    _invoker: Invoker
 
     def register_feature_view(
         self,
@@ -101,7 +101,7 @@ class Features:
             tags=tags,
         )
         request = build(pb.RegisterFeatureViewRequest, feature_view=view, request_id=request_id)
-        return read_view(self._caller.call(rpcs.REGISTER_FEATURE_VIEW, request).feature_view)
+        return read_view(self._invoker.call(rpcs.REGISTER_FEATURE_VIEW, request).feature_view)
 
     def get_feature_view(self, name: str) -> FeatureView:
         """Look up a feature view.
@@ -114,7 +114,7 @@ class Features:
             ['total_transactions', 'avg_transaction_amount']
         """
         request = build(pb.GetFeatureViewRequest, name=name)
-        return read_view(self._caller.call(rpcs.GET_FEATURE_VIEW, request).feature_view)
+        return read_view(self._invoker.call(rpcs.GET_FEATURE_VIEW, request).feature_view)
 
     def list_feature_views(self, *, limit: int | None = None) -> Listing[FeatureView]:
         """The feature views, by name.
@@ -123,7 +123,7 @@ class Features:
             >>> [view.name for view in platform.list_feature_views()]
             ['shop_sales', 'user_features']
         """
-        return self._caller.collect(
+        return self._invoker.collect(
             rpcs.LIST_FEATURE_VIEWS, pb.ListFeatureViewsRequest(), lambda page: page.feature_views, read_view, limit=limit
         )
 
@@ -167,8 +167,8 @@ class Features:
             end_time=to_end(end_date, "end_date"),
             request_id=request_id,
         )
-        response = self._caller.call(rpcs.MATERIALIZE_FEATURES, request)
-        job = TrainingJob(self._caller, read_submitted(response.job))
+        response = self._invoker.call(rpcs.MATERIALIZE_FEATURES, request)
+        job = TrainingJob(self._invoker, read_submitted(response.job))
         if wait:
             job.wait(timeout=timeout)
         return Materialization(
@@ -210,7 +210,7 @@ class Features:
         for part, chunk in enumerate(iter(lambda: list(islice(messages, PUSH_ROWS)), [])):
             part_id = f"{identity}.{part}" if part else identity
             request = build(pb.PushFeaturesRequest, feature_view=feature_view, rows=chunk, request_id=part_id)
-            response = self._caller.call(rpcs.PUSH_FEATURES, request)
+            response = self._invoker.call(rpcs.PUSH_FEATURES, request)
             written += response.row_count
             skipped += read_skipped(response, part * PUSH_ROWS)
         return PushResult(status="pushed", row_count=written, skipped_count=len(skipped), skipped_rows=tuple(skipped))
@@ -252,7 +252,7 @@ class Features:
             part = keys[first : first + READ_ENTITIES]
             request = build(pb.GetOnlineFeaturesRequest, features=names, feature_service=feature_service, entities=part)
             try:
-                response = self._caller.call(rpcs.GET_ONLINE_FEATURES, request)
+                response = self._invoker.call(rpcs.GET_ONLINE_FEATURES, request)
             except MLPlatformError as error:
                 if first:
                     error.message = f"Of the entities from {first} on: {error.message}"

@@ -1,19 +1,19 @@
-# Made from ml_platform/aio/jobs.py by scripts/sync_face.py. Change that file and run `make generate`.
+# Made from ml_platform/aio/jobs.py by scripts/sync_api.py. Change that file and run `make generate`.
 """A handle on one job: watch it, wait for it, look again."""
 
 from __future__ import annotations
 
 from typing import Self
 
-from ml_platform.following import Following
 from ml_platform.progress import Progress, listener
 from ml_platform.resources.jobs import Job, JobHandle, read_job
 from ml_platform.rpcs import GET_TRAINING_JOB
-from ml_platform.sync.caller import Caller
+from ml_platform.sync.invoker import Invoker
+from ml_platform.sync.transport import refresh_if_running
 from ml_platform.sync.watch import JobWatch
-from ml_platform.sync.wire import freshen
 from ml_platform.v1 import training_pb2
 from ml_platform.values import build
+from ml_platform.watch_state import WatchState
 
 PATIENCE = 60.0
 
@@ -29,19 +29,19 @@ class TrainingJob(JobHandle):
         '8a1f...'
     """
 
-    def __init__(self, caller: Caller, job: Job) -> None:
+    def __init__(self, invoker: Invoker, job: Job) -> None:
         super().__init__(job)
-        self._caller = caller
+        self._invoker = invoker
 
     @property
     def best_run_id(self) -> str:
         """The run to register: the one whose primary metric is best. Empty while there is none."""
-        freshen(self)
+        refresh_if_running(self)
         return self._job.best_run_id
 
     def refresh(self) -> Self:
         """Ask how the job stands now."""
-        self.see(look(self._caller, self.job_id))
+        self.see(look(self._invoker, self.job_id))
         return self
 
     def watch(
@@ -65,7 +65,7 @@ class TrainingJob(JobHandle):
             ...     for update in updates:
             ...         print(update)
         """
-        return watch(self._caller, self, resume_after=resume_after, timeout=timeout, heartbeats=heartbeats, patience=patience)
+        return watch(self._invoker, self, resume_after=resume_after, timeout=timeout, heartbeats=heartbeats, patience=patience)
 
     def wait(
         self,
@@ -101,14 +101,14 @@ class TrainingJob(JobHandle):
         return self
 
 
-def look(caller: Caller, job_id: str) -> Job:
+def look(invoker: Invoker, job_id: str) -> Job:
     """How a job stands now."""
     request = build(training_pb2.GetTrainingJobRequest, job_id=job_id)
-    return read_job(caller.call(GET_TRAINING_JOB, request).job)
+    return read_job(invoker.call(GET_TRAINING_JOB, request).job)
 
 
 def watch(
-    caller: Caller,
+    invoker: Invoker,
     job: TrainingJob | str,
     *,
     resume_after: int = 0,
@@ -117,12 +117,12 @@ def watch(
     patience: float = PATIENCE,
 ) -> JobWatch:
     """Watch a job; a handle sees every update too."""
-    following = Following(
+    watch_state = WatchState(
         job_id=job if isinstance(job, str) else job.job_id,
         sequence=resume_after,
         timeout=timeout,
         patience=patience,
-        retries=caller.config.retries,
+        retries=invoker.config.retries,
         heartbeats=heartbeats,
     )
-    return JobWatch(caller, following, None if isinstance(job, str) else job.see)
+    return JobWatch(invoker, watch_state, None if isinstance(job, str) else job.see)

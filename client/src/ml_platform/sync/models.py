@@ -1,4 +1,4 @@
-# Made from ml_platform/aio/models.py by scripts/sync_face.py. Change that file and run `make generate`.
+# Made from ml_platform/aio/models.py by scripts/sync_api.py. Change that file and run `make generate`.
 """The model registry."""
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from ml_platform import rpcs
 from ml_platform.records import Listing
 from ml_platform.resources.models import ModelVersion, RegisteredModel, read_model, read_version
-from ml_platform.sync.caller import Caller
+from ml_platform.sync.invoker import Invoker
 from ml_platform.v1 import models_pb2 as pb
 from ml_platform.values import build, to_version
 
@@ -16,7 +16,7 @@ from ml_platform.values import build, to_version
 class Models:
     """The part of the client that deals with registered models."""
 
-    _caller: Caller
+    _invoker: Invoker
 
     def register_model(
         self,
@@ -66,7 +66,7 @@ class Models:
             tags=tags,
             request_id=request_id,
         )
-        return read_version(self._caller.call(rpcs.REGISTER_MODEL, request).model_version)
+        return read_version(self._invoker.call(rpcs.REGISTER_MODEL, request).model_version)
 
     def list_models(self, *, limit: int | None = None) -> Listing[RegisteredModel]:
         """The registered models, by name. `version` and `stage` tell the version in production, else in staging, else the newest.
@@ -75,7 +75,7 @@ class Models:
             >>> [(model.name, model.version, model.stage) for model in platform.list_models()]
             [('fraud', 2, 'Staging')]
         """
-        return self._caller.collect(rpcs.LIST_MODELS, pb.ListModelsRequest(), lambda page: page.models, read_model, limit=limit)
+        return self._invoker.collect(rpcs.LIST_MODELS, pb.ListModelsRequest(), lambda page: page.models, read_model, limit=limit)
 
     def get_model(self, name: str) -> RegisteredModel:
         """Look up a registered model.
@@ -87,7 +87,7 @@ class Models:
             >>> platform.get_model("fraud").production_version
             1
         """
-        return read_model(self._caller.call(rpcs.GET_MODEL, build(pb.GetModelRequest, model_name=name)).model)
+        return read_model(self._invoker.call(rpcs.GET_MODEL, build(pb.GetModelRequest, model_name=name)).model)
 
     def list_model_versions(self, name: str, *, limit: int | None = None) -> Listing[ModelVersion]:
         """The versions of a registered model with their stages, newest first.
@@ -100,7 +100,7 @@ class Models:
             {2: 'Staging', 1: 'Production'}
         """
         request = build(pb.ListModelVersionsRequest, model_name=name)
-        return self._caller.collect(
+        return self._invoker.collect(
             rpcs.LIST_MODEL_VERSIONS, request, lambda page: page.model_versions, read_version, limit=limit
         )
 
@@ -116,4 +116,4 @@ class Models:
             ['amount', 'total_transactions']
         """
         request = build(pb.GetModelVersionRequest, model_name=name, version=to_version(version, "version"))
-        return read_version(self._caller.call(rpcs.GET_MODEL_VERSION, request).model_version)
+        return read_version(self._invoker.call(rpcs.GET_MODEL_VERSION, request).model_version)

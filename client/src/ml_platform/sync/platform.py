@@ -1,18 +1,18 @@
-# Made from ml_platform/aio/platform.py by scripts/sync_face.py. Change that file and run `make generate`.
+# Made from ml_platform/aio/platform.py by scripts/sync_api.py. Change that file and run `make generate`.
 """The platform itself."""
 
 from __future__ import annotations
 
 from ml_platform import rpcs
 from ml_platform.resources.platform import Health, Identity, Metrics, read_health, read_identity, read_metrics
-from ml_platform.sync.caller import Caller
+from ml_platform.sync.invoker import Invoker
 from ml_platform.v1 import platform_pb2
 
 
 class PlatformInfo:
     """The part of the client that asks the platform about itself."""
 
-    _caller: Caller
+    _invoker: Invoker
 
     def health(self) -> Health:
         """How the platform and each of its backends are. A backend that is down is no error here.
@@ -21,7 +21,7 @@ class PlatformInfo:
             >>> {backend.name: backend.status for backend in platform.health().backends}
             {'mlflow': 'healthy', 'feast': 'healthy', 'airflow': 'healthy', 'bentoml': 'healthy', 'store': 'healthy'}
         """
-        return read_health(self._caller.call(rpcs.GET_HEALTH, platform_pb2.GetHealthRequest()))
+        return read_health(self._invoker.call(rpcs.GET_HEALTH, platform_pb2.GetHealthRequest()))
 
     def metrics(self) -> Metrics:
         """What the platform holds, counted.
@@ -30,7 +30,7 @@ class PlatformInfo:
             >>> platform.metrics().training_jobs_last_24h
             12
         """
-        return read_metrics(self._caller.call(rpcs.GET_METRICS, platform_pb2.GetMetricsRequest()))
+        return read_metrics(self._invoker.call(rpcs.GET_METRICS, platform_pb2.GetMetricsRequest()))
 
     def whoami(self) -> Identity:
         """Who the platform takes the caller for, and what the key allows.
@@ -39,4 +39,4 @@ class PlatformInfo:
             >>> platform.whoami().principal
             'ada'
         """
-        return read_identity(self._caller.call(rpcs.WHO_AM_I, platform_pb2.WhoAmIRequest()))
+        return read_identity(self._invoker.call(rpcs.WHO_AM_I, platform_pb2.WhoAmIRequest()))

@@ -1,4 +1,4 @@
-# Made from ml_platform/aio/predictions.py by scripts/sync_face.py. Change that file and run `make generate`.
+# Made from ml_platform/aio/predictions.py by scripts/sync_api.py. Change that file and run `make generate`.
 """The part of the client that asks models."""
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from ml_platform.records import Listing
 from ml_platform.resources.batches import Rows, checked_mode, parts, read_batch, to_name
 from ml_platform.resources.deployments import to_environment
 from ml_platform.resources.predictions import Prediction, StreamedPrediction, read_prediction, read_streamed
-from ml_platform.sync.caller import Caller
-from ml_platform.sync.wire import Source, each
+from ml_platform.sync.invoker import Invoker
+from ml_platform.sync.transport import Source, each
 from ml_platform.v1 import predictions_pb2
 from ml_platform.values import build, to_params, to_struct
 
@@ -24,7 +24,7 @@ from ml_platform.values import build, to_params, to_struct
 class Predictions:
     """The part of the client that asks models."""
 
-    _caller: Caller
+    _invoker: Invoker
 
     def predict(
         self,
@@ -63,7 +63,7 @@ class Predictions:
             include_features=include_features,
             params=to_params(params),
         )
-        return read_prediction(self._caller.call(rpcs.PREDICT, request))
+        return read_prediction(self._invoker.call(rpcs.PREDICT, request))
 
     @overload
     def predict_many(
@@ -131,7 +131,7 @@ class Predictions:
             if given is not None:
                 request.params.CopyFrom(given)
             request.model_name, request.environment = to_name(model_name), to_environment(environment)
-            response = self._caller.call(rpcs.BATCH_PREDICT, request)
+            response = self._invoker.call(rpcs.BATCH_PREDICT, request)
             found.extend(read_batch(request, response, first=len(found), raising=raising))
         return found
 
@@ -182,12 +182,12 @@ class Predictions:
 
         call_id = uuid4().hex
         requests = each(inputs, request)
-        stream = self._caller.duplex(rpcs.STREAM_PREDICT, requests, call_id=call_id)
+        stream = self._invoker.bidi_stream(rpcs.STREAM_PREDICT, requests, call_id=call_id)
         try:
             while (answer := stream.read()) is not None:
                 yield read_streamed(answer)
         except grpc.RpcError as error:
-            raise self._caller.translate(error, call_id) from None
+            raise self._invoker.translate(error, call_id) from None
         finally:
             stream.cancel()
         if requests.failure is not None:

@@ -1,4 +1,4 @@
-# Made from ml_platform/aio/training.py by scripts/sync_face.py. Change that file and run `make generate`.
+# Made from ml_platform/aio/training.py by scripts/sync_api.py. Change that file and run `make generate`.
 """Training jobs."""
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from ml_platform import rpcs
 from ml_platform.dates import Day, to_day
 from ml_platform.records import Listing
 from ml_platform.resources.jobs import Job, read_job, read_submitted, to_kind
-from ml_platform.sync.caller import Caller
+from ml_platform.sync.invoker import Invoker
 from ml_platform.sync.jobs import PATIENCE, TrainingJob, look, watch
 from ml_platform.sync.watch import JobWatch
 from ml_platform.v1 import training_pb2 as pb
@@ -20,7 +20,7 @@ from ml_platform.values import build, to_struct
 class Training:
     """The part of the client that deals with jobs."""
 
-    _caller: Caller
+    _invoker: Invoker
 
     def train_model(
         self,
@@ -67,8 +67,8 @@ class Training:
             pipeline=pipeline,
             request_id=request_id,
         )
-        response = self._caller.call(rpcs.SUBMIT_TRAINING_JOB, request)
-        return TrainingJob(self._caller, read_submitted(response.job))
+        response = self._invoker.call(rpcs.SUBMIT_TRAINING_JOB, request)
+        return TrainingJob(self._invoker, read_submitted(response.job))
 
     def get_training_job_status(self, job_id: str) -> Job:
         """How a job stands now: `status` is "queued", "running", "success" or "failed", and `message` says it in words.
@@ -81,7 +81,7 @@ class Training:
             >>> status["status"], status["message"]
             ('running', 'Task train is running.')
         """
-        return look(self._caller, job_id)
+        return look(self._invoker, job_id)
 
     def get_training_job(self, job_id: str) -> TrainingJob:
         """A handle on a job that was submitted before: training, deployment or materialization.
@@ -93,7 +93,7 @@ class Training:
             >>> job = platform.get_training_job("mlp-3f2a")
             >>> job.wait()
         """
-        return TrainingJob(self._caller, look(self._caller, job_id))
+        return TrainingJob(self._invoker, look(self._invoker, job_id))
 
     def list_training_jobs(
         self, experiment_name: str | None = None, *, kind: str | None = None, limit: int | None = None
@@ -111,11 +111,11 @@ class Training:
         """
         number = None if kind is None else to_kind(kind)
         request = build(pb.ListTrainingJobsRequest, experiment_name=experiment_name, kind=number)
-        return self._caller.collect(
+        return self._invoker.collect(
             rpcs.LIST_TRAINING_JOBS,
             request,
             lambda page: page.jobs,
-            lambda message: TrainingJob(self._caller, read_job(message)),
+            lambda message: TrainingJob(self._invoker, read_job(message)),
             limit=limit,
         )
 
@@ -141,4 +141,4 @@ class Training:
             >>> for update in platform.watch_training_job("mlp-3f2a"):
             ...     print(update)
         """
-        return watch(self._caller, job_id, resume_after=resume_after, timeout=timeout, heartbeats=heartbeats, patience=patience)
+        return watch(self._invoker, job_id, resume_after=resume_after, timeout=timeout, heartbeats=heartbeats, patience=patience)

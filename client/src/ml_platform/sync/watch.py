@@ -1,4 +1,4 @@
-# Made from ml_platform/aio/watch.py by scripts/sync_face.py. Change that file and run `make generate`.
+# Made from ml_platform/aio/watch.py by scripts/sync_api.py. Change that file and run `make generate`.
 """Watching a job live, over as many streams as it takes, with never a stream left behind."""
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from uuid import uuid4
 import grpc
 
 from ml_platform.errors import MLPlatformError
-from ml_platform.following import Following
 from ml_platform.resources.jobs import Job, JobUpdate
 from ml_platform.rpcs import WATCH_TRAINING_JOB
-from ml_platform.sync.caller import Caller
-from ml_platform.sync.wire import Stream, sleep
+from ml_platform.sync.invoker import Invoker
+from ml_platform.sync.transport import Stream, sleep
 from ml_platform.v1.training_pb2 import WatchTrainingJobResponse
+from ml_platform.watch_state import WatchState
 
 
 class JobWatch:
@@ -27,9 +27,9 @@ class JobWatch:
     something is raised in it (Ctrl-C too) and when nobody holds the watch any more, after a `break` for instance.
     """
 
-    def __init__(self, caller: Caller, following: Following, see: Callable[[Job], object] | None = None) -> None:
-        self._caller = caller
-        self._following = following
+    def __init__(self, invoker: Invoker, watch_state: WatchState, see: Callable[[Job], object] | None = None) -> None:
+        self._invoker = invoker
+        self._following = watch_state
         self._see = see
         self._call_id = uuid4().hex
         self._slot = _Slot()
@@ -79,7 +79,7 @@ class JobWatch:
             if message is not None:
                 return message
         except grpc.RpcError as error:
-            failure = self._caller.translate(error, self._call_id)
+            failure = self._invoker.translate(error, self._call_id)
         self._slot.cancel()
         if not self._following.done:
             sleep(self._following.pause_after(failure))
@@ -89,7 +89,7 @@ class JobWatch:
         if self._slot.stream is None:
             request = self._following.request()
             remaining = self._following.remaining()
-            self._slot.stream = self._caller.stream(WATCH_TRAINING_JOB, request, call_id=self._call_id, timeout=remaining)
+            self._slot.stream = self._invoker.stream(WATCH_TRAINING_JOB, request, call_id=self._call_id, timeout=remaining)
         stream: Stream[WatchTrainingJobResponse] = self._slot.stream
         return stream
 

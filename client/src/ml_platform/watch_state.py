@@ -15,7 +15,7 @@ _BROKEN = frozenset({Code.INTERNAL, Code.UNKNOWN, Code.CANCELLED})
 
 
 @dataclass(slots=True)
-class Following:
+class WatchState:
     """Follows one job over as many streams as it takes.
 
     Attributes:
@@ -72,7 +72,7 @@ class Following:
         """
         if isinstance(error, DeadlineExceeded):
             raise self._too_late(error)
-        error = error or Unavailable(f"The watch of job {self.job_id} ended without a last word.", remedy="Watch it again.")
+        error = error or Unavailable(f"The watch of job {self.job_id} ended without a last enum_name.", remedy="Watch it again.")
         self._failures += 1
         if not self._may_go_on(error):
             raise error

@@ -1,4 +1,4 @@
-"""Speaks gRPC on asyncio. What differs between the two faces is here and in `ml_platform.sync.wire`, and nowhere else."""
+"""Makes gRPC calls on asyncio. What differs between the two APIs is here and in `ml_platform.sync.transport`, nowhere else."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ml_platform.channel import credentials, options
 from ml_platform.config import ClientConfig
 from ml_platform.errors import ConfigurationError
 from ml_platform.forks import gate
-from ml_platform.rpcs import Req, Resp, Rpc
+from ml_platform.rpcs import MethodSpec, Req, Resp
 
 if TYPE_CHECKING:
     from ml_platform.aio.jobs import AsyncTrainingJob
@@ -25,7 +25,7 @@ Source = Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]]
 sleep = asyncio.sleep
 
 
-class AsyncWire:
+class AsyncTransport:
     """The connection to a platform, opened by the first call: a channel belongs to the event loop it is opened on."""
 
     def __init__(self, config: ClientConfig) -> None:
@@ -36,13 +36,13 @@ class AsyncWire:
         self._closed = False
         self._pid = os.getpid()
 
-    def __reduce__(self) -> tuple[type[AsyncWire], tuple[ClientConfig]]:
+    def __reduce__(self) -> tuple[type[AsyncTransport], tuple[ClientConfig]]:
         """Pickle the configuration alone."""
         return type(self), (self._config,)
 
     async def unary(
         self,
-        rpc: Rpc[Req, Resp],
+        rpc: MethodSpec[Req, Resp],
         request: Req,
         *,
         timeout: float,  # noqa: ASYNC109  # gRPC tells it to the server
@@ -63,11 +63,11 @@ class AsyncWire:
             gate.leave()
         return response
 
-    def stream(self, rpc: Rpc[Req, Resp], request: Req, *, timeout: float | None, metadata: Metadata) -> AsyncStream[Resp]:
+    def stream(self, rpc: MethodSpec[Req, Resp], request: Req, *, timeout: float | None, metadata: Metadata) -> AsyncStream[Resp]:
         """Open a stream."""
         return AsyncStream(self._method(rpc, "unary_stream")(request, timeout=timeout, metadata=metadata))
 
-    def duplex(self, rpc: Rpc[Req, Resp], requests: Requests[Req], *, metadata: Metadata) -> AsyncStream[Resp]:
+    def bidi_stream(self, rpc: MethodSpec[Req, Resp], requests: Requests[Req], *, metadata: Metadata) -> AsyncStream[Resp]:
         """Open a stream on which both sides write."""
         return AsyncStream(self._method(rpc, "stream_stream")(requests, metadata=metadata))
 
@@ -77,7 +77,7 @@ class AsyncWire:
         if self._channel is not None and self._pid == os.getpid():
             await self._channel.close()
 
-    def _method(self, rpc: Rpc[Req, Resp], kind: str) -> Any:  # noqa: ANN401  # one of gRPC's kinds of callable
+    def _method(self, rpc: MethodSpec[Req, Resp], kind: str) -> Any:  # noqa: ANN401  # one of gRPC's kinds of callable
         channel = self._open()
         if rpc.path not in self._methods:
             self._methods[rpc.path] = getattr(channel, kind)(
@@ -180,5 +180,5 @@ def _caller_was_cancelled() -> bool:
     return task is None or task.cancelling() > 0
 
 
-def freshen(_job: AsyncTrainingJob) -> None:
+def refresh_if_running(_job: AsyncTrainingJob) -> None:
     """Do nothing: a property cannot wait for an answer. `await job.refresh()` does."""

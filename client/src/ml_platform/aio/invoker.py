@@ -9,13 +9,13 @@ from uuid import uuid4
 
 import grpc
 
-from ml_platform.aio.wire import AsyncStream, AsyncWire, Metadata, Requests, sleep
+from ml_platform.aio.transport import AsyncStream, AsyncTransport, Metadata, Requests, sleep
 from ml_platform.channel import LARGEST_MESSAGE
 from ml_platform.config import ClientConfig
 from ml_platform.errors import MLPlatformError
 from ml_platform.records import Listing
 from ml_platform.retry import Attempts
-from ml_platform.rpcs import Req, Resp, Rpc
+from ml_platform.rpcs import MethodSpec, Req, Resp
 from ml_platform.status import REQUEST_ID_KEY, to_error
 from ml_platform.values import to_number
 
@@ -25,23 +25,23 @@ _LIMIT = ("x-max-response-bytes", str(LARGEST_MESSAGE))
 T = TypeVar("T")
 
 
-class AsyncCaller:
+class AsyncInvoker:
     """Calls methods of the contract with the manners that every call needs."""
 
-    def __init__(self, config: ClientConfig, wire: AsyncWire | None = None) -> None:
+    def __init__(self, config: ClientConfig, transport: AsyncTransport | None = None) -> None:
         self.config = config
-        self._wire = wire or AsyncWire(config)
+        self._transport = transport or AsyncTransport(config)
 
-    def with_options(self, *, timeout: float | None, retries: int | None) -> AsyncCaller:
+    def with_options(self, *, timeout: float | None, retries: int | None) -> AsyncInvoker:
         """The same connection with other manners; None keeps what there is."""
         config = replace(
             self.config,
             timeout=self.config.timeout if timeout is None else timeout,
             retries=self.config.retries if retries is None else retries,
         )
-        return AsyncCaller(config, self._wire)
+        return AsyncInvoker(config, self._transport)
 
-    async def call(self, rpc: Rpc[Req, Resp], request: Req) -> Resp:
+    async def call(self, rpc: MethodSpec[Req, Resp], request: Req) -> Resp:
         """Call a unary method.
 
         All attempts together stay within the deadline. A mutating request gets a `request_id`, the same on every attempt, so that
@@ -55,7 +55,7 @@ class AsyncCaller:
         attempts = Attempts(timeout=self.config.timeout, retries=self.config.retries)
         while True:
             try:
-                return await self._wire.unary(rpc, request, timeout=attempts.remaining(), metadata=self._metadata(call_id))
+                return await self._transport.unary(rpc, request, timeout=attempts.remaining(), metadata=self._metadata(call_id))
             except grpc.RpcError as error:
                 failure = self.translate(error, call_id, tried=attempts.described())
             pause = attempts.pause_after(failure)
@@ -65,7 +65,7 @@ class AsyncCaller:
 
     async def collect(
         self,
-        rpc: Rpc[Req, Resp],
+        rpc: MethodSpec[Req, Resp],
         request: Req,
         items: Callable[[Resp], Iterable[Any]],
         read: Callable[[Any], T],
@@ -85,13 +85,13 @@ class AsyncCaller:
             if not page.page_token or (limit is not None and len(found) >= limit):
                 return found if limit is None else Listing(found[:limit])
 
-    def stream(self, rpc: Rpc[Req, Resp], request: Req, *, call_id: str, timeout: float | None) -> AsyncStream[Resp]:
+    def stream(self, rpc: MethodSpec[Req, Resp], request: Req, *, call_id: str, timeout: float | None) -> AsyncStream[Resp]:
         """Open a stream. Whoever opens it cancels it."""
-        return self._wire.stream(rpc, request, timeout=timeout, metadata=self._metadata(call_id))
+        return self._transport.stream(rpc, request, timeout=timeout, metadata=self._metadata(call_id))
 
-    def duplex(self, rpc: Rpc[Req, Resp], requests: Requests[Req], *, call_id: str) -> AsyncStream[Resp]:
+    def bidi_stream(self, rpc: MethodSpec[Req, Resp], requests: Requests[Req], *, call_id: str) -> AsyncStream[Resp]:
         """Open a stream on which both sides write, without a deadline. Whoever opens it cancels it."""
-        return self._wire.duplex(rpc, requests, metadata=self._metadata(call_id))
+        return self._transport.bidi_stream(rpc, requests, metadata=self._metadata(call_id))
 
     def translate(self, error: grpc.RpcError, call_id: str, *, tried: str = "") -> MLPlatformError:
         """The client's error for what gRPC raised."""
@@ -99,7 +99,7 @@ class AsyncCaller:
 
     async def close(self) -> None:
         """Hang up."""
-        await self._wire.close()
+        await self._transport.close()
 
     def _metadata(self, call_id: str) -> Metadata:
         pairs = ((REQUEST_ID_KEY, call_id), _LIMIT)

@@ -1,4 +1,4 @@
-# Made from ml_platform/aio/caller.py by scripts/sync_face.py. Change that file and run `make generate`.
+# Made from ml_platform/aio/invoker.py by scripts/sync_api.py. Change that file and run `make generate`.
 """Makes calls: deadlines, retries, request ids and pages are settled here, so that no method needs to think of them."""
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from ml_platform.config import ClientConfig
 from ml_platform.errors import MLPlatformError
 from ml_platform.records import Listing
 from ml_platform.retry import Attempts
-from ml_platform.rpcs import Req, Resp, Rpc
+from ml_platform.rpcs import MethodSpec, Req, Resp
 from ml_platform.status import REQUEST_ID_KEY, to_error
-from ml_platform.sync.wire import Metadata, Requests, Stream, Wire, sleep
+from ml_platform.sync.transport import Metadata, Requests, Stream, Transport, sleep
 from ml_platform.values import to_number
 
 PAGE = 500
@@ -26,23 +26,23 @@ _LIMIT = ("x-max-response-bytes", str(LARGEST_MESSAGE))
 T = TypeVar("T")
 
 
-class Caller:
+class Invoker:
     """Calls methods of the contract with the manners that every call needs."""
 
-    def __init__(self, config: ClientConfig, wire: Wire | None = None) -> None:
+    def __init__(self, config: ClientConfig, transport: Transport | None = None) -> None:
         self.config = config
-        self._wire = wire or Wire(config)
+        self._transport = transport or Transport(config)
 
-    def with_options(self, *, timeout: float | None, retries: int | None) -> Caller:
+    def with_options(self, *, timeout: float | None, retries: int | None) -> Invoker:
         """The same connection with other manners; None keeps what there is."""
         config = replace(
             self.config,
             timeout=self.config.timeout if timeout is None else timeout,
             retries=self.config.retries if retries is None else retries,
         )
-        return Caller(config, self._wire)
+        return Invoker(config, self._transport)
 
-    def call(self, rpc: Rpc[Req, Resp], request: Req) -> Resp:
+    def call(self, rpc: MethodSpec[Req, Resp], request: Req) -> Resp:
         """Call a unary method.
 
         All attempts together stay within the deadline. A mutating request gets a `request_id`, the same on every attempt, so that
@@ -56,7 +56,7 @@ class Caller:
         attempts = Attempts(timeout=self.config.timeout, retries=self.config.retries)
         while True:
             try:
-                return self._wire.unary(rpc, request, timeout=attempts.remaining(), metadata=self._metadata(call_id))
+                return self._transport.unary(rpc, request, timeout=attempts.remaining(), metadata=self._metadata(call_id))
             except grpc.RpcError as error:
                 failure = self.translate(error, call_id, tried=attempts.described())
             pause = attempts.pause_after(failure)
@@ -66,7 +66,7 @@ class Caller:
 
     def collect(
         self,
-        rpc: Rpc[Req, Resp],
+        rpc: MethodSpec[Req, Resp],
         request: Req,
         items: Callable[[Resp], Iterable[Any]],
         read: Callable[[Any], T],
@@ -86,13 +86,13 @@ class Caller:
             if not page.page_token or (limit is not None and len(found) >= limit):
                 return found if limit is None else Listing(found[:limit])
 
-    def stream(self, rpc: Rpc[Req, Resp], request: Req, *, call_id: str, timeout: float | None) -> Stream[Resp]:
+    def stream(self, rpc: MethodSpec[Req, Resp], request: Req, *, call_id: str, timeout: float | None) -> Stream[Resp]:
         """Open a stream. Whoever opens it cancels it."""
-        return self._wire.stream(rpc, request, timeout=timeout, metadata=self._metadata(call_id))
+        return self._transport.stream(rpc, request, timeout=timeout, metadata=self._metadata(call_id))
 
-    def duplex(self, rpc: Rpc[Req, Resp], requests: Requests[Req], *, call_id: str) -> Stream[Resp]:
+    def bidi_stream(self, rpc: MethodSpec[Req, Resp], requests: Requests[Req], *, call_id: str) -> Stream[Resp]:
         """Open a stream on which both sides write, without a deadline. Whoever opens it cancels it."""
-        return self._wire.duplex(rpc, requests, metadata=self._metadata(call_id))
+        return self._transport.bidi_stream(rpc, requests, metadata=self._metadata(call_id))
 
     def translate(self, error: grpc.RpcError, call_id: str, *, tried: str = "") -> MLPlatformError:
         """The client's error for what gRPC raised."""
@@ -100,7 +100,7 @@ class Caller:
 
     def close(self) -> None:
         """Hang up."""
-        self._wire.close()
+        self._transport.close()
 
     def _metadata(self, call_id: str) -> Metadata:
         pairs = ((REQUEST_ID_KEY, call_id), _LIMIT)

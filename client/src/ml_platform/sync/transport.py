@@ -1,4 +1,4 @@
-"""Speaks gRPC in blocking calls. What differs between the two faces is here and in `ml_platform.aio.wire`, and nowhere else."""
+"""Makes gRPC calls that block. What differs between the two APIs is here and in `ml_platform.aio.transport`, nowhere else."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ml_platform.channel import credentials, options
 from ml_platform.config import ClientConfig
 from ml_platform.errors import ConfigurationError
 from ml_platform.forks import FORK_SUPPORT, gate
-from ml_platform.rpcs import Req, Resp, Rpc
+from ml_platform.rpcs import MethodSpec, Req, Resp
 
 if TYPE_CHECKING:
     from ml_platform.sync.jobs import TrainingJob
@@ -30,11 +30,11 @@ _reconnecting = threading.Lock()
 os.register_at_fork(after_in_child=lambda: globals().update(_reconnecting=threading.Lock()))
 
 
-class Wire:
+class Transport:
     """The connection to a platform. Several threads may use it, and so may a notebook, whose event loop it leaves alone.
 
     A process that was forked gets a connection of its own: gRPC's threads are gone in it, and calls on the parent's connection
-    would wait for them for ever. Pickled, a wire is its configuration.
+    would wait for them for ever. Pickled, a transport is its configuration.
     """
 
     def __init__(self, config: ClientConfig) -> None:
@@ -46,22 +46,22 @@ class Wire:
         # Channels of parent processes. Ending one here would wait for threads that this process does not have.
         self._inherited: list[grpc.Channel] = []
 
-    def __reduce__(self) -> tuple[type[Wire], tuple[ClientConfig]]:
+    def __reduce__(self) -> tuple[type[Transport], tuple[ClientConfig]]:
         """Pickle the configuration alone."""
         return type(self), (self._config,)
 
-    def unary(self, rpc: Rpc[Req, Resp], request: Req, *, timeout: float, metadata: Metadata) -> Resp:
+    def unary(self, rpc: MethodSpec[Req, Resp], request: Req, *, timeout: float, metadata: Metadata) -> Resp:
         """Make one attempt of a call; raises grpc.RpcError."""
         with gate.call():
             response: Resp = self._call(rpc, "unary_unary", request, timeout=timeout, metadata=metadata)
         return response
 
-    def stream(self, rpc: Rpc[Req, Resp], request: Req, *, timeout: float | None, metadata: Metadata) -> Stream[Resp]:
+    def stream(self, rpc: MethodSpec[Req, Resp], request: Req, *, timeout: float | None, metadata: Metadata) -> Stream[Resp]:
         """Open a stream."""
         with gate.call():
             return Stream(self._call(rpc, "unary_stream", request, timeout=timeout, metadata=metadata))
 
-    def duplex(self, rpc: Rpc[Req, Resp], requests: Requests[Req], *, metadata: Metadata) -> Stream[Resp]:
+    def bidi_stream(self, rpc: MethodSpec[Req, Resp], requests: Requests[Req], *, metadata: Metadata) -> Stream[Resp]:
         """Open a stream on which both sides write."""
         with gate.call():
             return Stream(self._call(rpc, "stream_stream", requests, timeout=None, metadata=metadata))
@@ -80,7 +80,7 @@ class Wire:
         self._pid = os.getpid()
 
     def _call(
-        self, rpc: Rpc[Req, Resp], kind: str, request: Req | Requests[Req], *, timeout: float | None, metadata: Metadata
+        self, rpc: MethodSpec[Req, Resp], kind: str, request: Req | Requests[Req], *, timeout: float | None, metadata: Metadata
     ) -> Any:  # noqa: ANN401  # a reply or a stream
         if self._closed:
             raise _closed()
@@ -182,7 +182,7 @@ def each(source: Source, make: Callable[[int, Mapping[str, Any]], Req]) -> Reque
     return Requests(source, make)
 
 
-def freshen(job: TrainingJob) -> None:
+def refresh_if_running(job: TrainingJob) -> None:
     """Look again at a job that may have moved on since it was last seen."""
     if not job.finished:
         job.refresh()
