@@ -30,7 +30,7 @@ BETWEEN_CALLS = 0.008
 PATIENCE = 0.1
 RUN = 1.0
 # What may run at once for one version: see BentomlSettings.requests_per_version.
-AT_ONCE = 4
+CHUNK_ENTITIES = 4
 
 
 def _log_slow(mlflow: Any, log: Path) -> None:
@@ -160,17 +160,17 @@ async def test_calls_that_time_out_do_not_pile_up_runs(house: House, form: str) 
 
     runs = house.runs(began)[:-1]
     # However long the storm lasts: each place runs once a second. Without the places, and the drops, all 300 rows run.
-    assert len(runs) <= AT_ONCE * (lasted / RUN + 1)
+    assert len(runs) <= CHUNK_ENTITIES * (lasted / RUN + 1)
     assert sum(runs) < CALLS / 2
     assert waited < 2 * RUN + 2
 
 
 async def test_a_model_that_is_flooded_leaves_room_for_the_others(house: House) -> None:
     """While the places of one model are taken for rounds ahead, another one answers."""
-    flood = [asyncio.create_task(house.batch()) for _ in range(5 * AT_ONCE)]
+    flood = [asyncio.create_task(house.batch()) for _ in range(5 * CHUNK_ENTITIES)]
     await asyncio.sleep(0.2)
     async with asyncio.timeout(60):
         await house.predict("other")
     waiting = sum(not batch.done() for batch in flood)
     await asyncio.gather(*flood)
-    assert waiting >= AT_ONCE
+    assert waiting >= CHUNK_ENTITIES

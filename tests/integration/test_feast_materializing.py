@@ -211,7 +211,7 @@ def test_a_view_that_only_feast_can_read_is_loaded_by_the_same_rules(house: Hous
 
 def test_many_rows_are_written_in_parts(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each part has rows of its own."""
-    monkeypatch.setattr("ml_platform_server.backends.feast.writes.history.ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("ml_platform_server.backends.feast.writes.history.CHUNK_ROWS", 7)
     name = house.view(Int64, y=pa.array(range(50)))
     house.load(name)
     assert house.read(name, *range(50)) == [*range(50)]

@@ -18,7 +18,7 @@ from ml_platform_server import turns as serving_turns
 from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError, to_status
 from ml_platform_server.serving.rpc import batch_replies
-from ml_platform_server.serving.rpc.batch_rows import SLICE, Batches
+from ml_platform_server.serving.rpc.batch_rows import CHUNK_ROWS, Batches
 from ml_platform_server.serving.rpc.in_flight import MOST_ROWS
 from tests.support.errors import rich_error
 from tests.support.predictions import House, running
@@ -106,7 +106,7 @@ async def test_a_large_batch_leaves_the_loop_to_others(house: House) -> None:
     await looking
     assert isinstance(answer, bytes)
     assert len(predictions_pb2.BatchPredictResponse.FromString(answer).results) == 10_000
-    assert turns >= 10_000 / SLICE
+    assert turns >= 10_000 / CHUNK_ROWS
 
 
 async def test_features_are_told_on_request(house: House) -> None:
@@ -163,13 +163,13 @@ async def test_rows_that_fail_give_others_their_turn(tmp_path: Path, monkeypatch
         names = [f"c{number}" for number in range(300)]
         house.registry.add("wide", 1, [column(name) for name in names], save_onnx(tmp_path / "wide", sum_graph(300)))
         house.deployments.activate("wide", 1)
-        request = predictions_pb2.BatchPredictRequest(model_name="wide", environment=PRODUCTION, rows=[struct({})] * SLICE)
+        request = predictions_pb2.BatchPredictRequest(model_name="wide", environment=PRODUCTION, rows=[struct({})] * CHUNK_ROWS)
         turns, call = 0, house.stub.BatchPredict(request, metadata=house.frame.metadata, timeout=60)
         while not call.done():
             turns += 1
             await asyncio.sleep(0)
         response = await call
-    assert turns > 2 * SLICE
+    assert turns > 2 * CHUNK_ROWS
     assert (len(packed), len({result.error.SerializeToString() for result in response.results})) == (1, 1)
     assert response.results[0].error.message.count("c2") == 11
     assert "and 250 more columns" in response.results[0].error.message

@@ -26,7 +26,7 @@ from ml_platform_server.interceptors.access_log import AccessLog
 from ml_platform_server.interceptors.errors import Errors
 from ml_platform_server.interceptors.request_id import RequestId
 from ml_platform_server.interceptors.tracing import Traces
-from ml_platform_server.observability.tracing import CallTrace, SharedTrace, Tracing, current, from_settings, together
+from ml_platform_server.observability.tracing import CallTrace, SharedTrace, Tracing, current, from_settings, link
 from ml_platform_server.settings import TracingSettings
 from tests.support.echo import KINDS, NAME, Echo, EchoClient, EchoService
 from tests.support.observed import echo_behind
@@ -117,7 +117,7 @@ async def test_a_traceparent_that_makes_no_sense_is_as_none(traced, traceparent)
 @pytest.mark.parametrize("ratio", [0.1])
 async def test_the_ratio_is_the_share_of_calls(traced):
     """One call in ten, more or less, is traced at a ratio of a tenth."""
-    assert 120 < sum(traced.tracing.wanted("") for _ in range(2000)) < 290
+    assert 120 < sum(traced.tracing.should_sample("") for _ in range(2000)) < 290
 
 
 async def test_a_call_that_fails_tells_its_code_and_reason(traced):
@@ -160,7 +160,7 @@ async def test_stages_of_a_call_are_its_children(traced):
         seen.append(trace)
         start = time.perf_counter()
         await asyncio.sleep(0.05)
-        trace.stage("feature read", start, time.perf_counter(), {"rows": 3})
+        trace.add_child_span("feature read", start, time.perf_counter(), {"rows": 3})
         return request
 
     traced.service._do = answer
@@ -193,12 +193,12 @@ async def test_a_call_to_a_backend_is_a_stage(traced):
 async def test_calls_that_are_answered_together_are_linked(traced):
     """A stage that several calls share is told in each one's trace, with links to the others."""
     traces = [traced.tracing.begin(name, "", {}) for name in ("first", "second")]
-    shared = together([traces[0], None, traces[1]])
+    shared = link([traces[0], None, traces[1]])
     assert shared is not None
-    shared.stage("model run", 1.0, 2.0, {"batch.size": 2})
+    shared.add_child_span("model run", 1.0, 2.0, {"batch.size": 2})
     for trace in traces:
         trace.ended("OK", {})
-    assert together([None, None]) is None
+    assert link([None, None]) is None
     stages = [span for span in await traced.spans(4) if span.name == "model run"]
     assert [span.links[0].context.trace_id for span in reversed(stages)] == [span.context.trace_id for span in stages]
     assert [len(span.links) for span in stages] == [1, 1]

@@ -54,17 +54,17 @@ class FakeClock:
     async def advance(self, seconds: float) -> None:
         """Let so much time pass, and everybody whom it wakes go on until all sleep again."""
         until = self._elapsed + seconds
-        await settle()
+        await tune_gc()
         while due := [sleeper for sleeper in self._sleepers if sleeper[0] <= until and not sleeper[1].done()]:
             moment, alarm = min(due, key=lambda sleeper: sleeper[0])
             self._elapsed = moment
             alarm.set_result(None)
-            await settle()
+            await tune_gc()
         self._elapsed = until
         self._sleepers = [sleeper for sleeper in self._sleepers if not sleeper[1].done()]
 
 
-async def settle() -> None:
+async def tune_gc() -> None:
     """Let every task run until it waits for something that only the test can bring."""
     for _ in range(20):
         await asyncio.sleep(0)

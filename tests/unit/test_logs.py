@@ -145,7 +145,7 @@ async def test_a_batch_logs_the_ids_of_its_calls(stream):
         structlog.get_logger().warning("vendor_failed", rows=len(rows))
         return [None] * len(rows)
 
-    batcher = DynamicBatcher(answer, BatchingOptions(), PredictionMetrics().unrouted)
+    batcher = DynamicBatcher(answer, BatchingOptions(), PredictionMetrics().no_version)
 
     async def call(request_id):
         set_request_id(request_id)

@@ -24,7 +24,7 @@ class MethodSpec(Generic[Req, Resp]):
 
     @property
     def path(self) -> str:
-        """The method's path on the transport."""
+        """The method's path on the wire."""
         return f"/ml_platform.v1.{self.service}/{self.name}"
 
 

@@ -28,7 +28,7 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class WorkerContext:
     """The place of a process that is one of several on the same port.
 
     Attributes:
@@ -59,39 +59,39 @@ class Server:
     async def drain(self) -> None:
         """Say NOT_SERVING, send watchers away, let calls end, and stop."""
         self._ready.clear()
-        await self._parts.quieten()
+        await self._parts.begin_shutdown()
         await self._grpc_server.stop(self._parts.settings.server.shutdown_grace)
 
 
 @asynccontextmanager
-async def build(settings: Settings, *, place: Place | None = None) -> AsyncIterator[Server]:
+async def build(settings: Settings, *, worker_context: WorkerContext | None = None) -> AsyncIterator[Server]:
     """Build the server from its settings and serve, until the block ends. Backends that are down keep nobody from serving.
 
     Args:
         settings: all of them.
-        place: this process's place among several that share the port, if it is one of them.
+        worker_context: this process's place among several that share the port, if it is one of them.
 
     Raises:
         StartupError: the server cannot start as it is configured.
     """
     offers = offered(settings)
     parts = parts_for(settings, offers)
-    grpc_server = GrpcServer(settings=settings.server, shares_port=place is not None)
+    grpc_server = GrpcServer(settings=settings.server, shares_port=worker_context is not None)
     async with AsyncExitStack() as stack:
-        if place is None:
+        if worker_context is None:
             # First of all, so that a port that is taken is told before the vendors' libraries are loaded.
             await _take_port(stack, grpc_server)
         keys, calls, tracing, ready = parts.keys, parts.calls, _tracing(settings, stack), asyncio.Event()
-        await _tell_metrics(stack, parts, place, ready)
+        await _tell_metrics(stack, parts, worker_context, ready)
         if any(offer.name == PREDICTIONS for offer in offers):
             # Before the others make their parts: each loads a library, and they would slow each other down.
             _ = parts.engine
             await parts.open(stack)
-            await _warm_up(stack, parts, seconds=WARM_UP if place is None else WARM_UP_OF_WORKER)
+            await _warm_up(stack, parts, seconds=WARM_UP if worker_context is None else WARM_UP_OF_WORKER)
         services = [(offer.service, offer.servicer(parts)) for offer in offers]
         _ = parts.prober
         await parts.open(stack)
-        if place is not None:
+        if worker_context is not None:
             # Last of all: from here on connections come to this process rather than to one that is ready for them.
             await _take_port(stack, grpc_server)
         # Closed before everything that its calls need.
@@ -122,17 +122,19 @@ async def _take_port(stack: AsyncExitStack, grpc_server: GrpcServer) -> None:
     await grpc_server.open()
 
 
-async def _tell_metrics(stack: AsyncExitStack, parts: Container, place: Place | None, ready: asyncio.Event) -> None:
+async def _tell_metrics(
+    stack: AsyncExitStack, parts: Container, worker_context: WorkerContext | None, ready: asyncio.Event
+) -> None:
     settings = parts.settings.server
     if settings.metrics_port is None:
         return
-    registry = registry_of(calls=parts.call_metrics, predictions=parts.prediction_metrics, backends=lambda: parts.prober.readings)
+    registry = registry_of(calls=parts.call_metrics, predictions=parts.prediction_metrics, backends=lambda: parts.prober.statuses)
     served = MetricsServer(page=pages_of(registry), ready=ready.is_set)
     stack.push_async_callback(served.close)
     try:
-        if place is not None and place.metrics_socket is not None:
-            await served.listen_unix(place.metrics_socket)
-        elif place is None:
+        if worker_context is not None and worker_context.metrics_socket is not None:
+            await served.listen_unix(worker_context.metrics_socket)
+        elif worker_context is None:
             await served.listen(settings.metrics_host, settings.metrics_port)
     except OSError as error:
         raise StartupError(f"Port {settings.metrics_port} for the metrics cannot be had: {error.strerror}.") from None

@@ -80,7 +80,7 @@ class Container:
             stack.push_async_callback(part.close)
             await part.open()
 
-    async def quieten(self) -> None:
+    async def begin_shutdown(self) -> None:
         """Say NOT_SERVING, and send away whoever watches or streams."""
         await self.prober.close()
         made = vars(self)

@@ -197,7 +197,7 @@ def overloaded(message: str) -> PlatformError:
     )
 
 
-def unforeseen() -> PlatformError:
+def internal_error() -> PlatformError:
     """The error for whatever nobody foresaw: it shows nothing but the request id, by which the log has the rest."""
     return PlatformError(
         errors_pb2.ERROR_REASON_INTERNAL,

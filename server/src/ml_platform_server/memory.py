@@ -14,7 +14,7 @@ _OLD = 100
 _SWITCH = 0.0005
 
 
-def settle() -> None:
+def tune_gc() -> None:
     """Take what is loaded by now out of the collector's sight, for good: the libraries alone are half a million objects.
 
     Walking through them stops every call for a tenth of a second, and finds nothing. Nor may a thread that talks to a backend

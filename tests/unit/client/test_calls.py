@@ -101,7 +101,7 @@ def test_a_slow_platform_runs_into_the_deadline(platform: MLPlatform, fake: Fake
 
 
 def test_an_error_carries_everything_the_server_told(platform: MLPlatform, fake: FakePlatform) -> None:
-    """Everything the server tells about a failure survives the transport, and pickling, and the text shows what helps."""
+    """Everything the server tells about a failure survives the wire, and pickling, and the text shows what helps."""
     told = PlatformError(
         errors_pb2.ERROR_REASON_INVALID_FIELDS,
         "The request breaks a rule.",

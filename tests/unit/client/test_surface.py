@@ -1,4 +1,4 @@
-"""The surface that callers rely on: names, arguments and fields, and what goes over the transport for each."""
+"""The surface that callers rely on: names, arguments and fields, and what goes over the wire for each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values and dates as people write them, and what goes over the transport for them."""
+"""Values and dates as people write them, and what goes over the wire for them."""
 
 from __future__ import annotations
 

@@ -176,8 +176,8 @@ class SlowStore(IdempotencyStore):
         self.inserted = asyncio.Event()
         self.go_on = asyncio.Event()
 
-    async def begin(self, key, fingerprint):
-        begun = await super().begin(key, fingerprint)
+    async def acquire(self, key, fingerprint):
+        begun = await super().acquire(key, fingerprint)
         self.inserted.set()
         await self.go_on.wait()
         return begun

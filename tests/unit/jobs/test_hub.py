@@ -17,7 +17,7 @@ from ml_platform_server.errors import PlatformError, backend_unavailable
 from ml_platform_server.jobs.hub import SNAPSHOT_TIMEOUT, TERMINAL_TIMEOUT, WatchHub
 from ml_platform_server.jobs.jobs import PollResult
 from ml_platform_server.settings import JobSettings
-from tests.support.jobs import FakeClock, a_job, settle
+from tests.support.jobs import FakeClock, a_job, tune_gc
 
 SETTINGS = JobSettings(poll_interval=1.0, heartbeat_interval=10.0, max_watch_duration=100.0)
 RUNNING = jobs_pb2.JOB_STATE_RUNNING
@@ -106,7 +106,7 @@ async def hub(clock: FakeClock, looks: Looks) -> AsyncIterator[WatchHub]:
 @asynccontextmanager
 async def reading(hub: WatchHub, resume_after: int = 0) -> AsyncIterator[Reader]:
     reader = Reader(hub.watch("mlp-1", resume_after))
-    await settle()
+    await tune_gc()
     try:
         yield reader
     finally:
@@ -245,7 +245,7 @@ async def test_shutdown_ends_every_stream_with_a_retry(hub: WatchHub, looks: Loo
     """Closing the hub gives SHUTTING_DOWN with RetryInfo to who watches and to who comes afterwards."""
     async with reading(hub) as reader:
         await hub.close()
-        await settle()
+        await tune_gc()
         async with reading(hub) as late:
             for error in (reader.error, late.error):
                 assert error is not None

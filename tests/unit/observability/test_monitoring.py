@@ -15,7 +15,7 @@ from ml_platform.v1 import errors_pb2, features_pb2
 from ml_platform_server.observability.collectors import registry_of
 from ml_platform_server.observability.exposition import merged, pages_of
 from ml_platform_server.observability.recorders import CODES, CallMetrics, PredictionMetrics
-from ml_platform_server.services.health import Reading
+from ml_platform_server.services.health import BackendStatus
 
 ROOT = Path(__file__).parents[3]
 MONITORING = ROOT / "deploy" / "monitoring"
@@ -34,7 +34,7 @@ async def told() -> dict[str, set[str]]:
         histogram.record(1)
     model.feature_status("PRESENT")
     model.error("MODEL_FAILED")
-    backends = [Reading("mlflow", healthy=True, latency=0.1)]
+    backends = [BackendStatus("mlflow", healthy=True, latency=0.1)]
     page = await pages_of(registry_of(calls=calls, predictions=predictions, backends=lambda: backends))("")
     families = text_string_to_metric_families(merged([page.body]).decode())
     return {sample.name: set(sample.labels) for family in families for sample in family.samples}

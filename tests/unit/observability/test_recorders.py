@@ -175,7 +175,7 @@ def test_names_are_told_without_the_enums_own():
 def test_requests_without_a_version_are_told_without_a_model():
     """An error before a version was found shows no name that a caller made up."""
     metrics = PredictionMetrics()
-    metrics.unrouted.error("MODEL_NOT_FOUND")
+    metrics.no_version.error("MODEL_NOT_FOUND")
     assert page_of(PredictionCollector(metrics)) == [
         'ml_platform_prediction_errors_total{model="",reason="MODEL_NOT_FOUND",version=""} 1.0'
     ]

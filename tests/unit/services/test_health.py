@@ -102,9 +102,9 @@ async def test_the_last_error_is_kept_after_the_recovery(prober, backends):
     before = time.time()
     await prober.check()
     backends["mlflow"].error = None
-    reading = (await prober.check())[0]
-    assert (reading.healthy, reading.last_error) == (True, "MLflow does not answer.")
-    assert before <= reading.last_error_time <= reading.check_time
+    status = (await prober.check())[0]
+    assert (status.healthy, status.last_error) == (True, "MLflow does not answer.")
+    assert before <= status.last_error_time <= status.check_time
 
 
 @pytest.mark.parametrize(

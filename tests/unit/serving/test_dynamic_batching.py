@@ -13,7 +13,7 @@ from ml_platform_server.call import remaining
 from ml_platform_server.errors import PlatformError, backend_unavailable
 from ml_platform_server.event_loop import IdleLoop, new_event_loop, when_idle
 from ml_platform_server.observability.recorders import PredictionMetrics
-from ml_platform_server.serving.dynamic_batching import SURELY_LONE, BatchingOptions, DynamicBatcher
+from ml_platform_server.serving.dynamic_batching import LONG_SINGLE_STREAK, BatchingOptions, DynamicBatcher
 from ml_platform_server.serving.inputs.rows import Row
 from ml_platform_server.serving.outputs.prediction import PlainPrediction, Prediction
 
@@ -49,7 +49,7 @@ def in_an_hour() -> float:
 
 
 def batcher_of(model: Model, **batching: int) -> DynamicBatcher:
-    return DynamicBatcher(model.answer, BatchingOptions(**batching), PredictionMetrics().unrouted)
+    return DynamicBatcher(model.answer, BatchingOptions(**batching), PredictionMetrics().no_version)
 
 
 def submitted(batcher: DynamicBatcher, value: object, deadline: float) -> asyncio.Future[Prediction | PlatformError]:
@@ -88,7 +88,7 @@ async def test_a_lone_caller_waits_for_nobody():
     """Call after call of one caller is a batch of its own; soon it is answered within its call, without a turn of the loop."""
     model = Model()
     batcher = batcher_of(model)
-    for value in range(SURELY_LONE + 1):
+    for value in range(LONG_SINGLE_STREAK + 1):
         await batcher.submit(row(value), in_an_hour())
     turned = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().call_soon(turned.set_result, None)
@@ -101,7 +101,7 @@ async def test_a_lone_caller_who_leaves_or_fails_leaves_room_for_the_next():
     """What ends the row of a lone caller ends nothing else: its error is its own, and its place is free again."""
     model = Model()
     batcher = batcher_of(model, at_once=1, slow_at_once=1)
-    for value in range(SURELY_LONE + 1):
+    for value in range(LONG_SINGLE_STREAK + 1):
         await batcher.submit(row(value), in_an_hour())
     model.failure = backend_unavailable("Feast")
     assert await batcher.submit(row("fails"), in_an_hour()) == model.failure
@@ -119,7 +119,7 @@ async def test_a_caller_who_was_alone_is_joined_by_others():
     """Once others come, batches grow again."""
     model = Model()
     batcher = batcher_of(model)
-    for value in range(SURELY_LONE * 4):
+    for value in range(LONG_SINGLE_STREAK * 4):
         await batcher.submit(row(value), in_an_hour())
     for _ in range(4):
         await asyncio.gather(*(batcher.submit(row(value), in_an_hour()) for value in range(8)))
@@ -179,7 +179,7 @@ async def test_everybody_waits_until_his_own_deadline():
         seen.append(remaining(0.0))
         return await answer(rows)
 
-    batcher = DynamicBatcher(told, BatchingOptions(), PredictionMetrics().unrouted)
+    batcher = DynamicBatcher(told, BatchingOptions(), PredictionMetrics().no_version)
     soon, later = submitted(batcher, "soon", time.monotonic() + 0.05), submitted(batcher, "later", time.monotonic() + 30)
     outcome = await asyncio.wait_for(soon, 5)
     assert outcome.reason == errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED

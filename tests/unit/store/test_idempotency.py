@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.store.idempotency import LEASE_TIMEOUT, RENEW_INTERVAL, CallKey, IdempotencyStore, InProgress, Ticket
+from ml_platform_server.store.idempotency import LEASE_TIMEOUT, RENEW_INTERVAL, CallKey, IdempotencyStore, InProgress, Lease
 from ml_platform_server.store.owners import this_process
 from ml_platform_server.store.tables import DoneCallRow
 from tests.support.frame import opened_store
@@ -67,82 +67,82 @@ async def other(calls, clock):
 
 async def test_the_first_one_gets_the_ticket_and_the_next_one_waits(calls):
     """One call does the work; who comes meanwhile gets nothing yet."""
-    first, second = await calls.begin(KEY, b"f"), await calls.begin(KEY, b"f")
-    assert (isinstance(first, Ticket), second) == (True, InProgress(1.0))
+    first, second = await calls.acquire(KEY, b"f"), await calls.acquire(KEY, b"f")
+    assert (isinstance(first, Lease), second) == (True, InProgress(1.0))
 
 
 async def test_of_many_at_once_one_gets_the_ticket(calls):
     """Among calls at the same moment exactly one is to do the work."""
-    begun = await asyncio.gather(*(calls.begin(KEY, b"f") for _ in range(10)))
-    assert sum(isinstance(one, Ticket) for one in begun) == 1
+    begun = await asyncio.gather(*(calls.acquire(KEY, b"f") for _ in range(10)))
+    assert sum(isinstance(one, Lease) for one in begun) == 1
 
 
 async def test_the_answer_is_given_again(calls):
     """Once the work is done, whoever asks gets its answer."""
-    await calls.finish(await calls.begin(KEY, b"f"), b"answer")
-    assert await calls.begin(KEY, b"f") == b"answer"
+    await calls.complete(await calls.acquire(KEY, b"f"), b"answer")
+    assert await calls.acquire(KEY, b"f") == b"answer"
 
 
 async def test_an_empty_answer_is_an_answer(calls):
     """A response without any field set is kept like any other."""
-    await calls.finish(await calls.begin(KEY, b"f"), b"")
-    assert await calls.begin(KEY, b"f") == b""
+    await calls.complete(await calls.acquire(KEY, b"f"), b"")
+    assert await calls.acquire(KEY, b"f") == b""
 
 
 async def test_another_request_under_the_same_id_is_refused(calls):
     """A request_id stands for one request, while the work goes on and when it is done."""
-    await calls.begin(KEY, b"f")
+    await calls.acquire(KEY, b"f")
     with pytest.raises(PlatformError) as caught:
-        await calls.begin(KEY, b"g")
+        await calls.acquire(KEY, b"g")
     assert caught.value.reason_name == "REQUEST_ID_REUSED"
 
 
 async def test_an_abandoned_call_may_be_done_by_the_next(calls):
     """A failure leaves nothing behind."""
-    await calls.abandon(await calls.begin(KEY, b"f"))
-    assert isinstance(await calls.begin(KEY, b"other contents"), Ticket)
+    await calls.release(await calls.acquire(KEY, b"f"))
+    assert isinstance(await calls.acquire(KEY, b"other contents"), Lease)
 
 
 async def test_a_call_that_was_lost_is_taken_over_once(calls, other, clock):
     """Without renewals the work goes to one of those who ask once the lease has ended, and the lost call can no longer answer."""
-    lost = await other.begin(KEY, b"f")
+    lost = await other.acquire(KEY, b"f")
     clock.now += timedelta(seconds=LEASE_TIMEOUT - 1)
-    assert await calls.begin(KEY, b"f") == InProgress(1.0)
+    assert await calls.acquire(KEY, b"f") == InProgress(1.0)
     clock.now += timedelta(seconds=1)
-    taken, late = await calls.begin(KEY, b"f"), await calls.begin(KEY, b"f")
-    assert (isinstance(taken, Ticket), late) == (True, InProgress(1.0))
-    await other.finish(lost, b"too late")
-    await other.abandon(lost)
-    await calls.finish(taken, b"answer")
-    assert await calls.begin(KEY, b"f") == b"answer"
+    taken, late = await calls.acquire(KEY, b"f"), await calls.acquire(KEY, b"f")
+    assert (isinstance(taken, Lease), late) == (True, InProgress(1.0))
+    await other.complete(lost, b"too late")
+    await other.release(lost)
+    await calls.complete(taken, b"answer")
+    assert await calls.acquire(KEY, b"f") == b"answer"
 
 
 async def test_who_asks_learns_when_the_lease_ends(calls, other, clock):
     """A lease that is not renewed any more tells its true rest; one that is renewed tells when to look again."""
-    await other.begin(KEY, b"f")
+    await other.acquire(KEY, b"f")
     clock.now += timedelta(seconds=2 * RENEW_INTERVAL)
-    assert await calls.begin(KEY, b"f") == InProgress(LEASE_TIMEOUT - 2 * RENEW_INTERVAL)
+    assert await calls.acquire(KEY, b"f") == InProgress(LEASE_TIMEOUT - 2 * RENEW_INTERVAL)
     await other.renew()
-    assert await calls.begin(KEY, b"f") == InProgress(1.0)
+    assert await calls.acquire(KEY, b"f") == InProgress(1.0)
 
 
 async def test_work_that_goes_on_keeps_its_lease(calls, other, clock):
     """However long the work takes, nobody takes it over while its process renews the lease; then its answer counts."""
-    ticket = await other.begin(KEY, b"f")
+    lease = await other.acquire(KEY, b"f")
     for _ in range(20):
         clock.now += timedelta(seconds=LEASE_TIMEOUT - 1)
         await other.renew()
-        assert await calls.begin(KEY, b"f") == InProgress(1.0)
-    await other.finish(ticket, b"answer")
-    assert await calls.begin(KEY, b"f") == b"answer"
+        assert await calls.acquire(KEY, b"f") == InProgress(1.0)
+    await other.complete(lease, b"answer")
+    assert await calls.acquire(KEY, b"f") == b"answer"
 
 
 async def test_of_many_who_take_over_one_gets_the_ticket(calls, other, clock):
     """A lost call is done again once, however many ask at the same moment."""
-    await other.begin(KEY, b"f")
+    await other.acquire(KEY, b"f")
     clock.now += timedelta(seconds=LEASE_TIMEOUT)
-    begun = await asyncio.gather(*(calls.begin(KEY, b"f") for _ in range(10)))
-    assert sum(isinstance(one, Ticket) for one in begun) == 1
+    begun = await asyncio.gather(*(calls.acquire(KEY, b"f") for _ in range(10)))
+    assert sum(isinstance(one, Lease) for one in begun) == 1
 
 
 async def test_a_call_of_a_process_that_has_ended_is_taken_over_at_once(calls):
@@ -150,17 +150,17 @@ async def test_a_call_of_a_process_that_has_ended_is_taken_over_at_once(calls):
     with running_process() as process:
         owner = process.stdout.readline().strip()
         killed = IdempotencyStore(database=calls._database, now=calls._now, owner=owner)
-        await killed.begin(KEY, b"f")
-        assert await calls.begin(KEY, b"f") == InProgress(1.0)
+        await killed.acquire(KEY, b"f")
+        assert await calls.acquire(KEY, b"f") == InProgress(1.0)
         process.kill()
     assert owner.split(":")[0] == this_process().split(":")[0]
-    assert isinstance(await calls.begin(KEY, b"f"), Ticket)
+    assert isinstance(await calls.acquire(KEY, b"f"), Lease)
 
 
 async def test_leases_are_renewed_by_themselves(calls, other, clock, monkeypatch):
     """While it is open, the leases of the calls in progress are renewed without anybody's asking."""
     monkeypatch.setattr("ml_platform_server.store.idempotency.RENEW_INTERVAL", 0.01)
-    await other.begin(KEY, b"f")
+    await other.acquire(KEY, b"f")
     clock.now += timedelta(seconds=LEASE_TIMEOUT - 1)
     await other.open()
     async with asyncio.timeout(10):
@@ -171,20 +171,20 @@ async def test_leases_are_renewed_by_themselves(calls, other, clock, monkeypatch
 
 async def test_old_answers_are_forgotten(calls, clock):
     """Answers are kept for a day."""
-    await calls.finish(await calls.begin(KEY, b"f"), b"answer")
+    await calls.complete(await calls.acquire(KEY, b"f"), b"answer")
     clock.now += timedelta(hours=24)
     assert await calls.prune() == 0
     clock.now += timedelta(seconds=1)
     assert await calls.prune() == 1
-    assert isinstance(await calls.begin(KEY, b"f"), Ticket)
+    assert isinstance(await calls.acquire(KEY, b"f"), Lease)
 
 
 async def test_forgetting_goes_on_by_itself(calls, clock):
     """While it is open, old answers go without anybody's asking."""
-    await calls.finish(await calls.begin(KEY, b"f"), b"answer")
+    await calls.complete(await calls.acquire(KEY, b"f"), b"answer")
     clock.now += timedelta(hours=25)
     await calls.open()
     async with asyncio.timeout(5):
-        while await calls.begin(KEY, b"f") == b"answer":  # noqa: ASYNC110  # the table has no event to wait for
+        while await calls.acquire(KEY, b"f") == b"answer":  # noqa: ASYNC110  # the table has no event to wait for
             await asyncio.sleep(0.01)
     await calls.close()

@@ -58,7 +58,7 @@ class BlockingPool:
             raise deadline_exceeded(f"The call to {self._name}") from None
         finally:
             if trace is not None:
-                trace.stage(f"{self._name} {operation_of(function)}", start, time.perf_counter())
+                trace.add_child_span(f"{self._name} {operation_of(function)}", start, time.perf_counter())
 
     def _release(self) -> None:
         self._free += 1

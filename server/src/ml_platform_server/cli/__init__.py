@@ -56,20 +56,20 @@ def worker(
     """Be one of the processes of `serve --workers`, which starts it."""
     settings = _settings()
     _schedule(settings)
-    from ml_platform_server.app import Place
+    from ml_platform_server.app import WorkerContext
     from ml_platform_server.cli.serving import serve_until_stopped
     from ml_platform_server.cli.signals import exit_now
     from ml_platform_server.supervisor.lifeline import Lifeline
 
     lifeline = Lifeline(channel, patience=settings.server.shutdown_grace + 5.0)
-    place = Place(metrics_socket=metrics_socket)
+    worker_context = WorkerContext(metrics_socket=metrics_socket)
 
     def on_ready() -> None:
         lifeline.ready()
         lifeline.start_heartbeat()
 
     try:
-        _run(settings, serve_until_stopped(settings, place=place, on_ready=on_ready), tell=lifeline.failed)
+        _run(settings, serve_until_stopped(settings, worker_context=worker_context, on_ready=on_ready), tell=lifeline.failed)
     except typer.Exit as ended:
         exit_now(ended.exit_code)
     exit_now(0)

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import structlog
 import typer
 
-from ml_platform_server.app import Place, build
+from ml_platform_server.app import WorkerContext, build
 from ml_platform_server.cli.signals import Signals
-from ml_platform_server.memory import settle
+from ml_platform_server.memory import tune_gc
 from ml_platform_server.settings import Settings
 from ml_platform_server.start import StartupError
 
@@ -18,13 +18,13 @@ _log = structlog.get_logger(__name__)
 
 
 async def serve_until_stopped(
-    settings: Settings, *, place: Place | None = None, on_ready: Callable[[], None] | None = None
+    settings: Settings, *, worker_context: WorkerContext | None = None, on_ready: Callable[[], None] | None = None
 ) -> None:
     """Serve; drain on the first SIGTERM or SIGINT, end at once on the second.
 
     Args:
         settings: all of them.
-        place: this process's place among several workers, if it is one of them.
+        worker_context: this process's place among several workers, if it is one of them.
         on_ready: called when calls are answered; by default it is told on standard output.
 
     Raises:
@@ -32,8 +32,8 @@ async def serve_until_stopped(
         asyncio.CancelledError: a signal came before the server was ready.
     """
     signals = Signals()
-    async with build(settings, place=place) as server:
-        settle()
+    async with build(settings, worker_context=worker_context) as server:
+        tune_gc()
         signals.ready()
         if on_ready is not None:
             on_ready()

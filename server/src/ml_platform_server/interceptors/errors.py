@@ -9,7 +9,7 @@ import grpc
 import structlog
 
 from ml_platform_server.call import REQUEST_ID_HEADER, Call
-from ml_platform_server.errors import PlatformError, Violation, to_status, unforeseen
+from ml_platform_server.errors import PlatformError, Violation, internal_error, to_status
 from ml_platform_server.method import Handler, Method, Response
 
 _DETAILS = "grpc-status-details-bin"
@@ -38,9 +38,9 @@ class Errors:
             except asyncio.CancelledError:
                 if _was_cancelled():
                     raise
-                failure = _unforeseen(method)
+                failure = _internal_error(method)
             except Exception:  # noqa: BLE001  # whatever it was, the caller gets a status
-                failure = _unforeseen(method)
+                failure = _internal_error(method)
             await end(call, failure)
             return None
 
@@ -85,6 +85,6 @@ def _was_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def _unforeseen(method: Method) -> PlatformError:
+def _internal_error(method: Method) -> PlatformError:
     _log.exception("call_failed", method=method.full_name)
-    return unforeseen()
+    return internal_error()

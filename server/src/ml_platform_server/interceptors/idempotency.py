@@ -15,7 +15,7 @@ from ml_platform.v1 import errors_pb2
 from ml_platform_server.call import Call, set_deadline
 from ml_platform_server.errors import PlatformError, deadline_exceeded
 from ml_platform_server.method import Handler, Method, Response
-from ml_platform_server.store.idempotency import CallKey, IdempotencyStore, InProgress, Ticket
+from ml_platform_server.store.idempotency import CallKey, IdempotencyStore, InProgress, Lease
 
 # A repeat waits this long for the first call at most, and leaves itself this much time to say that it waited in vain.
 _PATIENCE = 5.0
@@ -58,7 +58,7 @@ class Idempotency:
                 return await continuation(request, call)
             key = CallKey(call.principal.name, method.full_name, request_id)
             fingerprint = hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
-            begun = await self._begin(key, fingerprint, call)
+            begun = await self._acquire(key, fingerprint, call)
             if isinstance(begun, bytes):
                 call.log_fields["repeated"] = True
                 return method.response_class.FromString(begun)
@@ -71,30 +71,30 @@ class Idempotency:
         while self._working:
             await asyncio.wait(self._working)
 
-    async def _begin(self, key: CallKey, fingerprint: bytes, call: Call) -> Ticket | bytes:
+    async def _acquire(self, key: CallKey, fingerprint: bytes, call: Call) -> Lease | bytes:
         """Wait for the right to do the work, or for the answer of the call that has it."""
         give_up = min(time.monotonic() + _PATIENCE, call.deadline - _MARGIN)
         pause = _FIRST_PAUSE
-        while isinstance(begun := await self._try_to_begin(key, fingerprint), InProgress):
+        while isinstance(begun := await self._try_to_acquire(key, fingerprint), InProgress):
             if time.monotonic() + pause > give_up:
                 raise _in_progress(begun.retry_after)
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
         return begun
 
-    async def _try_to_begin(self, key: CallKey, fingerprint: bytes) -> Ticket | bytes | InProgress:
-        """Ask the store once. A caller who leaves meanwhile may have got the ticket, and then gives it back."""
-        begin = self._start(self._calls.begin(key, fingerprint))
+    async def _try_to_acquire(self, key: CallKey, fingerprint: bytes) -> Lease | bytes | InProgress:
+        """Ask the store once. A caller who leaves meanwhile may have got the lease, and then gives it back."""
+        acquire = self._start(self._calls.acquire(key, fingerprint))
         try:
-            return await asyncio.shield(begin)
+            return await asyncio.shield(acquire)
         except asyncio.CancelledError:
-            self._start(self._give_back(begin))
+            self._start(self._give_back(acquire))
             raise
 
-    async def _give_back(self, begin: asyncio.Task[Ticket | bytes | InProgress]) -> None:
-        await asyncio.wait([begin])
-        if not begin.cancelled() and begin.exception() is None and isinstance(ticket := begin.result(), Ticket):
-            await self._forget(ticket)
+    async def _give_back(self, acquire: asyncio.Task[Lease | bytes | InProgress]) -> None:
+        await asyncio.wait([acquire])
+        if not acquire.cancelled() and acquire.exception() is None and isinstance(lease := acquire.result(), Lease):
+            await self._forget(lease)
 
     def _start(self, work: Coroutine[None, None, T]) -> asyncio.Task[T]:
         task: asyncio.Task[T] = asyncio.create_task(work)
@@ -107,33 +107,33 @@ class Idempotency:
         if not task.cancelled():
             task.exception()  # Its caller may have left; then nobody else asks, and asyncio would complain.
 
-    async def _work(self, ticket: Ticket, continuation: Handler, request: Message, call: Call) -> Response:
+    async def _work(self, lease: Lease, continuation: Handler, request: Message, call: Call) -> Response:
         set_deadline(time.monotonic() + self._longest)
         limit = asyncio.timeout(self._longest)
         try:
             async with limit:
                 response = await continuation(request, call)
         except BaseException as error:
-            await self._forget(ticket)
+            await self._forget(lease)
             if isinstance(error, TimeoutError) and limit.expired():
                 raise deadline_exceeded("The work") from None
             raise
         assert response is not None  # noqa: S101  # only methods with one response come here
-        await self._keep(ticket, response)
+        await self._keep(lease, response)
         return response
 
-    async def _keep(self, ticket: Ticket, response: Message | bytes) -> None:
+    async def _keep(self, lease: Lease, response: Message | bytes) -> None:
         try:
-            await self._calls.finish(ticket, response if isinstance(response, bytes) else response.SerializeToString())
+            await self._calls.complete(lease, response if isinstance(response, bytes) else response.SerializeToString())
         except PlatformError:
             # The work is done, so the caller gets its answer; only a repeat will not find it.
-            _log.exception("answer_not_kept", method=ticket.key.method)
+            _log.exception("answer_not_kept", method=lease.key.method)
 
-    async def _forget(self, ticket: Ticket) -> None:
+    async def _forget(self, lease: Lease) -> None:
         try:
-            await self._calls.abandon(ticket)
+            await self._calls.release(lease)
         except PlatformError:
-            _log.exception("failed_call_not_forgotten", method=ticket.key.method)
+            _log.exception("failed_call_not_forgotten", method=lease.key.method)
 
 
 def _in_progress(retry_after: float) -> PlatformError:

@@ -31,7 +31,7 @@ class Traces:
 
     def wrap(self, method: Method, continuation: Handler) -> Handler:
         """See Interceptor."""
-        tracing, wanted = self._tracing, self._tracing.wanted
+        tracing, wanted = self._tracing, self._tracing.should_sample
         name = method.full_name.lstrip("/")
         service, _, bare = name.partition("/")
         attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": bare}

@@ -200,7 +200,7 @@ class Deployments:
 
     async def _again(self, row: DeploymentRow) -> Deployment:
         if row.state == deployments_pb2.DEPLOYMENT_STATE_IN_PROGRESS:
-            job = await self._jobs.recorded(row.job_id)
+            job = await self._jobs.get_row(row.job_id)
             await self._start(row, job)
         return self._message_of(row)
 

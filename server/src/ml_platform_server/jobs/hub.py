@@ -241,7 +241,7 @@ class _Poller:
         known = isinstance(error, PlatformError)
         log.warning("job_poll_failed", job_id=self._job_id, failures=failures, error=str(error), exc_info=not known)
         if self._newest is None:
-            self.end_with(error if isinstance(error, PlatformError) else _unforeseen())
+            self.end_with(error if isinstance(error, PlatformError) else _internal_error())
 
 
 def _message(event: WatchEvent.ValueType, sequence: int, seen: datetime, job: Job | None = None) -> WatchTrainingJobResponse:
@@ -272,7 +272,7 @@ def _too_old(limit: float) -> PlatformError:
     )
 
 
-def _unforeseen() -> PlatformError:
+def _internal_error() -> PlatformError:
     return PlatformError(
         errors_pb2.ERROR_REASON_INTERNAL,
         "The server could not look at the job.",

@@ -87,7 +87,7 @@ class Jobs:
         self._clock = clock
         self._on_end: dict[int, FollowUp] = {}
 
-    def on_end(self, kind: JobKind.ValueType, follow_up: FollowUp) -> None:
+    def on_terminal(self, kind: JobKind.ValueType, follow_up: FollowUp) -> None:
         """Have somebody notified when a job of a kind is seen to have ended.
 
         It is called with the job and the seconds to wait, and returns whether what follows from the end is done.
@@ -170,7 +170,7 @@ class Jobs:
             job_id: the job.
             wait: how many seconds to wait, once it has ended, for its runs and for what follows from its end.
         """
-        row = await self.recorded(job_id)
+        row = await self.get_row(job_id)
         job = await self.refresh(row, wait)
         ended = job.state in ENDED
         complete = True
@@ -191,7 +191,7 @@ class Jobs:
         """
         await self._pipelines.end(row.pipeline, row.job_id, f"{NOTE}{why}")
 
-    async def recorded(self, job_id: str) -> JobRow:
+    async def get_row(self, job_id: str) -> JobRow:
         """A job as it is remembered.
 
         Raises:

@@ -68,7 +68,7 @@ class Reconciler:
         self._stopped = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._polls: dict[str, asyncio.Task[None]] = {}
-        jobs.on_end(jobs_pb2.JOB_KIND_DEPLOYMENT, self.prompt)
+        jobs.on_terminal(jobs_pb2.JOB_KIND_DEPLOYMENT, self.prompt)
 
     async def open(self) -> None:
         """Begin the rounds."""
@@ -120,7 +120,7 @@ class Reconciler:
         try:
             job = await self._refresh(row)
             if job is not None and job.state in ENDED:
-                await self.settle(job)
+                await self.finalize(job)
             elif self._clock.now() - row.create_time >= timedelta(seconds=self._settings.deployment_timeout):
                 await self._time_out(row, job.message if job else "Airflow does not answer.")
         except Exception:
@@ -128,7 +128,7 @@ class Reconciler:
 
     async def _refresh(self, row: DeploymentRow) -> Job | None:
         try:
-            return await self._jobs.refresh(await self._jobs.recorded(row.job_id))
+            return await self._jobs.refresh(await self._jobs.get_row(row.job_id))
         except PlatformError as error:
             log.warning("deployment_poll_failed", deployment_id=row.deployment_id, error=error.message)
             return None
@@ -141,11 +141,11 @@ class Reconciler:
             return
         log.warning("deployment_timed_out", deployment_id=row.deployment_id, model_name=row.model_name, last=last)
         try:
-            await self._jobs.end(await self._jobs.recorded(row.job_id), why)
+            await self._jobs.end(await self._jobs.get_row(row.job_id), why)
         except PlatformError as error:
             log.warning("deployment_job_not_ended", deployment_id=row.deployment_id, job_id=row.job_id, error=error.message)
 
-    async def settle(self, job: Job) -> None:
+    async def finalize(self, job: Job) -> None:
         """Make the end of a deployment's job count: traffic moves if it ended well, and stays if not."""
         row = await self._records.of_job(job.job_id)
         if row is None or row.state != deployments_pb2.DEPLOYMENT_STATE_IN_PROGRESS:

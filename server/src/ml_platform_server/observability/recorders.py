@@ -231,7 +231,7 @@ class PredictionMetrics:
         self._handles: WeakValueDictionary[tuple[str, int], ModelMetrics] = WeakValueDictionary()
         self._other = ModelSeries(OTHER, OTHER)
         self._unrouted = ModelSeries("", "")
-        self.unrouted = ModelMetrics(self._unrouted)  # for requests that found no version
+        self.no_version = ModelMetrics(self._unrouted)  # for requests that found no version
 
     def for_model(self, model_name: str, version: int) -> ModelMetrics:
         """The recorders of a version; to be asked for once, when it is loaded, and held for as long as it is served."""

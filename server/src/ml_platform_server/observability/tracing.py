@@ -1,7 +1,7 @@
 """Traces of some calls, by OpenTelemetry. Free when off: then nothing of it is imported, and no call meets it.
 
 Whether a call is traced is decided before anything is made for it: as the caller decided, if it says so in `traceparent`, and
-else by chance. What goes on inside a call is timed where it happens and told afterwards (`CallTrace.stage`), so that the
+else by chance. What goes on inside a call is timed where it happens and told afterwards (`CallTrace.add_child_span`), so that the
 prediction path asks no more than whether there is a trace.
 """
 
@@ -73,7 +73,7 @@ class CallTrace:
         context = self._span.get_span_context()
         return f"00-{context.trace_id:032x}-{context.span_id:016x}-01"
 
-    def stage(
+    def add_child_span(
         self,
         name: str,
         start: float,
@@ -120,20 +120,20 @@ class SharedTrace:
     def __init__(self, traces: Sequence[CallTrace]) -> None:
         self._traces = traces
 
-    def stage(self, name: str, start: float, end: float, attributes: Mapping[str, Value] | None = None) -> None:
+    def add_child_span(self, name: str, start: float, end: float, attributes: Mapping[str, Value] | None = None) -> None:
         """Tell of a part of their work that has ended. See CallTrace."""
         for trace in self._traces:
-            trace.stage(name, start, end, attributes, shared=self._traces)
+            trace.add_child_span(name, start, end, attributes, shared=self._traces)
 
 
-def together(traces: Iterable[CallTrace | SharedTrace | None]) -> SharedTrace | None:
+def link(traces: Iterable[CallTrace | SharedTrace | None]) -> SharedTrace | None:
     """One trace for those of several calls that are traced; None if none is."""
     traced = [trace for trace in traces if isinstance(trace, CallTrace)]
     return SharedTrace(traced) if traced else None
 
 
 # The trace of what the current task works for; None for most calls. Whoever works for several calls in a task of its own sets it
-# to what `together` makes of theirs.
+# to what `link` makes of theirs.
 current: ContextVar[CallTrace | SharedTrace | None] = ContextVar("trace", default=None)
 
 
@@ -151,7 +151,7 @@ class Tracing:
         self._provider = _provider(service_name, exporter)
         self._tracer = self._provider.get_tracer("ml_platform_server")
 
-    def wanted(self, traceparent: str) -> bool:
+    def should_sample(self, traceparent: str) -> bool:
         """Whether to trace a call that came with this."""
         if traceparent and (parent := _TRACEPARENT.fullmatch(traceparent)):
             return bool(int(parent[3], 16) & 1)

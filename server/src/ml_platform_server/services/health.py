@@ -41,7 +41,7 @@ class HealthCheckable(Protocol):
 
 
 @dataclass(slots=True)
-class Reading:
+class BackendStatus:
     """How one backend is. Times are seconds since the epoch, the latency is in seconds; None means never."""
 
     name: str
@@ -77,7 +77,7 @@ class HealthChecker:
         self._servicer = servicer
         self._interval = interval
         self._timeout = timeout
-        self._readings = {name: Reading(name) for name in backends}
+        self._statuses = {name: BackendStatus(name) for name in backends}
         self._serving: dict[str, bool | None] = dict.fromkeys(needs)
         self._round: asyncio.Task[None] | None = None
         self._loop: asyncio.Task[None] | None = None
@@ -98,26 +98,26 @@ class HealthChecker:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     @property
-    def readings(self) -> list[Reading]:
+    def statuses(self) -> list[BackendStatus]:
         """How each backend was when it was last asked."""
-        return list(self._readings.values())
+        return list(self._statuses.values())
 
     def serving(self, service: str = "") -> bool:
         """Whether a service, or the server as a whole, can serve; False until that is known, and once closed."""
         return not self._closed and bool(self._serving.get(service))
 
-    async def check(self) -> list[Reading]:
+    async def check(self) -> list[BackendStatus]:
         """Ask every backend now and return what they say. Callers that ask at the same time share one round."""
         if self._round is None or self._round.done():
             self._round = asyncio.create_task(self._probe_all())
         await asyncio.shield(self._round)
-        return list(self._readings.values())
+        return list(self._statuses.values())
 
     async def _probe_forever(self) -> None:
         soon = SOON / 2
         while True:
-            readings = await self.check()
-            all_well = all(reading.healthy for reading in readings)
+            statuses = await self.check()
+            all_well = all(status.healthy for status in statuses)
             soon = SOON / 2 if all_well else min(2 * soon, self._interval)
             await asyncio.sleep(self._interval if all_well else soon)
 
@@ -127,16 +127,16 @@ class HealthChecker:
         await asyncio.gather(*(self._probe(name, backend) for name, backend in self._backends.items()))
 
     async def _probe(self, name: str, backend: HealthCheckable) -> None:
-        reading = self._readings[name]
+        status = self._statuses[name]
         start = time.perf_counter()
         error = await self._error_of(name, backend)
-        if reading.healthy is not (not error):
+        if status.healthy is not (not error):
             _log.info("backend_changed", backend=name, healthy=not error, error=error)
-        reading.latency = time.perf_counter() - start
-        reading.check_time = time.time()
-        reading.healthy = not error
+        status.latency = time.perf_counter() - start
+        status.check_time = time.time()
+        status.healthy = not error
         if error:
-            reading.last_error, reading.last_error_time = error, reading.check_time
+            status.last_error, status.last_error_time = error, status.check_time
         # At once, and not at the end of the round: one backend that hangs would hold up the news of the others.
         await self._tell()
 
@@ -156,7 +156,7 @@ class HealthChecker:
 
     async def _tell(self) -> None:
         for service, names in self._needs.items():
-            serving = all(self._readings[name].healthy for name in names)
+            serving = all(self._statuses[name].healthy for name in names)
             if self._serving[service] is not serving:
                 self._serving[service] = serving
                 status = HealthCheckResponse.SERVING if serving else HealthCheckResponse.NOT_SERVING

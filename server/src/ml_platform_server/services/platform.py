@@ -12,7 +12,7 @@ from ml_platform.v1 import jobs_pb2, platform_pb2
 from ml_platform.v1.jobs_pb2 import JobKind
 from ml_platform_server import scopes
 from ml_platform_server.call import Call
-from ml_platform_server.services.health import HealthChecker, Reading
+from ml_platform_server.services.health import BackendStatus, HealthChecker
 
 _WINDOW = timedelta(hours=24)
 
@@ -52,9 +52,9 @@ class PlatformService:
 
     async def GetHealth(self, request: platform_pb2.GetHealthRequest, call: Call) -> platform_pb2.GetHealthResponse:  # noqa: ARG002
         """Ask every backend how it is."""
-        readings = await self._prober.check()
+        statuses = await self._prober.check()
         return platform_pb2.GetHealthResponse(
-            status=_status(all(reading.healthy for reading in readings)), backends=[_health(reading) for reading in readings]
+            status=_status(all(status.healthy for status in statuses)), backends=[_health(status) for status in statuses]
         )
 
     async def GetMetrics(self, request: platform_pb2.GetMetricsRequest, call: Call) -> platform_pb2.GetMetricsResponse:  # noqa: ARG002
@@ -89,16 +89,16 @@ def _status(healthy: bool | None) -> platform_pb2.HealthStatus.ValueType:
     return platform_pb2.HEALTH_STATUS_HEALTHY if healthy else platform_pb2.HEALTH_STATUS_UNHEALTHY
 
 
-def _health(reading: Reading) -> platform_pb2.BackendHealth:
+def _health(status: BackendStatus) -> platform_pb2.BackendHealth:
     health = platform_pb2.BackendHealth(
-        name=reading.name,
-        status=_status(reading.healthy),
-        last_error=reading.last_error,
-        last_error_time=_timestamp(reading.last_error_time),
-        check_time=_timestamp(reading.check_time),
+        name=status.name,
+        status=_status(status.healthy),
+        last_error=status.last_error,
+        last_error_time=_timestamp(status.last_error_time),
+        check_time=_timestamp(status.check_time),
     )
-    if reading.latency is not None:
-        health.latency.FromNanoseconds(int(reading.latency * 1e9))
+    if status.latency is not None:
+        health.latency.FromNanoseconds(int(status.latency * 1e9))
     return health
 
 

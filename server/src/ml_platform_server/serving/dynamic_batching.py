@@ -20,7 +20,7 @@ from ml_platform_server.call import current_request_id, set_deadline, set_reques
 from ml_platform_server.errors import PlatformError, deadline_exceeded, overloaded
 from ml_platform_server.event_loop import when_idle
 from ml_platform_server.observability.recorders import ModelMetrics
-from ml_platform_server.observability.tracing import CallTrace, SharedTrace, current, together
+from ml_platform_server.observability.tracing import CallTrace, SharedTrace, current, link
 from ml_platform_server.serving.inputs.rows import Row
 from ml_platform_server.serving.outputs.prediction import Prediction
 
@@ -30,7 +30,7 @@ LOOK_SECONDS = 0.02
 # Rows wait no longer than this for the loop to run out of work.
 MAX_WAIT_SECONDS = 0.1
 # So many batches of one row make a lone caller, and once in so many rows it is looked whether there is another by now.
-SURELY_LONE = 4
+LONG_SINGLE_STREAK = 4
 RECHECK_EVERY = 8
 # Characters of the request ids of a batch in a log line: some sixty ids, and less than a pipe takes whole.
 LONGEST_IDS = 2000
@@ -79,7 +79,7 @@ class DynamicBatcher:
         self._batching = batching
         self._free = batching.at_once
         self._lent = 0
-        self._lone = 0
+        self._single_streak = 0
         self._queue: list[_Waiting] = []
         self._called = False
         # One timer for many batches: it looks how long the present rows have waited when it fires.
@@ -100,7 +100,12 @@ class DynamicBatcher:
             PlatformError: OVERLOADED when too many wait.
         """
         queue = self._queue
-        if self._lone >= SURELY_LONE and self._lone % RECHECK_EVERY and not queue and self._free == self._batching.at_once:
+        if (
+            self._single_streak >= LONG_SINGLE_STREAK
+            and self._single_streak % RECHECK_EVERY
+            and not queue
+            and self._free == self._batching.at_once
+        ):
             return self._alone(row)
         if len(queue) >= self._batching.max_queue_size:
             error = overloaded("More predictions wait for this model than the server takes.")
@@ -121,7 +126,7 @@ class DynamicBatcher:
     async def _alone(self, row: Row) -> Outcome:
         """Answer a row at once, in the task of its caller, whose deadline and whose leaving hold for all that is done."""
         self._free -= 1
-        self._lone += 1
+        self._single_streak += 1
         self._metrics.queue_wait.record(0.0)
         try:
             (outcome,) = await self._answer((row,))
@@ -160,7 +165,7 @@ class DynamicBatcher:
             self._waiting_since = now
             batch = [waiting for waiting in taken if not waiting.future.done() and waiting.deadline > now]
             _fail_late(taken, now)
-            self._lone = self._lone + 1 if len(taken) == 1 else 0
+            self._single_streak = self._single_streak + 1 if len(taken) == 1 else 0
             if batch:
                 self._free -= 1
                 task = asyncio.get_running_loop().create_task(self._run(batch))
@@ -187,7 +192,7 @@ class DynamicBatcher:
     async def _run(self, batch: list[_Waiting]) -> None:
         set_request_id(_ids(batch))
         set_deadline(max(waiting.deadline for waiting in batch))
-        current.set(together(waiting.trace for waiting in batch))
+        current.set(link(waiting.trace for waiting in batch))
         watch = _Watch(batch, self._slow)
         try:
             outcomes = await self._answer([waiting.row for waiting in batch])

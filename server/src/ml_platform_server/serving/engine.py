@@ -118,7 +118,7 @@ class PredictionEngine:
         try:
             return await self._router.find(model_name, environment)
         except PlatformError as error:
-            self._metrics.unrouted.error(error.reason_name)
+            self._metrics.no_version.error(error.reason_name)
             raise
 
     def loaded(self, model_name: str, version: str) -> ServedVersion | None:

@@ -54,7 +54,7 @@ class _Answering:
         trace, started = current.get(), time.perf_counter()
         outcomes = await self._enrichment.enrich(rows)
         if trace is not None:
-            trace.stage("feature read", started, time.perf_counter(), {"rows": len(rows)})
+            trace.add_child_span("feature read", started, time.perf_counter(), {"rows": len(rows)})
         ready = [row.values for row, error in zip(rows, outcomes, strict=True) if error is None]
         found = await self._timed(self._run(ready), len(ready)) if ready else []
         if len(ready) < len(rows):
@@ -89,7 +89,7 @@ class _Answering:
         self._metrics.batch_size.record(rows)
         self._metrics.model_run.record(ended - started)
         if trace is not None:
-            trace.stage("model run", started, ended, {"rows": rows})
+            trace.add_child_span("model run", started, ended, {"rows": rows})
         return found
 
     async def _run(self, rows: Rows) -> list[Prediction | PlatformError]:
@@ -146,7 +146,7 @@ class LoadedModel:
         self.runtime = runtime
         # Reads one request's inputs; raises INPUT_INVALID.
         self.decode = decoder(columns)
-        self.metrics = metrics or PredictionMetrics().unrouted
+        self.metrics = metrics or PredictionMetrics().no_version
         about = f"{self.name}/{self.number}"
         self._answering = _Answering(about=about, enrichment=enrichment, runtime=runtime, metrics=self.metrics)
         self.submit: Submit = DynamicBatcher(self._answering.rows, batching or BatchingOptions(), self.metrics).submit

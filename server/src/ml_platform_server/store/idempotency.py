@@ -42,8 +42,8 @@ class CallKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
-    """The right to do a call's work. Its time tells it from the ticket of a call that took over later."""
+class Lease:
+    """The right to do a call's work. Its time tells it from the lease of a call that took over later."""
 
     key: CallKey
     time: datetime
@@ -77,7 +77,7 @@ class IdempotencyStore:
         self._database = database
         self._now = now
         self._owner = this_process() if owner is None else owner
-        self._leases: set[Ticket] = set()
+        self._leases: set[Lease] = set()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
@@ -94,7 +94,7 @@ class IdempotencyStore:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def begin(self, key: CallKey, fingerprint: bytes) -> Ticket | bytes | InProgress:
+    async def acquire(self, key: CallKey, fingerprint: bytes) -> Lease | bytes | InProgress:
         """Ask for the right to do a call's work.
 
         Args:
@@ -107,26 +107,26 @@ class IdempotencyStore:
         Raises:
             PlatformError: REQUEST_ID_REUSED when the request_id came with another request before.
         """
-        ticket = Ticket(key, self._now())
+        lease = Lease(key, self._now())
         try:
             async with self._database.session() as session:
-                session.add(_row(ticket, fingerprint, self._owner))
+                session.add(_row(lease, fingerprint, self._owner))
         except IntegrityError:
-            return await self._look(ticket, fingerprint)
-        self._leases.add(ticket)
-        return ticket
+            return await self._look(lease, fingerprint)
+        self._leases.add(lease)
+        return lease
 
-    async def finish(self, ticket: Ticket, response: bytes) -> None:
+    async def complete(self, lease: Lease, response: bytes) -> None:
         """Keep the answer."""
-        self._leases.discard(ticket)
+        self._leases.discard(lease)
         async with self._database.session() as session:
-            await session.execute(update(DoneCallRow).where(*_held(ticket)).values(response=response))
+            await session.execute(update(DoneCallRow).where(*_held(lease)).values(response=response))
 
-    async def abandon(self, ticket: Ticket) -> None:
+    async def release(self, lease: Lease) -> None:
         """Forget a call that failed, so that a repeat may try."""
-        self._leases.discard(ticket)
+        self._leases.discard(lease)
         async with self._database.session() as session:
-            await session.execute(delete(DoneCallRow).where(*_held(ticket)))
+            await session.execute(delete(DoneCallRow).where(*_held(lease)))
 
     async def renew(self) -> None:
         """Renew the leases of the calls that this process works on."""
@@ -134,8 +134,8 @@ class IdempotencyStore:
         if not leases:
             return
         async with self._database.session() as session:
-            for ticket in leases:
-                await session.execute(update(DoneCallRow).where(*_held(ticket)).values(lease_time=self._now()))
+            for lease in leases:
+                await session.execute(update(DoneCallRow).where(*_held(lease)).values(lease_time=self._now()))
 
     async def prune(self) -> int:
         """Forget the answers that are too old, and say how many."""
@@ -158,8 +158,8 @@ class IdempotencyStore:
             except PlatformError as error:
                 _log.warning("leases_not_renewed", error=error.message)
 
-    async def _look(self, ticket: Ticket, fingerprint: bytes) -> Ticket | bytes | InProgress:
-        key = ticket.key
+    async def _look(self, lease: Lease, fingerprint: bytes) -> Lease | bytes | InProgress:
+        key = lease.key
         async with self._database.session() as session:
             row = await session.get(DoneCallRow, (key.principal, key.method, key.request_id))
             if row is None:
@@ -169,39 +169,39 @@ class IdempotencyStore:
             if row.response is not None:
                 return row.response
             lease_time = row.lease_time or row.create_time
-            age = (ticket.time - lease_time).total_seconds()
+            age = (lease.time - lease_time).total_seconds()
             if age < LEASE_TIMEOUT and not has_ended(row.owner):
                 renewed = age < 2 * RENEW_INTERVAL
                 return InProgress(_POLL_SECONDS if renewed else LEASE_TIMEOUT - age)
-            lost = (*_held(Ticket(key, row.create_time)), DoneCallRow.lease_time.is_not_distinct_from(row.lease_time))
-            values = {"create_time": ticket.time, "lease_time": ticket.time, "owner": self._owner}
+            lost = (*_held(Lease(key, row.create_time)), DoneCallRow.lease_time.is_not_distinct_from(row.lease_time))
+            values = {"create_time": lease.time, "lease_time": lease.time, "owner": self._owner}
             if not await _count(session, update(DoneCallRow).where(*lost).values(values)):
                 return InProgress(_POLL_SECONDS)
-        self._leases.add(ticket)
-        return ticket
+        self._leases.add(lease)
+        return lease
 
 
-def _row(ticket: Ticket, fingerprint: bytes, owner: str) -> DoneCallRow:
-    key = ticket.key
+def _row(lease: Lease, fingerprint: bytes, owner: str) -> DoneCallRow:
+    key = lease.key
     return DoneCallRow(
         principal=key.principal,
         method=key.method,
         request_id=key.request_id,
         fingerprint=fingerprint,
-        create_time=ticket.time,
+        create_time=lease.time,
         owner=owner,
-        lease_time=ticket.time,
+        lease_time=lease.time,
     )
 
 
-def _held(ticket: Ticket) -> list[ColumnElement[bool]]:
-    """What is true of the row as long as the ticket is good."""
-    key = ticket.key
+def _held(lease: Lease) -> list[ColumnElement[bool]]:
+    """What is true of the row as long as the lease is good."""
+    key = lease.key
     return [
         DoneCallRow.principal == key.principal,
         DoneCallRow.method == key.method,
         DoneCallRow.request_id == key.request_id,
-        DoneCallRow.create_time == ticket.time,
+        DoneCallRow.create_time == lease.time,
         DoneCallRow.response.is_(None),
     ]
 

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 from ml_platform_server.call import remaining
 from ml_platform_server.errors import deadline_exceeded
-from ml_platform_server.store.idempotency import CallKey, IdempotencyStore, Ticket
+from ml_platform_server.store.idempotency import CallKey, IdempotencyStore, Lease
 
 # Seconds between two attempts: short at first, because a lock is mostly held for a moment.
 SHORTEST_WAIT = 0.02
@@ -36,18 +36,18 @@ class Locks:
         Raises:
             PlatformError: DEADLINE_EXCEEDED if the lock is not free before the call's deadline; BACKEND_UNAVAILABLE.
         """
-        ticket = await self._acquire(name)
+        lease = await self._acquire(name)
         try:
             yield
         finally:
-            await self._calls.abandon(ticket)
+            await self._calls.release(lease)
 
-    async def _acquire(self, name: str) -> Ticket:
+    async def _acquire(self, name: str) -> Lease:
         key = CallKey("", f"lock {name}", "")
         wait, end = SHORTEST_WAIT, time.monotonic() + remaining(PATIENCE)
         while True:
-            begun = await self._calls.begin(key, b"")
-            if isinstance(begun, Ticket):
+            begun = await self._calls.acquire(key, b"")
+            if isinstance(begun, Lease):
                 return begun
             if time.monotonic() + wait > end:
                 raise deadline_exceeded("A change that another call is making, and that this call has to wait for,")

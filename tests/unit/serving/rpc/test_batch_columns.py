@@ -192,7 +192,7 @@ def compare(rows: BatchPredictResponse, columns: BatchPredictResponse) -> int:
 async def test_columns_get_what_the_same_rows_get(house: House, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Random batches, with wrong types, nulls, aliases, unknown entities and odd features, end the same in both forms."""
     chance = random.Random(seed)
-    monkeypatch.setattr(batch_columns, "SLICE", chance.choice([7, 1000]))
+    monkeypatch.setattr(batch_columns, "CHUNK_ROWS", chance.choice([7, 1000]))
     required = {name: chance.random() < 0.4 for name in ("number", "single", "total", "level")}
     types = {"number": FLOAT, "single": FLOAT, "count": INT64, "flag": BOOL, "word": STRING, "total": FLOAT, "level": FLOAT}
     columns = {"number": "double", "single": "float", "count": "long", "flag": "boolean", "word": "string", "total": "double"}
@@ -409,7 +409,7 @@ async def test_a_long_batch_lets_others_have_their_turns(house: House) -> None:
     working = False
     await looking
     assert len(answer.outputs[0].values.integers.values) == 50_000
-    assert turns >= 50_000 / batch_columns.SLICE
+    assert turns >= 50_000 / batch_columns.CHUNK_ROWS
 
 
 @pytest.mark.parametrize("kind", ["long", "integer", "boolean"])

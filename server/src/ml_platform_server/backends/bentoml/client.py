@@ -11,7 +11,7 @@ from typing import Any, Self
 import httpx
 import structlog
 
-from ml_platform_server.backends.bentoml.errors import failure_of, overloaded, senseless
+from ml_platform_server.backends.bentoml.errors import failure_of, invalid_response, overloaded
 from ml_platform_server.backends.bentoml.places import Places
 from ml_platform_server.call import remaining, set_deadline
 from ml_platform_server.errors import backend_unavailable, deadline_exceeded
@@ -95,7 +95,7 @@ class BentomlBackend:
         body = await self._places.run((model_name, version), lambda: self._predict(asked))
         outputs, classes = body.get("outputs"), body.get("classes")
         if not isinstance(outputs, dict) or not outputs or not all(isinstance(values, list) for values in outputs.values()):
-            raise senseless()
+            raise invalid_response()
         return Predicted(outputs, classes if isinstance(classes, list) else None)
 
     async def _predict(self, asked: Mapping[str, object]) -> dict[str, Any]:
@@ -112,9 +112,9 @@ class BentomlBackend:
         try:
             parsed = response.json()
         except ValueError:
-            raise senseless() from None
+            raise invalid_response() from None
         if not isinstance(parsed, dict):
-            raise senseless()
+            raise invalid_response()
         return parsed
 
     async def _send(self, method: str, path: str, body: object = None) -> httpx.Response:

@@ -33,7 +33,7 @@ def failure_of(response: httpx.Response) -> PlatformError:
     _log.warning("bentoml_refused", status=response.status_code, **body)
     if (error := _BY_REASON.get(reason)) is not None:
         return error(body)
-    return (_BY_STATUS.get(response.status_code) or senseless)()
+    return (_BY_STATUS.get(response.status_code) or invalid_response)()
 
 
 def overloaded() -> PlatformError:
@@ -41,7 +41,7 @@ def overloaded() -> PlatformError:
     return errors.overloaded("More predictions wait for BentoML than it accepts.")
 
 
-def senseless() -> PlatformError:
+def invalid_response() -> PlatformError:
     """The error for an answer that is not what the service promises."""
     return PlatformError(
         errors_pb2.ERROR_REASON_BACKEND_FAILED,

@@ -119,7 +119,7 @@ class ColumnFeatures:
         ended = time.perf_counter()
         self._metrics.feature_read.record(ended - started)
         if trace is not None:
-            trace.stage("feature read", started, ended, {"rows": len(usual)})
+            trace.add_child_span("feature read", started, ended, {"rows": len(usual)})
         found: dict[int, Values] = {}
         for column in missing:
             place = binding.features.get(column)

@@ -17,7 +17,7 @@ from ml_platform_server.serving.open_inference.single import answer_one
 from ml_platform_server.serving.open_inference.tensors import OpenInferenceInputs, decode_tensors
 from ml_platform_server.serving.outputs.columns import ColumnPredictions, Outputs
 from ml_platform_server.serving.routing.router import ServedVersion
-from ml_platform_server.serving.rpc.batch_columns import SLICE, binding_of, complete
+from ml_platform_server.serving.rpc.batch_columns import CHUNK_ROWS, binding_of, complete
 from ml_platform_server.serving.rpc.replies import new_prediction_id
 from ml_platform_server.similar_names import did_you_mean
 from ml_platform_server.turns import Turn
@@ -141,11 +141,11 @@ async def _answers(served: ServedVersion, sent: Mapping[str, ColumnData], rows: 
             return await answer_one(served, sent)
         except PlatformError as error:
             raise _of_row(0, error) from None
-    if rows <= SLICE or all(column.name in sent for column in served.model.columns):
+    if rows <= CHUNK_ROWS or all(column.name in sent for column in served.model.columns):
         return (await _answered(served, sent, 0, rows)).outputs
     outputs = Outputs(rows)
-    for start in range(0, rows, SLICE):
-        stop = min(start + SLICE, rows)
+    for start in range(0, rows, CHUNK_ROWS):
+        stop = min(start + CHUNK_ROWS, rows)
         part = {name: column.part(start, stop) for name, column in sent.items()}
         outputs.add(np.arange(start, stop), await _answered(served, part, start, stop - start))
         await asyncio.sleep(0)  # the other calls of this process have waited for this slice

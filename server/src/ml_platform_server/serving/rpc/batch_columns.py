@@ -31,7 +31,7 @@ from ml_platform_server.serving.rpc.replies import new_prediction_id
 from ml_platform_server.turns import Turn
 
 # Rows that are answered together. More would hold up the other calls of this process; fewer would cost more reads and runs.
-SLICE = 2048
+CHUNK_ROWS = 2048
 # The tags of BatchPredictResponse's fields 6, 7 and 8, of the fields of an OutputColumn, and of a RowError's first field.
 _OUTPUT, _PROBABILITIES, _ERROR = b"\x32", b"\x3a", b"\x42"
 _NAME, _VALUES = b"\x0a", b"\x12"
@@ -47,10 +47,10 @@ async def predict_columns(served: ServedVersion, request: BatchPredictRequest, c
     sent, rows = await decode_columns(request.columns)
     call.log_fields["rows"] = rows
     batch = _Batch(served, rows, call)
-    for start in range(0, rows, SLICE):
+    for start in range(0, rows, CHUNK_ROWS):
         if start:
             await asyncio.sleep(0)  # the other calls of this process have waited for the slice before
-        stop = min(start + SLICE, rows)
+        stop = min(start + CHUNK_ROWS, rows)
         part = sent if stop - start == rows else {name: column.part(start, stop) for name, column in sent.items()}
         await batch.answer(part, start, stop - start)
     prediction_id = call.log_fields["prediction_id"] = new_prediction_id()

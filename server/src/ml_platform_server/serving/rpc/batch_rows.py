@@ -24,7 +24,7 @@ from ml_platform_server.struct_values import plain_fields
 # The tag of BatchPredictResponse's field 5.
 _RESULT = b"\x2a"
 # Rows that are answered together. More would hold up the other calls of this process; fewer would cost more reads and runs.
-SLICE = 256
+CHUNK_ROWS = 256
 
 
 Find = Callable[[str, Environment.ValueType], Awaitable[ServedVersion]]
@@ -90,8 +90,8 @@ async def predict_rows(served: ServedVersion, request: BatchPredictRequest, call
     parts.append(head(served, prediction_id))
     errors = RowErrors(call.request_id)
     failed = 0
-    for start in range(0, len(request.rows), SLICE):
-        rows, outcomes = await _outcomes(served, request.rows[start : start + SLICE], errors)
+    for start in range(0, len(request.rows), CHUNK_ROWS):
+        rows, outcomes = await _outcomes(served, request.rows[start : start + CHUNK_ROWS], errors)
         for row, outcome in zip(rows, outcomes, strict=True):
             if row is None or isinstance(outcome, PlatformError):
                 failed += 1

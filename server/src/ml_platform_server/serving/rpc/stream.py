@@ -15,7 +15,7 @@ from ml_platform.v1 import errors_pb2
 from ml_platform.v1.predictions_pb2 import PredictRequest, StreamPredictRequest
 from ml_platform_server import protobuf_encoding
 from ml_platform_server.call import Call, set_deadline
-from ml_platform_server.errors import PlatformError, deadline_exceeded, invalid, to_status, unforeseen
+from ml_platform_server.errors import PlatformError, deadline_exceeded, internal_error, invalid, to_status
 from ml_platform_server.serving.rpc.in_flight import InFlight
 
 _log = structlog.get_logger(__name__)
@@ -176,7 +176,7 @@ class _Stream:
         if not task.cancelled() and task.exception() is None:
             answer = task.result()
         else:
-            answer = self._failure(request_id, _unforeseen(task))
+            answer = self._failure(request_id, _internal_error(task))
         self._answers.put_nowait(answer)
 
     def _failure(self, request_id: str, error: PlatformError) -> _StreamedPrediction:
@@ -195,12 +195,12 @@ def _answer(request_id: str, outcome: bytes, encoded: bytes) -> _StreamedPredict
     )
 
 
-def _unforeseen(task: asyncio.Task[_StreamedPrediction]) -> PlatformError:
+def _internal_error(task: asyncio.Task[_StreamedPrediction]) -> PlatformError:
     """The error for a request that failed in a way nobody foresaw; the stream goes on."""
     error = None if task.cancelled() else task.exception()
     if error is not None:
         _log.error("streamed_request_failed", exc_info=error)
-    return unforeseen()
+    return internal_error()
 
 
 def _shutting_down() -> PlatformError:

@@ -13,7 +13,7 @@ import structlog
 
 from ml_platform.v1 import models_pb2
 from ml_platform_server.backends.bentoml.client import BentomlBackend
-from ml_platform_server.backends.bentoml.errors import senseless
+from ml_platform_server.backends.bentoml.errors import invalid_response
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.serving.inputs.columns import Values, as_values
 from ml_platform_server.serving.inputs.signature import Column
@@ -68,7 +68,7 @@ class BentomlRuntime:
         columns = {column.name: [_json(row[at]) for row in rows] for at, column in enumerate(self._columns)}
         said = await self._backend.predict(self._model_name, self._version, columns, self._params)
         if any(len(values) != len(rows) for values in said.outputs.values()):
-            raise senseless()
+            raise invalid_response()
         given = said.outputs.get(PROBABILITY) if said.classes is not None else None
         if given is None:
             return list[Prediction](to_predictions(said.outputs))
@@ -88,7 +88,7 @@ class BentomlRuntime:
         sent = {column.name: _json_column(values, column) for column, values in zip(self._columns, columns, strict=True)}
         said = await self._backend.predict(self._model_name, self._version, sent, self._params)
         if any(len(values) != rows for values in said.outputs.values()):
-            raise senseless()
+            raise invalid_response()
         outputs = {name: as_values(values) for name, values in said.outputs.items()}
         given = said.outputs.get(PROBABILITY) if said.classes is not None else None
         if given is None:

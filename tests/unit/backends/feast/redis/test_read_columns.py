@@ -18,7 +18,7 @@ from ml_platform_server.backends.feast.redis import read_columns, read_rows
 from ml_platform_server.backends.feast.redis.connection import Address
 from ml_platform_server.backends.feast.redis.decode import Reader, reader
 from ml_platform_server.backends.feast.redis.layout import ENCODERS, HashQuery, KeyTemplate, Layout, ViewFields
-from ml_platform_server.backends.feast.redis.read_columns import AT_ONCE
+from ml_platform_server.backends.feast.redis.read_columns import CHUNK_ENTITIES
 from ml_platform_server.backends.feast.types import from_feast
 from ml_platform_server.errors import PlatformError
 
@@ -139,8 +139,8 @@ async def test_columns_hold_what_rows_hold(name: str, gaps: float, count: int) -
     join_keys = [JoinKey(key, {"user": TEXT, "place": WHOLE}[key]) for key in keys]
     store = Store(count, gaps)
     columns = await read_columns.read(wanted, join_keys, named, count, store.ask)
-    for begin in range(0, len(store.asked), AT_ONCE) if len(wanted.reads) == 1 else ():
-        together = store.asked[begin : begin + AT_ONCE]
+    for begin in range(0, len(store.asked), CHUNK_ENTITIES) if len(wanted.reads) == 1 else ():
+        together = store.asked[begin : begin + CHUNK_ENTITIES]
         assert len(together) == len(set(together))  # no hash is read twice
     rows = [dict(zip(named, row, strict=True)) for row in zip(*named.values(), strict=True)] or [{}]
     expected = by_column(await read_rows.read(wanted, join_keys, rows, store.ask), len(wanted.order))

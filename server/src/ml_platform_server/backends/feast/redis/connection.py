@@ -75,7 +75,7 @@ class Connection(asyncio.Protocol):
         self._reader = hiredis.Reader()
         self._waiting: deque[_PendingRequest] = deque()
         self._transport: asyncio.Transport | None = None
-        self._heard = 0.0
+        self._last_activity = 0.0
         self._listening: asyncio.TimerHandle | None = None
         self._file = -1
         self._not_now = 0
@@ -93,7 +93,7 @@ class Connection(asyncio.Protocol):
         if len(self._waiting) >= MOST_WAITING:
             raise too_many_wait("Feast")
         if not self._waiting:
-            self._heard = self._loop.time()  # Nothing was owed before, so the silence begins here.
+            self._last_activity = self._loop.time()  # Nothing was owed before, so the silence begins here.
         future: asyncio.Future[list[object]] = self._loop.create_future()
         self._waiting.append(_PendingRequest(future, count))
         self._transport.write(commands)
@@ -155,7 +155,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Asyncio: something came in."""
-        self._heard = self._loop.time()
+        self._last_activity = self._loop.time()
         self._reader.feed(data)
         try:
             self._hand_out()
@@ -184,7 +184,7 @@ class Connection(asyncio.Protocol):
 
         Callers whose own time is shorter have left by then, and the next ones must not be left to the same silence.
         """
-        silent = self._loop.time() - self._heard if self._waiting else 0.0
+        silent = self._loop.time() - self._last_activity if self._waiting else 0.0
         if silent >= self._timeout * 0.99:
             self.close()
         else:
@@ -197,7 +197,7 @@ class Connection(asyncio.Protocol):
     def _expire(self, future: asyncio.Future[list[object]]) -> None:
         if not future.done():
             future.set_exception(TimeoutError("the store did not answer in time"))
-        if self._loop.time() - self._heard >= self._timeout * 0.99:
+        if self._loop.time() - self._last_activity >= self._timeout * 0.99:
             self.close()
 
 

@@ -24,7 +24,7 @@ TAGS: Mapping[str, int] = {
     "bool_val": BOOL,
 }
 """The first byte of a value, by the field of Feast's Value that holds it, for the types that are read quickly."""
-MORE = 128
+CONTINUATION_BIT = 128
 """Set in each byte of a number of variable length but the last."""
 LONGEST = 9
 """Bytes, first one included, of a number that surely has no sign; negative ones have eleven."""
@@ -80,7 +80,7 @@ def _floats(feast_s: Read) -> Read:
 
 def _texts(feast_s: Read) -> Read:
     def read(raw: bytes) -> object | None:
-        return raw[2:].decode() if raw[0] == TEXT and len(raw) - 2 == raw[1] < MORE else feast_s(raw)
+        return raw[2:].decode() if raw[0] == TEXT and len(raw) - 2 == raw[1] < CONTINUATION_BIT else feast_s(raw)
 
     return read
 
@@ -89,12 +89,12 @@ def _wholes(tag: int) -> Callable[[Read], Read]:
     def reading(feast_s: Read) -> Read:
         def read(raw: bytes) -> object | None:
             value = raw[-1]
-            if raw[0] != tag or value >= MORE or not 1 < len(raw) <= LONGEST:
+            if raw[0] != tag or value >= CONTINUATION_BIT or not 1 < len(raw) <= LONGEST:
                 return feast_s(raw)
             for byte in raw[-2:0:-1]:
-                if byte < MORE:
+                if byte < CONTINUATION_BIT:
                     return feast_s(raw)
-                value = value << 7 | byte & ~MORE
+                value = value << 7 | byte & ~CONTINUATION_BIT
             return value
 
         return read

@@ -71,7 +71,7 @@ def _wholes(kind: int, raws: Raw) -> Array | None:
     data = np.frombuffer(b"".join(raws), np.uint8)
     ends = sizes.cumsum()
     starts = ends - sizes
-    more = data >= varints.MORE
+    more = data >= varints.CONTINUATION_BIT
     # In each value, more bytes follow all but its last; the first, which is its kind, belongs to no number.
     regular = np.count_nonzero(more) == len(data) - 2 * len(raws) and not more[ends - 1].any()
     if not regular or (data[starts] != kind).any():

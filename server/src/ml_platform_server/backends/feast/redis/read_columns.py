@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 Keys = Mapping[str, Sequence[object]]
 """The values of each join key, one an entity."""
 
-AT_ONCE = 512
+CHUNK_ENTITIES = 512
 """Entities that are read together: half a millisecond of work, before the other calls of this process have their turns."""
-SINGLY = 128
+SINGLE_CHUNK = 128
 """Entities whose values are read one by one in one go, where something of theirs is missing."""
 
 
@@ -34,8 +34,8 @@ async def read(layout: Layout, join_keys: Sequence[JoinKey], keys: Keys, count: 
         PlatformError: ENTITY_MISMATCH, FEATURE_VALUE_INVALID; and whatever `ask` raises.
     """
     parts = []
-    for begin in range(0, count, AT_ONCE):
-        end = min(begin + AT_ONCE, count)
+    for begin in range(0, count, CHUNK_ENTITIES):
+        end = min(begin + CHUNK_ENTITIES, count)
         some = {name: values[begin:end] for name, values in keys.items()}
         parts.append(await _read(layout, join_keys, some, end - begin, ask))
     return [joined(column) for column in zip(*parts, strict=True)]
@@ -58,8 +58,8 @@ async def _columns(read: HashQuery, answers: Sequence[Answer], now: float) -> li
     if not gaps:
         return _whole(read, answers, now)
     cells: list[list[Cell]] = []
-    for at in range(0, len(gaps), SINGLY):
-        cells += [read.cells(answers[gap], now) for gap in gaps[at : at + SINGLY]]
+    for at in range(0, len(gaps), SINGLE_CHUNK):
+        cells += [read.cells(answers[gap], now) for gap in gaps[at : at + SINGLE_CHUNK]]
         await asyncio.sleep(0)
     single = by_column(cells, len(cells[0]))
     if len(gaps) == len(answers):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Ask = Callable[[bytes, int], Awaitable[list[object]]]
 """Sends commands, of which there are so many, and waits for the answers."""
 
-ROWS_AT_ONCE = 128
+CHUNK_ROWS = 128
 """More would keep the event loop from everybody else for over a millisecond."""
 
 
@@ -26,15 +26,15 @@ def read(layout: Layout, join_keys: Sequence[JoinKey], rows: Sequence[Row], ask:
     Raises:
         PlatformError: ENTITY_MISMATCH, FEATURE_VALUE_INVALID; and whatever `ask` raises.
     """
-    if 0 < len(rows) <= ROWS_AT_ONCE:
+    if 0 < len(rows) <= CHUNK_ROWS:
         return _some(layout, join_keys, rows, 0, ask)
     return _read_many(layout, join_keys, rows, ask)
 
 
 async def _read_many(layout: Layout, join_keys: Sequence[JoinKey], rows: Sequence[Row], ask: Ask) -> list[list[Cell]]:
     found: list[list[Cell]] = []
-    for begin in range(0, len(rows), ROWS_AT_ONCE):
-        found += await _some(layout, join_keys, rows[begin : begin + ROWS_AT_ONCE], begin, ask)
+    for begin in range(0, len(rows), CHUNK_ROWS):
+        found += await _some(layout, join_keys, rows[begin : begin + CHUNK_ROWS], begin, ask)
     return found
 
 
