@@ -1,7 +1,7 @@
 # Every task of the project. `make` alone lists them.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install lock up down status logs env key demo test check generate format bench bench-quick clean
+.PHONY: help install lock up down status logs env key demo test test-fast check generate format bench bench-quick clean
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -83,6 +83,11 @@ demo: install ## a data scientist's day on the real stack: starts it, tells what
 
 test: install ## run all tests, on a stack of their own (PYTEST=arguments)
 	@$(BIN)/python -m scripts.run_tests $(PYTEST)
+
+# What starts processes or databases, fits models, or draws months of events.
+SLOW := local_stack supervisor pipelines examples store model_runner client/test_processes.py client/test_unreachable.py interceptors/test_idempotency.py serving/routing/test_replaced_versions.py
+test-fast: install ## run the unit tests that start nothing and fit nothing, in under a minute
+	@$(BIN)/pytest -q tests/unit $(addprefix --ignore=tests/unit/,$(SLOW)) $(PYTEST)
 
 check: install ## lint, format, types, layers, contract
 	$(BIN)/ruff check
