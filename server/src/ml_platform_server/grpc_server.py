@@ -101,7 +101,7 @@ class GrpcServer:
         """
         self._idempotency = Idempotency(calls=calls)
         traces = () if tracing is None else (Traces(tracing),)
-        told = (RequestId(), *traces, AccessLog(metrics), Errors())
+        observing = (RequestId(), *traces, AccessLog(metrics), Errors())
         auth, revocation = Auth(keys=keys), Revocation(keys=keys)
         deadline, timed = (Deadline(default=self._settings.default_deadline, timed=timed) for timed in (False, True))
         largest = self._settings.max_message_bytes
@@ -110,14 +110,14 @@ class GrpcServer:
             ResponseSize(largest=largest),
             self._idempotency,
         )
-        refusing = Chain((*told, Unadmitted(self._shutdown)))
+        refusing = Chain((*observing, Unadmitted(self._shutdown)))
         admission = Admission(
             identify=auth.identify,
             allowed=allowed,
             full=self._overload.full,
-            admitted=Chain((*told, self._shutdown, revocation, deadline, *answered)).wrap,
+            admitted=Chain((*observing, self._shutdown, revocation, deadline, *answered)).wrap,
             waiting=Chain(
-                (*told, Unadmitted(self._shutdown), timed, auth, self._overload, revocation, Receive(), *answered)
+                (*observing, Unadmitted(self._shutdown), timed, auth, self._overload, revocation, Receive(), *answered)
             ).wrap,
         )
         register(self._server, services, admission=admission)

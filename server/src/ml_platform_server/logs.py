@@ -158,8 +158,8 @@ def line_writer(shared: Mapping[str, object], varying: Mapping[str, str]) -> Cal
             order; texts among them must be such that JSON needs no escapes.
     """
     if not _writers or not _plain_json:
-        told = event_writer()
-        return lambda *values: told({**shared, **dict(zip(varying, values, strict=True))})
+        write = event_writer()
+        return lambda *values: write({**shared, **dict(zip(varying, values, strict=True))})
     fields = "".join(f',"{name}":"{form}"' if form == "%s" else f',"{name}":{form}' for name, form in varying.items())
     line = orjson.dumps(shared, str).decode().removesuffix("}").replace("%", "%%") + fields + ',"timestamp":"%s.%06dZ"}'
     later, second, text = _writers[0].later, 0, ""

@@ -74,8 +74,8 @@ class ServerSettings(BaseModel):
         names = _names(services)
         unknown = sorted(set(names) - set(SERVICES))
         if services != "all" and (unknown or not names):
-            told = f"{', '.join(map(repr, unknown))} is no service" if unknown else "no service is named"
-            raise ValueError(f"{told}; there are {', '.join(SERVICES)}, and 'all' for all of them")
+            problem = f"{', '.join(map(repr, unknown))} is no service" if unknown else "no service is named"
+            raise ValueError(f"{problem}; there are {', '.join(SERVICES)}, and 'all' for all of them")
         return services
 
 

@@ -52,8 +52,8 @@ def lines(settings: Settings) -> Iterator[str]:
             yield f"{_variable(section, name)}={_shown(getattr(values, name))}"
 
 
-def _not_valid(told: Sequence[str]) -> SettingsError:
-    return SettingsError("The configuration is not valid.\n  " + "\n  ".join(told))
+def _not_valid(problems: Sequence[str]) -> SettingsError:
+    return SettingsError("The configuration is not valid.\n  " + "\n  ".join(problems))
 
 
 def _variable(*path: str) -> str:

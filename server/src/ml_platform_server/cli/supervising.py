@@ -77,8 +77,8 @@ async def _told(settings: Settings, metrics: WorkersMetrics, supervisor: Supervi
 
 
 def _command(number: int, channel: int, metrics: WorkersMetrics | None) -> Sequence[str]:
-    told = () if metrics is None else ("--metrics-socket", str(metrics.socket_of(number)))
-    return (sys.executable, "-m", "ml_platform_server", "worker", "--channel", str(channel), *told)
+    metrics_option = () if metrics is None else ("--metrics-socket", str(metrics.socket_of(number)))
+    return (sys.executable, "-m", "ml_platform_server", "worker", "--channel", str(channel), *metrics_option)
 
 
 def _environment(settings: Settings, port: int) -> dict[str, str]:

@@ -23,13 +23,13 @@ class RequestId:
     def wrap(self, method: Method, continuation: Handler) -> Handler:
         """See Interceptor."""
         # One more header costs a prediction a tenth of its time, and its reply has an id of its own. Errors bring the request id.
-        told = not method.data_plane
+        returned = not method.data_plane
 
         def handle(request: object, call: Call) -> Awaitable[Response]:
             if not call.request_id or not _SANE.fullmatch(call.request_id):
                 call.request_id = f"{_PROCESS}{next(_COUNT):08x}"
             set_request_id(call.request_id)
-            if told:
+            if returned:
                 call.context.set_trailing_metadata(((REQUEST_ID_HEADER, call.request_id),))
             return continuation(request, call)
 

@@ -78,8 +78,8 @@ class PredictionCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """See Collector."""
         models = list(self._metrics)
-        told = ((name, text, [(metrics, pick(metrics)) for metrics in models]) for name, text, pick in _HISTOGRAMS)
-        for name, text, histograms in told:
+        histograms_by_name = ((name, text, [(metrics, pick(metrics)) for metrics in models]) for name, text, pick in _HISTOGRAMS)
+        for name, text, histograms in histograms_by_name:
             yield _histograms(f"ml_platform_prediction_{name}", text, histograms)
         statuses = CounterMetricFamily(
             "ml_platform_prediction_feature_values",

@@ -102,8 +102,8 @@ class _Answering:
                 lambda part: runtime.predict(rows[part]), len(rows), model=self._about, error=error
             )
         outcomes: list[Prediction | PlatformError] = []
-        for part, said in parts:
-            outcomes += [said] * (part.stop - part.start) if isinstance(said, PlatformError) else said
+        for part, outcome in parts:
+            outcomes += [outcome] * (part.stop - part.start) if isinstance(outcome, PlatformError) else outcome
         return outcomes
 
 

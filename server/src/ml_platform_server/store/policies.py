@@ -19,8 +19,8 @@ def policy_of(row: DeploymentRow) -> FeaturePolicy:
 
 def resolved(policy: FeaturePolicy) -> FeaturePolicy:
     """The policy with what it leaves open said: null where the model takes null, and old values are used."""
-    said = FeaturePolicy()
-    said.CopyFrom(policy)
-    said.missing = policy.missing or deployments_pb2.MISSING_FEATURES_NULL_OR_FAIL
-    said.stale = policy.stale or deployments_pb2.STALE_FEATURES_USE
-    return said
+    effective = FeaturePolicy()
+    effective.CopyFrom(policy)
+    effective.missing = policy.missing or deployments_pb2.MISSING_FEATURES_NULL_OR_FAIL
+    effective.stale = policy.stale or deployments_pb2.STALE_FEATURES_USE
+    return effective

@@ -20,8 +20,14 @@ class AirflowUnavailableError(PlatformError):
     """Airflow does not answer. `may_have_arrived` tells whether Airflow may yet have done what it was asked."""
 
     def __init__(self, *, may_have_arrived: bool) -> None:
-        told = backend_unavailable("Airflow")
-        super().__init__(told.reason, told.message, remedy=told.remedy, retry_after=told.retry_after, metadata=told.metadata)
+        unavailable = backend_unavailable("Airflow")
+        super().__init__(
+            unavailable.reason,
+            unavailable.message,
+            remedy=unavailable.remedy,
+            retry_after=unavailable.retry_after,
+            metadata=unavailable.metadata,
+        )
         self.may_have_arrived = may_have_arrived
 
 

@@ -98,7 +98,7 @@ class Experiments:
             PlatformError: PAGE_TOKEN_INVALID.
         """
         return await self._backend.call(
-            lambda client: searches.told(
+            lambda client: searches.fetch_page(
                 lambda length, position: client.search_experiments(
                     max_results=length, order_by=NEWEST_FIRST, page_token=position
                 ),
@@ -122,7 +122,7 @@ class Experiments:
         list_id = ("runs", request.experiment_id, request.filter, request.order_by)
         asked = searches.PageRequest(list_id, page_length(request.page_size), request.page_token)
         return await self._backend.call(
-            lambda client: searches.told(
+            lambda client: searches.fetch_page(
                 lambda length, position: run_searches.runs(client, request, length, position),
                 lambda run: messages.run_message(run, self._links),
                 asked,
@@ -152,7 +152,7 @@ class Experiments:
         asked = searches.PageRequest(("metric", request.run_id, request.metric_key), length, request.page_token)
         missing = run_not_found(request.run_id)
         points, token = await self._backend.call(
-            lambda client: searches.told(
+            lambda client: searches.fetch_page(
                 lambda length, position: searches.metric_page(client, request, length, position), messages.point_message, asked
             ),
             missing=missing,

@@ -77,7 +77,7 @@ class Models:
             PlatformError: PAGE_TOKEN_INVALID.
         """
         return await self._backend.call(
-            lambda client: searches.told(
+            lambda client: searches.fetch_page(
                 lambda length, position: client.search_registered_models(
                     max_results=length, order_by=["name ASC"], page_token=position
                 ),
@@ -106,7 +106,7 @@ class Models:
         """
         model = await self._get_model(model_name)
         return await self._backend.call(
-            lambda client: searches.told(
+            lambda client: searches.fetch_page(
                 lambda length, position: client.search_model_versions(
                     versions.of_model(model_name), max_results=length, order_by=["version_number DESC"], page_token=position
                 ),

@@ -38,7 +38,9 @@ class PageRequest:
     token: str
 
 
-def told(search: Callable[[int, str | None], PagedList[E]], message: Callable[[E], M], asked: PageRequest) -> tuple[list[M], str]:
+def fetch_page(
+    search: Callable[[int, str | None], PagedList[E]], message: Callable[[E], M], asked: PageRequest
+) -> tuple[list[M], str]:
     """The messages of a page and the token of the next one. It belongs into the pool: a thousand runs take a while to convert.
 
     A page that is too large for one reply is searched for again with as many entries as fit, because only MLflow knows the token
@@ -65,12 +67,12 @@ def page_after(token: str) -> str | None:
     if not token:
         return None
     try:
-        told = json.loads(base64.b64decode(token.encode("ascii")))
+        decoded = json.loads(base64.b64decode(token.encode("ascii")))
     except UnicodeEncodeError:
         raise page_token_invalid() from None
     except ValueError:
         return token
-    offset = told.get("offset", 0) if isinstance(told, dict) else None
+    offset = decoded.get("offset", 0) if isinstance(decoded, dict) else None
     if not isinstance(offset, int) or not 0 <= offset <= LARGEST_OFFSET:
         raise page_token_invalid()
     return token

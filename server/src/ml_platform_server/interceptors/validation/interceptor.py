@@ -164,11 +164,11 @@ class _Requests:
 
 
 def _invalid(violations: list[Violation]) -> PlatformError:
-    told = "; ".join(f"{violation.field}: {violation.description}" for violation in violations[:3])
+    summary = "; ".join(f"{violation.field}: {violation.description}" for violation in violations[:3])
     more = f"; and {len(violations) - 3} more" if len(violations) > 3 else ""  # noqa: PLR2004  # as many as are told
     return PlatformError(
         errors_pb2.ERROR_REASON_INVALID_FIELDS,
-        f"{told}{more}.",
+        f"{summary}{more}.",
         remedy="Correct the field and call again." if len(violations) == 1 else "Correct the fields and call again.",
         violations=violations,
     )

@@ -38,11 +38,11 @@ def raise_missing_inputs(
     by_key = {key: _names(columns, binding.looked_up_by(key, supplied) or supplied) for key in keys} if binding else {}
     violations = [Violation(f"inputs.{column.name}", f"the model needs it ({column.type})") for column in required]
     violations += [Violation(f"inputs.{key}", f"the join key that looks up {names}") for key, names in by_key.items()]
-    told = [column.name for column in required]
-    told += [f"{key} (by which {names} would be looked up)" for key, names in by_key.items()]
+    missing = [column.name for column in required]
+    missing += [f"{key} (by which {names} would be looked up)" for key, names in by_key.items()]
     raise PlatformError(
         errors_pb2.ERROR_REASON_INPUT_MISSING,
-        f"The inputs lack {', '.join(told)}{more}.{did_you_mean([*(column.name for column in required), *keys], unused)}",
+        f"The inputs lack {', '.join(missing)}{more}.{did_you_mean([*(column.name for column in required), *keys], unused)}",
         remedy=_remedy(columns, keys, supplied, binding),
         violations=violations,
     )

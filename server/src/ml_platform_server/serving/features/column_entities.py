@@ -36,14 +36,14 @@ class EntityIndex:
             self._find([column.plain() for column in columns], columns, rows)
 
     def _find(self, values: list[list[Any]], columns: Sequence[ColumnData], rows: int) -> None:
-        told = [_hashable(column, each) for column, each in zip(columns, values, strict=True)]
-        named: Sequence[object] = told[0] if len(told) == 1 else list(zip(*told, strict=True))
+        hashable = [_hashable(column, each) for column, each in zip(columns, values, strict=True)]
+        named: Sequence[object] = hashable[0] if len(hashable) == 1 else list(zip(*hashable, strict=True))
         known = {entity: place for place, entity in enumerate(dict.fromkeys(named))}
         self.count = len(known)
         self._each = self.count == rows
         if not self._each:
             self._places = np.fromiter(map(known.__getitem__, named), np.int64, rows)
-        if self._each or (len(told) == 1 and told[0] is values[0]):
+        if self._each or (len(hashable) == 1 and hashable[0] is values[0]):
             self._values = values if self._each else [list(known)]
             return
         first = np.empty(self.count, np.int64)

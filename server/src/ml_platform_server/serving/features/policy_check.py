@@ -87,10 +87,10 @@ def _contradictions(policy: FeaturePolicy) -> list[Violation]:
 
 
 def _invalid(violations: Sequence[Violation]) -> PlatformError:
-    told = "; ".join(f"{violation.field}: {violation.description}" for violation in violations)
+    summary = "; ".join(f"{violation.field}: {violation.description}" for violation in violations)
     return PlatformError(
         errors_pb2.ERROR_REASON_FEATURE_POLICY_INVALID,
-        f"The feature policy does not fit the model: {told}.",
+        f"The feature policy does not fit the model: {summary}.",
         remedy="Give defaults for columns that features supply, of the columns' types (ModelService.GetModelVersion tells both); "
         "to go on without a feature, train the model with optional columns or give a default.",
         violations=violations,

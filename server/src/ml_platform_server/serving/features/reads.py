@@ -66,10 +66,10 @@ class FeatureFetches:
         self._unusual.clear()
 
     def _filled(self, row: Row, binding: Binding, slots: Sequence[Slot], keys: Keys, cells: Sequence[Cell]) -> Outcome:
-        values, told = row.values, row.cells
+        values, cells_of_row = row.values, row.cells
         gaps: FeaturePolicyApplier | None = None
         for column, place, exact, convert in slots:
-            cell = told[column] = cells[place]
+            cell = cells_of_row[column] = cells[place]
             value = cell.value
             if cell.status != PRESENT or value is None:
                 gaps = gaps or FeaturePolicyApplier(row, binding, self._columns)

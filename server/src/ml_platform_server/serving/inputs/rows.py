@@ -163,10 +163,10 @@ def unsuitable(violations: Sequence[Violation], *, remedy: str = COLUMN_REMEDY) 
     """
     more = "; and more" if len(violations) > MOST_NAMED else ""
     violations = violations[:MOST_NAMED]
-    told = "; ".join(f"{violation.field}: {violation.description}" for violation in violations) + more
+    summary = "; ".join(f"{violation.field}: {violation.description}" for violation in violations) + more
     return PlatformError(
         errors_pb2.ERROR_REASON_INPUT_INVALID,
-        sentence(f"The inputs do not fit the model: {told}"),
+        sentence(f"The inputs do not fit the model: {summary}"),
         remedy=remedy,
         violations=violations,
     )

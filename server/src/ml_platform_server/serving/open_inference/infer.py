@@ -49,9 +49,9 @@ async def infer(served: ServedVersion, request: Message, log_fields: MutableMapp
     sent = await _columns(served, tensors)
     answers = await _answers(served, sent, rows)
     response = _response(served, request)
-    told = OpenInferenceInputs(response, raw=bool(request.raw_input_contents))
+    tensors_out = OpenInferenceInputs(response, raw=bool(request.raw_input_contents))
     for name in _wanted(request, answers):
-        told.add(name, answers[name])
+        tensors_out.add(name, answers[name])
     log_fields["model"], log_fields["version"] = request.model_name, served.model.version.version
     log_fields["prediction_id"] = response.parameters["prediction_id"].string_param
     log_fields["rows"] = rows

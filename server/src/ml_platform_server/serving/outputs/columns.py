@@ -92,14 +92,14 @@ def likeliest(labels: Values, given: Array) -> Array:
         return np.full(len(given), np.nan)
     given = given.astype(np.float64, copy=False)
     sensible = ((given >= 0) & (given <= 1)).all(axis=1) & (np.abs(given.sum(axis=1) - 1) <= TOLERANCE)
-    told = given[:, 1] if given.shape[1] == _MATRIX else given.max(axis=1)
-    return np.where(sensible, told, np.nan)
+    chosen = given[:, 1] if given.shape[1] == _MATRIX else given.max(axis=1)
+    return np.where(sensible, chosen, np.nan)
 
 
 def likeliest_of(labels: Sequence[object], given: Sequence[object], classes: Sequence[object] | None = None) -> Array:
     """The same, row by row, of what is no matrix."""
-    told = [probability(label, each, classes) for label, each in zip(labels, given, strict=True)]
-    return np.array([np.nan if each is None else each for each in told], np.float64)
+    chosen = [probability(label, each, classes) for label, each in zip(labels, given, strict=True)]
+    return np.array([np.nan if each is None else each for each in chosen], np.float64)
 
 
 def joined(parts: Sequence[ColumnPredictions]) -> ColumnPredictions:

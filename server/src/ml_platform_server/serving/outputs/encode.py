@@ -41,14 +41,14 @@ def encoded(answer: Prediction, tags: Tags = REPLY) -> bytes:
 
 def integers(names: Iterable[str], *, prediction: bool, tags: Tags = REPLY) -> bytes:
     """The fields that say which outputs are integers, and whether the prediction is one."""
-    said = b"".join(protobuf_encoding.field(tags.integer_outputs, name.encode()) for name in names)
-    return said + tags.integer_prediction + b"\x01" if prediction else said
+    encoded_names = b"".join(protobuf_encoding.field(tags.integer_outputs, name.encode()) for name in names)
+    return encoded_names + tags.integer_prediction + b"\x01" if prediction else encoded_names
 
 
 def _infinite(answer: Prediction, tags: Tags) -> bytes:
     names = [name for name, value in answer.outputs.items() if is_infinite(value)]
-    said = b"".join(protobuf_encoding.field(tags.infinite_outputs, name.encode()) for name in names)
-    return said + tags.infinite_prediction + b"\x01" if is_infinite(answer.prediction) else said
+    encoded_names = b"".join(protobuf_encoding.field(tags.infinite_outputs, name.encode()) for name in names)
+    return encoded_names + tags.infinite_prediction + b"\x01" if is_infinite(answer.prediction) else encoded_names
 
 
 def is_infinite(value: object) -> bool:

@@ -80,17 +80,17 @@ class EncodedBatch:
         self._probabilities = probabilities
 
     @classmethod
-    def of(cls, said: ColumnPredictions) -> EncodedBatch | None:
+    def of(cls, columns: ColumnPredictions) -> EncodedBatch | None:
         """The block of what a model says; None if it cannot be told in this way."""
         arrays: dict[str, Array] = {}
-        for name, values in said.outputs.items():
+        for name, values in columns.outputs.items():
             if not isinstance(values, np.ndarray) or not _writable(values):
                 return None
             arrays[name] = values
-        told = said.probabilities() if said.probabilities is not None else None
-        if told is not None and not np.isfinite(told).all():
+        probabilities = columns.probabilities() if columns.probabilities is not None else None
+        if probabilities is not None and not np.isfinite(probabilities).all():
             return None
-        return cls(arrays, told) if sum(_width(values) or 1 for values in arrays.values()) <= MOST_NUMBERS else None
+        return cls(arrays, probabilities) if sum(_width(values) or 1 for values in arrays.values()) <= MOST_NUMBERS else None
 
     @property
     def shapes(self) -> Shapes:
@@ -100,8 +100,8 @@ class EncodedBatch:
     def answer(self, at: int) -> PlainPrediction:
         """One row's answer."""
         outputs = {name: values[at].tolist() for name, values in self._outputs.items()}
-        told = None if self._probabilities is None else float(self._probabilities[at])
-        return PlainPrediction(next(iter(outputs.values())), told, outputs)
+        probability = None if self._probabilities is None else float(self._probabilities[at])
+        return PlainPrediction(next(iter(outputs.values())), probability, outputs)
 
     def answers(self, template: Template) -> list[EncodedPrediction]:
         """Every row's answer, with its bytes."""
@@ -127,7 +127,7 @@ class Template:
     """
 
     def __init__(self, shapes: Shapes, integers: Collection[str] = ()) -> None:
-        (_, told), *outputs_shapes = shapes
+        (_, probabilities), *outputs_shapes = shapes
         marks = iter([mark + 0.5 for mark in range(4 * MOST_NUMBERS)])
         taken: list[float] = []
 
@@ -136,7 +136,7 @@ class Template:
             taken.extend(new)
             return new[0] if width is None else new
 
-        prediction, probability = mark(outputs_shapes[0][1]), mark(None) if told else None
+        prediction, probability = mark(outputs_shapes[0][1]), mark(None) if probabilities else None
         outputs = {name: mark(width) for name, width in outputs_shapes}
         first = outputs_shapes[0][0]
         names = [name for name in outputs if name in integers]

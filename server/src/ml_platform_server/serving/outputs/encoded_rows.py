@@ -59,29 +59,29 @@ class SmallBatchEncoder:
         template = self._templates.get(tuple(widths))
         if template is None:
             template = self._made(widths)
-        said: list[PlainPrediction] = []
+        predictions: list[PlainPrediction] = []
         for row in zip(*plain, strict=True):
             answer = self._row(row, widths, template)
             if answer is None:
                 return None
-            said.append(answer)
-        return said
+            predictions.append(answer)
+        return predictions
 
     def _made(self, widths: Sequence[int | None]) -> Template:
-        told = None if self._probabilities is None else 1
-        template = self._template((("", told), *zip(self._names, widths, strict=True)))
+        probability = None if self._probabilities is None else 1
+        template = self._template((("", probability), *zip(self._names, widths, strict=True)))
         return self._templates.setdefault(tuple(widths), template)
 
     def _row(self, outputs: Sequence[list[Number]], widths: Sequence[int | None], template: Template) -> PlainPrediction | None:
-        first, numbers, told = outputs[0], [*outputs[0]], None
+        first, numbers, probability = outputs[0], [*outputs[0]], None
         if self._probabilities is not None:
             given = clipped(outputs[self._probabilities])
-            told = None if given is None else likeliest(given)
-            if given is None or told is None:
+            probability = None if given is None else likeliest(given)
+            if given is None or probability is None:
                 return None  # No probabilities after all: the thorough way knows what to say of them.
             if given is not outputs[self._probabilities]:
                 outputs = [[*given] if at == self._probabilities else values for at, values in enumerate(outputs)]
-            numbers.append(told)
+            numbers.append(probability)
         for values in outputs:
             numbers += values
         total = sum(numbers)
@@ -90,7 +90,7 @@ class SmallBatchEncoder:
             return None
         plain = [values[0] if width is None else values for values, width in zip(outputs, widths, strict=True)]
         prediction = first[0] if widths[0] is None else first
-        return PlainPrediction(prediction, told, dict(zip(self._names, plain, strict=True)), template.row(numbers))
+        return PlainPrediction(prediction, probability, dict(zip(self._names, plain, strict=True)), template.row(numbers))
 
 
 def likeliest(given: Sequence[Number]) -> float | None:

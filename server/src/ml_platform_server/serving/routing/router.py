@@ -62,10 +62,10 @@ class ServedVersion:
 
     def __post_init__(self) -> None:
         version = self.model.version
-        said = predictions_pb2.PredictResponse(
+        common = predictions_pb2.PredictResponse(
             model_name=version.model_name, model_version=version.version, deployment_id=self.deployment_id
         )
-        object.__setattr__(self, "head", said.SerializeToString())
+        object.__setattr__(self, "head", common.SerializeToString())
 
     def with_params(self, params: Mapping[str, object]) -> ServedVersion:
         """The same version with params for its model. Raises INPUT_INVALID."""

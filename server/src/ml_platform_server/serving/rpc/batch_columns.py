@@ -103,11 +103,11 @@ class _Batch:
     async def _run(self, columns: Sequence[Values], rows: Array) -> dict[int, PlatformError]:
         """Run the model; gives the errors of the rows that it fails on."""
         failed: dict[int, PlatformError] = {}
-        for part, said in await self._served.model.answer_parts(columns, len(rows)):
-            if isinstance(said, PlatformError):
-                failed.update(dict.fromkeys(rows[part].tolist(), said))
+        for part, outcome in await self._served.model.answer_parts(columns, len(rows)):
+            if isinstance(outcome, PlatformError):
+                failed.update(dict.fromkeys(rows[part].tolist(), outcome))
             else:
-                self._outputs.add(rows[part], said)
+                self._outputs.add(rows[part], outcome)
         return failed
 
     async def _add_errors(self, failed: Mapping[int, PlatformError]) -> None:
@@ -126,9 +126,9 @@ class _Batch:
         parts = [head(self._served, prediction_id)]
         columns, infinite, turn = self._outputs.columns(), [], Turn()
         for name, values in columns.items():
-            said = protobuf_encoding.field(_NAME, name.encode()) if name else b""
+            encoded_name = protobuf_encoding.field(_NAME, name.encode()) if name else b""
             encoded = await encode_column(values, turn, self.failed)
-            parts.append(protobuf_encoding.field(_OUTPUT, said + protobuf_encoding.field(_VALUES, encoded)))
+            parts.append(protobuf_encoding.field(_OUTPUT, encoded_name + protobuf_encoding.field(_VALUES, encoded)))
             if isinstance(values, list) and b"Infinity" in encoded and is_infinite(values):
                 infinite.append(name)
         probabilities = self._outputs.probabilities()

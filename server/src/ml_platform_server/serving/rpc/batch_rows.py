@@ -126,14 +126,14 @@ async def _outcomes(
 
 def _prediction(served: ServedVersion, row: Row, answer: Prediction, *, include_features: bool) -> bytes:
     """A row's prediction as an entry of BatchPredictResponse's `results`, its fields in the order of their numbers."""
-    said = encode.encoded(answer, encode.ROW)
+    encoded_row = encode.encoded(answer, encode.ROW)
     unused = served.model.enrichment.unused(row.others) if row.others else ()
     if include_features or row.degraded or unused:
         features = features_of(served, row) if include_features else ()
         # Messages on the wire may be put one behind the other: the fields of both count.
         more = RowPrediction(features=features, degraded_features=row.degraded, unused_inputs=unused)
-        said += more.SerializeToString()
-    return protobuf_encoding.field(_RESULT, protobuf_encoding.field(b"\x0a", said))
+        encoded_row += more.SerializeToString()
+    return protobuf_encoding.field(_RESULT, protobuf_encoding.field(b"\x0a", encoded_row))
 
 
 def _failure(served: ServedVersion, error: Prediction | PlatformError, errors: RowErrors) -> bytes:

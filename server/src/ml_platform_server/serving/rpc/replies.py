@@ -29,13 +29,13 @@ def new_prediction_id() -> str:
 
 def encoded(served: ServedVersion, row: Row, answer: Prediction, prediction_id: str, *, include_features: bool) -> bytes:
     """Say what the model answered, and who answered: a PredictResponse on the wire, its fields in the order of their numbers."""
-    said = b"".join((_PREDICTION_ID, prediction_id.encode(), served.head, answer.encoded or encode.encoded(answer)))
+    encoded_response = b"".join((_PREDICTION_ID, prediction_id.encode(), served.head, answer.encoded or encode.encoded(answer)))
     if not (include_features or row.degraded or row.unused):
-        return said
+        return encoded_response
     features = features_of(served, row) if include_features else ()
     # Messages on the wire may be put one behind the other: the fields of both count.
     more = predictions_pb2.PredictResponse(features=features, degraded_features=row.degraded, unused_inputs=row.unused)
-    return said + more.SerializeToString()
+    return encoded_response + more.SerializeToString()
 
 
 def features_of(served: ServedVersion, row: Row) -> list[features_pb2.FeatureValue]:
@@ -43,7 +43,7 @@ def features_of(served: ServedVersion, row: Row) -> list[features_pb2.FeatureVal
     binding = served.model.enrichment.binding
     if binding is None:
         return []
-    told = []
+    messages = []
     for column in sorted(binding.features):
         feature = binding.feature(column)
         value = features_pb2.FeatureValue(feature_view=feature.view, name=feature.name, value_type=feature.value_type)
@@ -56,5 +56,5 @@ def features_of(served: ServedVersion, row: Row) -> list[features_pb2.FeatureVal
             value.status = cell.status
             if cell.event_time is not None:
                 value.event_time.FromDatetime(datetime.fromtimestamp(cell.event_time, UTC))
-        told.append(value)
-    return told
+        messages.append(value)
+    return messages

@@ -66,16 +66,16 @@ class BentomlRuntime:
                 BACKEND_FAILED.
         """
         columns = {column.name: [_json(row[at]) for row in rows] for at, column in enumerate(self._columns)}
-        said = await self._backend.predict(self._model_name, self._version, columns, self._params)
-        if any(len(values) != len(rows) for values in said.outputs.values()):
+        response = await self._backend.predict(self._model_name, self._version, columns, self._params)
+        if any(len(values) != len(rows) for values in response.outputs.values()):
             raise invalid_response()
-        given = said.outputs.get(PROBABILITY) if said.classes is not None else None
+        given = response.outputs.get(PROBABILITY) if response.classes is not None else None
         if given is None:
-            return list[Prediction](to_predictions(said.outputs))
-        labels = next(iter(said.outputs.values()))
+            return list[Prediction](to_predictions(response.outputs))
+        labels = next(iter(response.outputs.values()))
         return list[Prediction](
             to_predictions(
-                said.outputs, [probability(label, row, said.classes) for label, row in zip(labels, given, strict=True)]
+                response.outputs, [probability(label, row, response.classes) for label, row in zip(labels, given, strict=True)]
             )
         )
 
@@ -86,15 +86,15 @@ class BentomlRuntime:
             PlatformError: as `predict`.
         """
         sent = {column.name: _json_column(values, column) for column, values in zip(self._columns, columns, strict=True)}
-        said = await self._backend.predict(self._model_name, self._version, sent, self._params)
-        if any(len(values) != rows for values in said.outputs.values()):
+        response = await self._backend.predict(self._model_name, self._version, sent, self._params)
+        if any(len(values) != rows for values in response.outputs.values()):
             raise invalid_response()
-        outputs = {name: as_values(values) for name, values in said.outputs.items()}
-        given = said.outputs.get(PROBABILITY) if said.classes is not None else None
+        outputs = {name: as_values(values) for name, values in response.outputs.items()}
+        given = response.outputs.get(PROBABILITY) if response.classes is not None else None
         if given is None:
             return ColumnPredictions(outputs)
-        labels = next(iter(said.outputs.values()))
-        return ColumnPredictions(outputs, partial(likeliest_of, labels, given, said.classes))
+        labels = next(iter(response.outputs.values()))
+        return ColumnPredictions(outputs, partial(likeliest_of, labels, given, response.classes))
 
 
 def _json_column(values: Values, column: Column) -> list[object]:

@@ -142,8 +142,8 @@ class OnnxRuntime:
         for at, (column, values) in enumerate(zip(self._columns, columns, strict=True)):
             dtype = self._feeder.dtype(at)
             if dtype.kind in "iu" and not _within(values, np.iinfo(dtype)):
-                told = f"expected a whole number of {dtype.itemsize * 8} bits, as the model's graph takes it"
-                violations.append(Violation(f"inputs.{column.name}", told))
+                problem = f"expected a whole number of {dtype.itemsize * 8} bits, as the model's graph takes it"
+                violations.append(Violation(f"inputs.{column.name}", problem))
         return unsuitable(violations)
 
     def _take_one_at_a_time(self, error: RowCountError, rows: int) -> None:
