@@ -48,13 +48,13 @@ def _values(kind: str, values: list[Any]) -> ColumnValues:
     """A column of a kind, given as NumPy's letter for it."""
     match kind:
         case "b":
-            return ColumnValues(booleans=predictions_pb2.BooleanValues(values=values))
+            return ColumnValues(booleans=predictions_pb2.BoolValues(values=values))
         case "i":
-            return ColumnValues(integers=predictions_pb2.IntegerValues(values=values))
+            return ColumnValues(integers=predictions_pb2.Int64Values(values=values))
         case "f":
             return ColumnValues(doubles=predictions_pb2.DoubleValues(values=values))
         case _:
-            return ColumnValues(texts=predictions_pb2.TextValues(values=values))
+            return ColumnValues(strings=predictions_pb2.StringValues(values=values))
 
 
 def model_infer(facts: Facts, rows: int) -> Request:

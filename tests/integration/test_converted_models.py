@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from version_checks import conversion
-from version_checks.acceleration import CONVERTED, METHOD, NOT_CONVERTIBLE, UNDECIDED, Outcome
+from version_checks.onnx_conversion import CONVERTED, METHOD, NOT_CONVERTIBLE, UNDECIDED, Outcome
 
 from ml_platform.v1 import models_pb2
 from ml_platform_server.backends.mlflow.client import MlflowBackend
@@ -80,8 +80,8 @@ def outcome(tracking_uri: str) -> Outcome:
 async def test_the_server_reads_what_was_recorded(models: Models, outcome: Outcome, tmp_path: Path) -> None:
     """GetModelVersion has the state, the difference and the rows, and the graph can be fetched by its URI."""
     version = await models.get_version(NAME, 1)
-    told = version.acceleration
-    assert told.state == models_pb2.ACCELERATION_STATE_CONVERTED
+    told = version.onnx_conversion
+    assert told.state == models_pb2.ONNX_CONVERSION_STATE_CONVERTED
     assert (told.rows_compared, told.rows_in_range) == (outcome.rows_compared, outcome.rows_in_range)
     assert told.rows_compared > told.rows_in_range > 300
     assert (told.message, told.largest_difference, told.model_uri) == (
@@ -123,7 +123,7 @@ def test_a_version_is_converted_once(client: Any, outcome: Outcome) -> None:
 async def test_tags_lead_nowhere_else(client: Any, models: Models, tmp_path: Path) -> None:
     """Whoever may tag a version cannot have the server fetch what is no model of MLflow."""
     version = await models.get_version(NAME, 2)
-    version.acceleration.model_uri = tmp_path.as_uri()
+    version.onnx_conversion.model_uri = tmp_path.as_uri()
     with pytest.raises(PlatformError) as caught:
         await models.download_graph(version, tmp_path / "graph")
     assert caught.value.reason_name == "MODEL_ARTIFACT_MISSING"
@@ -136,14 +136,14 @@ async def test_an_attempt_that_takes_too_long_is_made_again(models: Models, trac
     outcome = conversion.attempted(NAME, 2, patience=0.5)
     assert outcome.state == UNDECIDED
     assert outcome.message.startswith("Converting it took longer than 0.5 s.")
-    told = (await models.get_version(NAME, 2)).acceleration
-    assert (told.state, told.message) == (models_pb2.ACCELERATION_STATE_UNDECIDED, outcome.message)
+    told = (await models.get_version(NAME, 2)).onnx_conversion
+    assert (told.state, told.message) == (models_pb2.ONNX_CONVERSION_STATE_UNDECIDED, outcome.message)
     assert not told.HasField("largest_difference")
 
     assert conversion.known_outcome(NAME, 2, mlflow.pyfunc.load_model(f"models:/{NAME}/2")) is None
     assert conversion.attempted(NAME, 2).state == CONVERTED
-    told = (await models.get_version(NAME, 2)).acceleration
-    assert told.state == models_pb2.ACCELERATION_STATE_CONVERTED
+    told = (await models.get_version(NAME, 2)).onnx_conversion
+    assert told.state == models_pb2.ONNX_CONVERSION_STATE_CONVERTED
 
 
 def test_an_attempt_that_uses_up_its_effort_is_not_made_again(tracking_uri: str) -> None:

@@ -178,7 +178,7 @@ async def test_rows_that_fail_give_others_their_turn(tmp_path: Path, monkeypatch
 async def test_too_many_rows_as_columns_are_refused(house: House) -> None:
     """A request has at most 100,000 rows, whatever its columns hold; so many are taken."""
     for count, expected in ((MOST_ROWS, None), (MOST_ROWS + 1, "INVALID_FIELDS")):
-        values = predictions_pb2.ColumnValues(booleans=predictions_pb2.BooleanValues(values=[True] * count))
+        values = predictions_pb2.ColumnValues(booleans=predictions_pb2.BoolValues(values=[True] * count))
         vectors = predictions_pb2.ColumnValues(vectors=predictions_pb2.VectorValues(values=[1.0] * (3 * count), length=3))
         integers = predictions_pb2.ColumnValues(vectors=predictions_pb2.VectorValues(integers=[1] * (3 * count), length=3))
         for given in (values, vectors, integers):

@@ -74,7 +74,7 @@ async def by_columns(house: House, rows: int) -> Any:
     """BatchPredict by columns."""
     request = predictions_pb2.BatchPredictRequest(model_name="m", environment=PRODUCTION)
     request.columns.add(name="amount").values.doubles.values.extend([1.0] * rows)
-    request.columns.add(name="user_id").values.texts.values.extend(["u1"] * rows)
+    request.columns.add(name="user_id").values.strings.values.extend(["u1"] * rows)
     return await house.stub.BatchPredict(request, metadata=house.frame.metadata, timeout=30)
 
 

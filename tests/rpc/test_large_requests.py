@@ -229,7 +229,7 @@ async def test_large_columns_are_read_whole(caller):
     request = predictions_pb2.BatchPredictRequest(model_name="m", environment=1)  # type: ignore[arg-type]  # a number
     request.columns.add(name="vectors").values.vectors.values.extend([0.5] * 1_000_000)
     request.columns[0].values.vectors.length = 100
-    request.columns.add(name="texts").values.texts.values.extend(["t" * 400] * 10_000)
+    request.columns.add(name="texts").values.strings.values.extend(["t" * 400] * 10_000)
     request.columns.add(name="numbers").values.integers.values.extend([2**62] * 10_000)
     assert await caller.call("/ml_platform.v1.PredictionService/BatchPredict", request.SerializeToString()) is None
     assert request in [servicer.request for servicer in caller.servicers]

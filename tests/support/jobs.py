@@ -11,7 +11,7 @@ from ml_platform.v1 import jobs_pb2
 from ml_platform.v1.experiments_pb2 import Experiment, Run
 from ml_platform.v1.features_pb2 import FeatureView
 from ml_platform.v1.jobs_pb2 import Job, JobState, Task
-from ml_platform.v1.models_pb2 import Acceleration, ModelSignature, ModelVersion
+from ml_platform.v1.models_pb2 import ModelSignature, ModelVersion, OnnxConversion
 from ml_platform_server.backends.airflow.pipelines import PipelineRun
 from ml_platform_server.backends.mlflow.artifacts import ModelDetails
 from ml_platform_server.errors import PlatformError
@@ -151,7 +151,7 @@ class FakeRegistry:
     def __init__(self) -> None:
         self.flavors: tuple[str, ...] = ("onnx", "python_function")
         self.signature: ModelSignature | None = ModelSignature()
-        self.acceleration: Acceleration | None = None
+        self.onnx_conversion: OnnxConversion | None = None
         self.doubt = ""
         self.missing: PlatformError | None = None
         self.aliases: dict[tuple[str, str], int] = {}
@@ -165,7 +165,7 @@ class FakeRegistry:
     async def get_version(self, model_name: str, version: int) -> ModelVersion:
         if self.down:
             raise self.down
-        return ModelVersion(flavors=self.flavors, acceleration=self.acceleration, doubt=self.doubt)
+        return ModelVersion(flavors=self.flavors, onnx_conversion=self.onnx_conversion, doubt=self.doubt)
 
     async def set_alias(self, model_name: str, alias: str, version: int) -> None:
         if self.down:

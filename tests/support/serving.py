@@ -127,14 +127,14 @@ class FakeRegistry:
     async def download_graph(self, version: models_pb2.ModelVersion, target: Path) -> Path:
         self._check()
         self.downloads += 1
-        if version.acceleration.model_uri not in self.graphs:
+        if version.onnx_conversion.model_uri not in self.graphs:
             raise error(errors_pb2.ERROR_REASON_MODEL_ARTIFACT_MISSING)
-        return self.graphs[version.acceleration.model_uri]
+        return self.graphs[version.onnx_conversion.model_uri]
 
     def convert(self, name: str, version: int, uri: str, files: Path) -> None:
         """Give a version a graph, as its deployment would."""
-        self.versions[name, version].acceleration.state = models_pb2.ACCELERATION_STATE_CONVERTED
-        self.versions[name, version].acceleration.model_uri = uri
+        self.versions[name, version].onnx_conversion.state = models_pb2.ONNX_CONVERSION_STATE_CONVERTED
+        self.versions[name, version].onnx_conversion.model_uri = uri
         self.graphs[uri] = files
 
     def _check(self) -> None:

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
         SkippedRow,
     )
     from ml_platform.resources.jobs import Job, JobUpdate, Task
-    from ml_platform.resources.models import Acceleration, Column, ModelVersion, RegisteredModel, Signature
+    from ml_platform.resources.models import Column, ModelVersion, OnnxConversion, RegisteredModel, Signature
     from ml_platform.resources.platform import BackendHealth, Health, Identity, Metrics
     from ml_platform.resources.policies import FeaturePolicy
     from ml_platform.resources.predictions import Prediction, StreamedPrediction
@@ -66,7 +66,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Aborted",
-    "Acceleration",
     "AlreadyExists",
     "AsyncJobWatch",
     "AsyncMLPlatform",
@@ -104,6 +103,7 @@ __all__ = [
     "ModelVersion",
     "NotFound",
     "OnlineFeatures",
+    "OnnxConversion",
     "PermissionDenied",
     "Prediction",
     "PushResult",
@@ -141,7 +141,7 @@ _HOMES = {
         "SkippedRow",
     ],
     "resources.jobs": ["Job", "JobUpdate", "Task"],
-    "resources.models": ["Acceleration", "Column", "ModelVersion", "RegisteredModel", "Signature"],
+    "resources.models": ["OnnxConversion", "Column", "ModelVersion", "RegisteredModel", "Signature"],
     "resources.platform": ["BackendHealth", "Health", "Identity", "Metrics"],
     "resources.policies": ["FeaturePolicy"],
     "resources.predictions": ["Prediction", "StreamedPrediction"],

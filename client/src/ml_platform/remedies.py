@@ -35,7 +35,7 @@ METHODS: Mapping[str, str] = {
     "BatchPredict": "predict_many",
     "StreamPredict": "predict_stream",
     "GetHealth": "health",
-    "GetMetrics": "metrics",
+    "GetUsage": "metrics",
     "WhoAmI": "whoami",
 }
 # Remedies that speak of what this client does by itself.

@@ -71,5 +71,5 @@ BATCH_PREDICT = MethodSpec("PredictionService", "BatchPredict", _q.BatchPredictR
 STREAM_PREDICT = MethodSpec("PredictionService", "StreamPredict", _q.StreamPredictRequest, _q.StreamPredictResponse)
 
 GET_HEALTH = MethodSpec("PlatformService", "GetHealth", _p.GetHealthRequest, _p.GetHealthResponse)
-GET_METRICS = MethodSpec("PlatformService", "GetMetrics", _p.GetMetricsRequest, _p.GetMetricsResponse)
+GET_USAGE = MethodSpec("PlatformService", "GetUsage", _p.GetUsageRequest, _p.GetUsageResponse)
 WHO_AM_I = MethodSpec("PlatformService", "WhoAmI", _p.WhoAmIRequest, _p.WhoAmIResponse)

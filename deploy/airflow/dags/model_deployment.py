@@ -15,7 +15,7 @@ from typing import Any
 
 from airflow.sdk import dag, get_current_context, task
 from version_checks import asking, conversion, doubts, loading, serving_side
-from version_checks.acceleration import Outcome
+from version_checks.onnx_conversion import Outcome
 
 AT_ONCE = int(os.environ.get("ML_PLATFORM_HEAVY_TASKS") or max(2, os.cpu_count() or 1))
 """How many of each heavy task run at the same time: each takes a processor and half a gigabyte for some seconds."""
@@ -44,7 +44,7 @@ def load_version() -> dict[str, Any]:
             "flavors": sorted(model.metadata.flavors),
             "inputs": inputs,
             "example": loading.as_columns(example),
-            "acceleration": known and known.as_dict(),
+            "onnx_conversion": known and known.as_dict(),
         }
         asked = asking.asked(model, path, inputs, example)
         doubts.keep(name, number, asked["doubt"])
@@ -84,16 +84,16 @@ def convert_to_onnx(version: dict[str, Any]) -> dict[str, Any]:
 
     A version that does not convert is not at fault: BentoML serves it. Only a registry that is away makes this task fail.
     """
-    known = version["acceleration"]
+    known = version["onnx_conversion"]
     outcome = Outcome(**known) if known else conversion.attempted(conf()["model_name"], conf()["version"])
     print(f"{outcome.state}: {outcome.message}")
     return outcome.as_dict()
 
 
 @task(execution_timeout=LONG)
-def warm_serving(version: dict[str, Any], acceleration: dict[str, Any]) -> None:
+def warm_serving(version: dict[str, Any], onnx_conversion: dict[str, Any]) -> None:
     """Have BentoML load the version and answer once; what the platform runs in its own process needs no BentoML."""
-    if Outcome(**acceleration).in_process:
+    if Outcome(**onnx_conversion).in_process:
         print("There is nothing to do: ONNX graphs run in the platform's own process.")
         return
     this = {"model_name": conf()["model_name"], "version": conf()["version"]}
@@ -116,9 +116,9 @@ def warm_serving(version: dict[str, Any], acceleration: dict[str, Any]) -> None:
 def model_deployment() -> None:
     """Load the version, check its signature, ask it for a prediction, convert it, and have the serving side load it."""
     version: Any = load_version()
-    acceleration: Any = convert_to_onnx(version)
-    check_signature(version) >> smoke_predict(version) >> acceleration
-    warm_serving(version, acceleration)
+    onnx_conversion: Any = convert_to_onnx(version)
+    check_signature(version) >> smoke_predict(version) >> onnx_conversion
+    warm_serving(version, onnx_conversion)
 
 
 def conf() -> dict[str, Any]:

@@ -36,7 +36,7 @@ def test_a_frame_is_sent_by_columns(frame: Any):
     """Every library's frame becomes the same columns of the same kinds."""
     (request,) = parts(frame, include_features=False)
     kinds = {column.name: str(column.values.WhichOneof("kind")) for column in request.columns}
-    assert kinds == {"user_id": "texts", "amount": "doubles", "count": "integers", "flag": "booleans"}
+    assert kinds == {"user_id": "strings", "amount": "doubles", "count": "integers", "flag": "booleans"}
     assert [list(getattr(column.values, kinds[column.name]).values) for column in request.columns] == list(COLUMNS.values())
 
 

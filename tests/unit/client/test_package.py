@@ -17,7 +17,7 @@ from ml_platform.rpcs import MethodSpec
 
 ROOT = Path(__file__).resolve().parents[3]
 PUBLIC = """
-Aborted Acceleration AlreadyExists AsyncJobWatch AsyncMLPlatform AsyncTrainingJob BackendHealth Cancelled Code Column
+Aborted OnnxConversion AlreadyExists AsyncJobWatch AsyncMLPlatform AsyncTrainingJob BackendHealth Cancelled Code Column
 ConfigurationError DeadlineExceeded Deployment Entity Experiment FailedPrecondition Feature FeaturePolicy FeatureValue
 FeatureVector FeatureView FileSource Health Identity Internal InvalidArgument Job JobFailed JobUpdate JobWatch Listing
 MLPlatform MLPlatformError Materialization MetricPoint Metrics ModelVersion NotFound OnlineFeatures PermissionDenied Prediction

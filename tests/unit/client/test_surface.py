@@ -125,13 +125,13 @@ def test_train_model(platform: MLPlatform, fake: FakePlatform) -> None:
     assert (started.job_id, started.dag_id, started.status, started["status"]) == ("mlp-1", "dag", "submitted", "submitted")
 
 
-@pytest.mark.parametrize("enum_name", ["queued", "running", "success", "failed"])
-def test_get_training_job_status(platform: MLPlatform, fake: FakePlatform, enum_name: str) -> None:
+@pytest.mark.parametrize("state", ["queued", "running", "success", "failed"])
+def test_get_training_job_status(platform: MLPlatform, fake: FakePlatform, state: str) -> None:
     """A status is one of four words, with a sentence."""
-    told = job(state=jobs_pb2.JobState.Value(f"JOB_STATE_{enum_name.upper()}"), message="So it is.", best_run_id="r1")
+    told = job(state=jobs_pb2.JobState.Value(f"JOB_STATE_{state.upper()}"), message="So it is.", best_run_id="r1")
     fake.answer(rpcs.GET_TRAINING_JOB, training.GetTrainingJobResponse(job=told))
     status = platform.get_training_job_status("mlp-1")
-    assert (status["status"], status["message"], status.best_run_id) == (enum_name, "So it is.", "r1")
+    assert (status["status"], status["message"], status.best_run_id) == (state, "So it is.", "r1")
 
 
 def test_get_experiment_runs(platform: MLPlatform, fake: FakePlatform) -> None:
@@ -420,7 +420,7 @@ def test_the_platform_tells_of_itself(platform: MLPlatform, fake: FakePlatform) 
     """Health, metrics and the caller's identity are typed results too."""
     backend = platform_pb2.BackendHealth(name="mlflow", status=UNHEALTHY, last_error="down")
     fake.answer(rpcs.GET_HEALTH, platform_pb2.GetHealthResponse(status=UNHEALTHY, backends=[backend]))
-    fake.answer(rpcs.GET_METRICS, platform_pb2.GetMetricsResponse(experiments=1, training_jobs_last_24h=4))
+    fake.answer(rpcs.GET_USAGE, platform_pb2.GetUsageResponse(experiments=1, training_jobs_last_24h=4))
     fake.answer(rpcs.WHO_AM_I, platform_pb2.WhoAmIResponse(principal="ada", scopes=["models:read"]))
     health = platform.health()
     assert (health.status, health.backends[0].name, health.backends[0].last_error) == ("unhealthy", "mlflow", "down")

@@ -122,19 +122,19 @@ def test_a_version_may_come_as_digits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("enum_name", "number"),
+    ("name", "number"),
     [("int64", 3), ("INT64", 3), (int, 3), (float, 5), ("float", 4), ("float64", 5), (datetime, 7), ("float_list", 11)],
 )
-def test_a_type_is_read(enum_name: Any, number: int) -> None:
+def test_a_type_is_read(name: Any, number: int) -> None:
     """Types are written as words, in any case, or as Python's own."""
-    assert to_value_type(enum_name, "features.x") == number
+    assert to_value_type(name, "features.x") == number
 
 
-@pytest.mark.parametrize("enum_name", ["number", "unspecified", "", complex])
-def test_what_is_no_type_is_named(enum_name: Any) -> None:
+@pytest.mark.parametrize("name", ["number", "unspecified", "", complex])
+def test_what_is_no_type_is_named(name: Any) -> None:
     """What is no type is named, with those there are."""
     with pytest.raises(InvalidArgument, match="int64, float, double"):
-        to_value_type(enum_name, "features.x")
+        to_value_type(name, "features.x")
 
 
 def test_entities_and_features_may_be_written_in_several_ways() -> None:

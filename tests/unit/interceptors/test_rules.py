@@ -239,7 +239,7 @@ def test_a_nul_is_refused_in_any_text(request_, expected):
 
 def test_a_column_of_texts_is_data():
     """It may hold what a row may hold, NUL too."""
-    assert violations(predictions_pb2.TextValues(values=["a", "b\0", "", "\0"])) == []
+    assert violations(predictions_pb2.StringValues(values=["a", "b\0", "", "\0"])) == []
 
 
 def test_free_structures_are_left_alone():

@@ -291,22 +291,22 @@ async def test_the_runtime_of_an_onnx_model_is_known_from_the_start(
 @pytest.mark.parametrize(
     ("flavors", "state", "runtime"),
     [
-        (("onnx",), models_pb2.ACCELERATION_STATE_NATIVE, deployments_pb2.SERVING_RUNTIME_ONNX),
-        (("sklearn",), models_pb2.ACCELERATION_STATE_CONVERTED, deployments_pb2.SERVING_RUNTIME_ONNX),
-        (("sklearn",), models_pb2.ACCELERATION_STATE_DIFFERENT, deployments_pb2.SERVING_RUNTIME_BENTOML),
-        (("sklearn",), models_pb2.ACCELERATION_STATE_NOT_CONVERTIBLE, deployments_pb2.SERVING_RUNTIME_BENTOML),
+        (("onnx",), models_pb2.ONNX_CONVERSION_STATE_NATIVE, deployments_pb2.SERVING_RUNTIME_ONNX),
+        (("sklearn",), models_pb2.ONNX_CONVERSION_STATE_CONVERTED, deployments_pb2.SERVING_RUNTIME_ONNX),
+        (("sklearn",), models_pb2.ONNX_CONVERSION_STATE_OUTPUT_MISMATCH, deployments_pb2.SERVING_RUNTIME_BENTOML),
+        (("sklearn",), models_pb2.ONNX_CONVERSION_STATE_NOT_CONVERTIBLE, deployments_pb2.SERVING_RUNTIME_BENTOML),
     ],
 )
 async def test_what_the_checks_found_decides_the_runtime(
     house: House,
     call: Call,
     flavors: tuple[str, ...],
-    state: models_pb2.AccelerationState.ValueType,
+    state: models_pb2.OnnxConversionState.ValueType,
     runtime: deployments_pb2.ServingRuntime.ValueType,
 ) -> None:
     """A version that was converted runs in the platform's own process, one that was not in BentoML's."""
     house.registry.flavors = flavors
-    house.registry.acceleration = models_pb2.Acceleration(state=state)
+    house.registry.onnx_conversion = models_pb2.OnnxConversion(state=state)
     assert (await deployed(house, call, 1)).runtime == runtime
 
 

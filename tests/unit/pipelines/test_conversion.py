@@ -12,9 +12,9 @@ import onnx
 import pandas as pd
 import pytest
 from version_checks import answers, attempt
-from version_checks.acceleration import CONVERTED, DIFFERENT, NOT_CONVERTIBLE, Outcome
 from version_checks.estimators import estimator_of
 from version_checks.fields import fields_of
+from version_checks.onnx_conversion import CONVERTED, NOT_CONVERTIBLE, OUTPUT_MISMATCH, Outcome
 
 from ml_platform.v1 import models_pb2
 from ml_platform_server.backends.blocking import BlockingPool
@@ -234,7 +234,7 @@ REFUSED = {
     ),
     "unknown text": (
         Case(piped(ordinal, sklearn("ensemble.RandomForestRegressor", n_estimators=8)), MIXED, PRICE),
-        DIFFERENT,
+        OUTPUT_MISMATCH,
         "for a value of city that it never saw, the model fails and the graph does otherwise",
     ),
     "missing text": (
@@ -243,7 +243,7 @@ REFUSED = {
             MIXED.assign(city=MIXED["city"].mask(RANDOM.random(ROWS) < 0.2)),
             TWO,
         ),
-        DIFFERENT,
+        OUTPUT_MISMATCH,
         "the graph alone fails (the column city may not be missing)",
     ),
 }  # fmt: skip

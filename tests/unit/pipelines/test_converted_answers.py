@@ -15,10 +15,10 @@ import pandas as pd
 import pytest
 from model_runner.models import LoadedModel
 from version_checks import attempt
-from version_checks.acceleration import CONVERTED
 from version_checks.comparison import Comparer
 from version_checks.estimators import Estimator
 from version_checks.fields import Field
+from version_checks.onnx_conversion import CONVERTED
 from version_checks.sampling import Sampler
 from version_checks.splits import jumps
 

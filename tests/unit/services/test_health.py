@@ -172,9 +172,9 @@ async def test_get_health_asks_now(service, backends):
     assert not first.backends[0].HasField("last_error_time")
 
 
-async def test_get_metrics_counts(service):
-    """GetMetrics tells the four counts and when they were taken."""
-    metrics = await service.GetMetrics(platform_pb2.GetMetricsRequest(), call())
+async def test_get_usage_counts(service):
+    """GetUsage tells the four counts and when they were taken."""
+    metrics = await service.GetUsage(platform_pb2.GetUsageRequest(), call())
     counts = (metrics.experiments, metrics.models, metrics.active_deployments, metrics.training_jobs_last_24h)
     assert (counts, metrics.HasField("observe_time")) == ((3, 3, 2, 1), True)
 

@@ -10,12 +10,12 @@ from google.protobuf.struct_pb2 import ListValue
 
 from ml_platform.v1.predictions_pb2 import (
     BatchPredictResponse,
-    BooleanValues,
+    BoolValues,
     ColumnValues,
     DoubleValues,
     InputColumn,
-    IntegerValues,
-    TextValues,
+    Int64Values,
+    StringValues,
     VectorValues,
 )
 from ml_platform.values import EXACT_INTEGERS, from_output, infinities, is_missing, to_struct
@@ -40,16 +40,16 @@ def _of_kind(name: str, values: Sequence[Any], kinds: set[type], nulls: list[int
     absent = set(nulls)
     if kinds == {str}:
         texts = ["" if at in absent else text for at, text in enumerate(values)]
-        return ColumnValues(texts=TextValues(values=texts), nulls=nulls)
+        return ColumnValues(strings=StringValues(values=texts), nulls=nulls)
     if float in kinds and kinds <= {float, int} and all(_exact(number) for number in values):
         floats = [0.0 if at in absent else float(number) for at, number in enumerate(values)]
         return ColumnValues(doubles=DoubleValues(values=floats), nulls=nulls)
     if kinds == {bool}:
         truths = [at not in absent and truth for at, truth in enumerate(values)]
-        return ColumnValues(booleans=BooleanValues(values=truths), nulls=nulls)
+        return ColumnValues(booleans=BoolValues(values=truths), nulls=nulls)
     if kinds == {int} and all(at in absent or -_LARGEST <= number < _LARGEST for at, number in enumerate(values)):
         numbers = [0 if at in absent else number for at, number in enumerate(values)]
-        return ColumnValues(integers=IntegerValues(values=numbers), nulls=nulls)
+        return ColumnValues(integers=Int64Values(values=numbers), nulls=nulls)
     plain = to_struct({name: [None if at in absent else value for at, value in enumerate(values)]}, "rows").fields[name]
     return ColumnValues(any=ListValue(values=plain.list_value.values), nulls=nulls)
 

@@ -64,13 +64,13 @@ class Signature(Record):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Acceleration(Record):
+class OnnxConversion(Record):
     """What became of the attempt to convert a version to ONNX, which its first deployment makes.
 
-    `state` is "converted" (the platform itself runs its graph), "not_convertible", "different" (the graph answers otherwise, so
-    it is not used), "native" (it is an ONNX model) or "undecided" (the attempt took too long or crashed; the next deployment
-    tries again). `largest_difference` is None if nothing was compared. Of `rows_compared`, `rows_in_range` lie within the ranges
-    of the input example's columns.
+    `state` is "converted" (the platform itself runs its graph), "not_convertible", "output_mismatch" (the graph answers
+    otherwise, so it is not used), "native" (it is an ONNX model) or "undecided" (the attempt took too long or crashed; the next
+    deployment tries again). `largest_difference` is None if nothing was compared. Of `rows_compared`, `rows_in_range` lie within
+    the ranges of the input example's columns.
     """
 
     state: str
@@ -86,7 +86,7 @@ class ModelVersion(Record):
     """One model that was trained, kept and numbered.
 
     `status` is "registered". `signature` and `flavors` are there for a version that was registered or looked up by itself, not in
-    lists; `signature` is None if the model was logged without one. `acceleration` is None until the version was deployed once.
+    lists; `signature` is None if the model was logged without one. `onnx_conversion` is None until the version was deployed once.
     `doubt` is what the checks of its last deployment could not find out; empty if nothing. `url` is its page in MLflow.
     """
 
@@ -104,7 +104,7 @@ class ModelVersion(Record):
     feature_refs: tuple[str, ...]
     aliases: tuple[str, ...]
     tags: dict[str, str]
-    acceleration: Acceleration | None
+    onnx_conversion: OnnxConversion | None
     doubt: str = ""
     url: str = ""
 
@@ -145,7 +145,7 @@ def read_version(message: models_pb2.ModelVersion) -> ModelVersion:
         feature_refs=tuple(message.feature_refs),
         aliases=tuple(message.aliases),
         tags=dict(message.tags),
-        acceleration=_acceleration(message.acceleration) if message.HasField("acceleration") else None,
+        onnx_conversion=_onnx_conversion(message.onnx_conversion) if message.HasField("onnx_conversion") else None,
         doubt=message.doubt,
         url=message.url,
     )
@@ -164,9 +164,9 @@ def _stage(number: models_pb2.ModelStage.ValueType) -> str:
     return "None" if not number else enum_name(models_pb2.ModelStage.Name, number, "MODEL_STAGE_").capitalize()
 
 
-def _acceleration(message: models_pb2.Acceleration) -> Acceleration:
-    return Acceleration(
-        state=enum_name(models_pb2.AccelerationState.Name, message.state, "ACCELERATION_STATE_"),
+def _onnx_conversion(message: models_pb2.OnnxConversion) -> OnnxConversion:
+    return OnnxConversion(
+        state=enum_name(models_pb2.OnnxConversionState.Name, message.state, "ONNX_CONVERSION_STATE_"),
         message=message.message,
         largest_difference=message.largest_difference if message.HasField("largest_difference") else None,
         rows_compared=message.rows_compared,

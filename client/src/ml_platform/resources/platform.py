@@ -56,7 +56,7 @@ def read_health(message: platform_pb2.GetHealthResponse) -> Health:
     return Health(status=_status(message.status), backends=tuple(map(_backend, message.backends)))
 
 
-def read_metrics(message: platform_pb2.GetMetricsResponse) -> Metrics:
+def read_metrics(message: platform_pb2.GetUsageResponse) -> Metrics:
     """Make metrics of the reply."""
     return Metrics(
         experiments=message.experiments,

@@ -30,7 +30,7 @@ class PlatformInfo:
             >>> platform.metrics().training_jobs_last_24h
             12
         """
-        return read_metrics(self._invoker.call(rpcs.GET_METRICS, platform_pb2.GetMetricsRequest()))
+        return read_metrics(self._invoker.call(rpcs.GET_USAGE, platform_pb2.GetUsageRequest()))
 
     def whoami(self) -> Identity:
         """Who the platform takes the caller for, and what the key allows.

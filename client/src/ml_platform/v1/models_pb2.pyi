@@ -53,41 +53,41 @@ MODEL_STAGE_ARCHIVED: ModelStage.ValueType  # 4
 """Was deployed once and has been replaced."""
 Global___ModelStage: _TypeAlias = ModelStage  # noqa: Y015
 
-class _AccelerationState:
+class _OnnxConversionState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _AccelerationStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AccelerationState.ValueType], _builtins.type):
+class _OnnxConversionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnnxConversionState.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
-    ACCELERATION_STATE_UNSPECIFIED: _AccelerationState.ValueType  # 0
+    ONNX_CONVERSION_STATE_UNSPECIFIED: _OnnxConversionState.ValueType  # 0
     """Not tried."""
-    ACCELERATION_STATE_CONVERTED: _AccelerationState.ValueType  # 1
+    ONNX_CONVERSION_STATE_CONVERTED: _OnnxConversionState.ValueType  # 1
     """Converted, and it answers as the model does."""
-    ACCELERATION_STATE_NOT_CONVERTIBLE: _AccelerationState.ValueType  # 2
+    ONNX_CONVERSION_STATE_NOT_CONVERTIBLE: _OnnxConversionState.ValueType  # 2
     """Not to be converted: its kind, or something in it, has no converter."""
-    ACCELERATION_STATE_DIFFERENT: _AccelerationState.ValueType  # 3
+    ONNX_CONVERSION_STATE_OUTPUT_MISMATCH: _OnnxConversionState.ValueType  # 3
     """Converted, but it answers differently, so it is not used."""
-    ACCELERATION_STATE_NATIVE: _AccelerationState.ValueType  # 4
+    ONNX_CONVERSION_STATE_NATIVE: _OnnxConversionState.ValueType  # 4
     """Needs no conversion: it is an ONNX model."""
-    ACCELERATION_STATE_UNDECIDED: _AccelerationState.ValueType  # 5
+    ONNX_CONVERSION_STATE_UNDECIDED: _OnnxConversionState.ValueType  # 5
     """The attempt was ended before it came to anything, because it took too long or crashed. The version's next deployment tries again."""
 
-class AccelerationState(_AccelerationState, metaclass=_AccelerationStateEnumTypeWrapper):
-    """AccelerationState says what became of an attempt to convert a version to ONNX."""
+class OnnxConversionState(_OnnxConversionState, metaclass=_OnnxConversionStateEnumTypeWrapper):
+    """OnnxConversionState says what became of an attempt to convert a version to ONNX."""
 
-ACCELERATION_STATE_UNSPECIFIED: AccelerationState.ValueType  # 0
+ONNX_CONVERSION_STATE_UNSPECIFIED: OnnxConversionState.ValueType  # 0
 """Not tried."""
-ACCELERATION_STATE_CONVERTED: AccelerationState.ValueType  # 1
+ONNX_CONVERSION_STATE_CONVERTED: OnnxConversionState.ValueType  # 1
 """Converted, and it answers as the model does."""
-ACCELERATION_STATE_NOT_CONVERTIBLE: AccelerationState.ValueType  # 2
+ONNX_CONVERSION_STATE_NOT_CONVERTIBLE: OnnxConversionState.ValueType  # 2
 """Not to be converted: its kind, or something in it, has no converter."""
-ACCELERATION_STATE_DIFFERENT: AccelerationState.ValueType  # 3
+ONNX_CONVERSION_STATE_OUTPUT_MISMATCH: OnnxConversionState.ValueType  # 3
 """Converted, but it answers differently, so it is not used."""
-ACCELERATION_STATE_NATIVE: AccelerationState.ValueType  # 4
+ONNX_CONVERSION_STATE_NATIVE: OnnxConversionState.ValueType  # 4
 """Needs no conversion: it is an ONNX model."""
-ACCELERATION_STATE_UNDECIDED: AccelerationState.ValueType  # 5
+ONNX_CONVERSION_STATE_UNDECIDED: OnnxConversionState.ValueType  # 5
 """The attempt was ended before it came to anything, because it took too long or crashed. The version's next deployment tries again."""
-Global___AccelerationState: _TypeAlias = AccelerationState  # noqa: Y015
+Global___OnnxConversionState: _TypeAlias = OnnxConversionState  # noqa: Y015
 
 @_typing.final
 class RegisteredModel(_message.Message):
@@ -320,7 +320,7 @@ class ModelVersion(_message.Message):
     FEATURE_REFS_FIELD_NUMBER: _builtins.int
     ALIASES_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
-    ACCELERATION_FIELD_NUMBER: _builtins.int
+    ONNX_CONVERSION_FIELD_NUMBER: _builtins.int
     DOUBT_FIELD_NUMBER: _builtins.int
     URL_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
@@ -368,7 +368,7 @@ class ModelVersion(_message.Message):
         """Free labels."""
 
     @_builtins.property
-    def acceleration(self) -> Global___Acceleration:
+    def onnx_conversion(self) -> Global___OnnxConversion:
         """Whether the version exists as an ONNX graph too, which the platform's own process executes. Absent until it was deployed once."""
 
     def __init__(
@@ -387,21 +387,21 @@ class ModelVersion(_message.Message):
         feature_refs: _abc.Iterable[_builtins.str] | None = ...,
         aliases: _abc.Iterable[_builtins.str] | None = ...,
         tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
-        acceleration: Global___Acceleration | None = ...,
+        onnx_conversion: Global___OnnxConversion | None = ...,
         doubt: _builtins.str = ...,
         url: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acceleration", b"acceleration", "create_time", b"create_time", "signature", b"signature"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "onnx_conversion", b"onnx_conversion", "signature", b"signature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acceleration", b"acceleration", "aliases", b"aliases", "create_time", b"create_time", "description", b"description", "doubt", b"doubt", "feature_refs", b"feature_refs", "feature_service", b"feature_service", "flavors", b"flavors", "job_id", b"job_id", "model_name", b"model_name", "run_id", b"run_id", "signature", b"signature", "stage", b"stage", "tags", b"tags", "url", b"url", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "create_time", b"create_time", "description", b"description", "doubt", b"doubt", "feature_refs", b"feature_refs", "feature_service", b"feature_service", "flavors", b"flavors", "job_id", b"job_id", "model_name", b"model_name", "onnx_conversion", b"onnx_conversion", "run_id", b"run_id", "signature", b"signature", "stage", b"stage", "tags", b"tags", "url", b"url", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelVersion: _TypeAlias = ModelVersion  # noqa: Y015
 
 @_typing.final
-class Acceleration(_message.Message):
-    """Acceleration is what became of the attempt to convert a version to ONNX, which its first deployment makes."""
+class OnnxConversion(_message.Message):
+    """OnnxConversion is what became of the attempt to convert a version to ONNX, which its first deployment makes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -411,7 +411,7 @@ class Acceleration(_message.Message):
     ROWS_COMPARED_FIELD_NUMBER: _builtins.int
     MODEL_URI_FIELD_NUMBER: _builtins.int
     ROWS_IN_RANGE_FIELD_NUMBER: _builtins.int
-    state: Global___AccelerationState.ValueType
+    state: Global___OnnxConversionState.ValueType
     """What became of it."""
     message: _builtins.str
     """One sentence for a person: what was compared, or why there is no graph."""
@@ -430,7 +430,7 @@ class Acceleration(_message.Message):
     def __init__(
         self,
         *,
-        state: Global___AccelerationState.ValueType = ...,
+        state: Global___OnnxConversionState.ValueType = ...,
         message: _builtins.str = ...,
         largest_difference: _builtins.float | None = ...,
         rows_compared: _builtins.int = ...,
@@ -445,7 +445,7 @@ class Acceleration(_message.Message):
     _WhichOneofArgType__largest_difference: _TypeAlias = _typing.Literal["_largest_difference", b"_largest_difference"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__largest_difference) -> _WhichOneofReturnType__largest_difference | None: ...
 
-Global___Acceleration: _TypeAlias = Acceleration  # noqa: Y015
+Global___OnnxConversion: _TypeAlias = OnnxConversion  # noqa: Y015
 
 @_typing.final
 class RegisterModelRequest(_message.Message):

@@ -28,36 +28,36 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from ml_platform.v1 import auth_pb2 as ml__platform_dot_v1_dot_auth__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dml_platform/v1/platform.proto\x12\x0eml_platform.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19ml_platform/v1/auth.proto\"\xf0\x01\n\rBackendHealth\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x06status\x18\x02 \x01(\x0e\x32\x1c.ml_platform.v1.HealthStatus\x12*\n\x07latency\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nlast_error\x18\x04 \x01(\t\x12\x33\n\x0flast_error_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\ncheck_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x12\n\x10GetHealthRequest\"r\n\x11GetHealthResponse\x12,\n\x06status\x18\x01 \x01(\x0e\x32\x1c.ml_platform.v1.HealthStatus\x12/\n\x08\x62\x61\x63kends\x18\x02 \x03(\x0b\x32\x1d.ml_platform.v1.BackendHealth\"\x13\n\x11GetMetricsRequest\"\xa7\x01\n\x12GetMetricsResponse\x12\x13\n\x0b\x65xperiments\x18\x01 \x01(\x03\x12\x0e\n\x06models\x18\x02 \x01(\x03\x12\x1a\n\x12\x61\x63tive_deployments\x18\x03 \x01(\x03\x12\x1e\n\x16training_jobs_last_24h\x18\x04 \x01(\x03\x12\x30\n\x0cobserve_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x0f\n\rWhoAmIRequest\"t\n\x0eWhoAmIResponse\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x0e\n\x06scopes\x18\x03 \x03(\t\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*e\n\x0cHealthStatus\x12\x1d\n\x19HEALTH_STATUS_UNSPECIFIED\x10\x00\x12\x19\n\x15HEALTH_STATUS_HEALTHY\x10\x01\x12\x1b\n\x17HEALTH_STATUS_UNHEALTHY\x10\x02\x32\xd3\x02\n\x0fPlatformService\x12k\n\tGetHealth\x12 .ml_platform.v1.GetHealthRequest\x1a!.ml_platform.v1.GetHealthResponse\"\x19\x90\x02\x01\xa8\xbb\x18\r\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/health\x12o\n\nGetMetrics\x12!.ml_platform.v1.GetMetricsRequest\x1a\".ml_platform.v1.GetMetricsResponse\"\x1a\x90\x02\x01\xa8\xbb\x18\r\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/metrics\x12\x62\n\x06WhoAmI\x12\x1d.ml_platform.v1.WhoAmIRequest\x1a\x1e.ml_platform.v1.WhoAmIResponse\"\x19\x90\x02\x01\xa8\xbb\x18\x01\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/whoamiB\x1cZ\x1amlplatform/v1;mlplatformv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dml_platform/v1/platform.proto\x12\x0eml_platform.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19ml_platform/v1/auth.proto\"\xf0\x01\n\rBackendHealth\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x06status\x18\x02 \x01(\x0e\x32\x1c.ml_platform.v1.HealthStatus\x12*\n\x07latency\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nlast_error\x18\x04 \x01(\t\x12\x33\n\x0flast_error_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\ncheck_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x12\n\x10GetHealthRequest\"r\n\x11GetHealthResponse\x12,\n\x06status\x18\x01 \x01(\x0e\x32\x1c.ml_platform.v1.HealthStatus\x12/\n\x08\x62\x61\x63kends\x18\x02 \x03(\x0b\x32\x1d.ml_platform.v1.BackendHealth\"\x11\n\x0fGetUsageRequest\"\xa5\x01\n\x10GetUsageResponse\x12\x13\n\x0b\x65xperiments\x18\x01 \x01(\x03\x12\x0e\n\x06models\x18\x02 \x01(\x03\x12\x1a\n\x12\x61\x63tive_deployments\x18\x03 \x01(\x03\x12\x1e\n\x16training_jobs_last_24h\x18\x04 \x01(\x03\x12\x30\n\x0cobserve_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x0f\n\rWhoAmIRequest\"t\n\x0eWhoAmIResponse\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x0e\n\x06scopes\x18\x03 \x03(\t\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*e\n\x0cHealthStatus\x12\x1d\n\x19HEALTH_STATUS_UNSPECIFIED\x10\x00\x12\x19\n\x15HEALTH_STATUS_HEALTHY\x10\x01\x12\x1b\n\x17HEALTH_STATUS_UNHEALTHY\x10\x02\x32\xcb\x02\n\x0fPlatformService\x12k\n\tGetHealth\x12 .ml_platform.v1.GetHealthRequest\x1a!.ml_platform.v1.GetHealthResponse\"\x19\x90\x02\x01\xa8\xbb\x18\r\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/health\x12g\n\x08GetUsage\x12\x1f.ml_platform.v1.GetUsageRequest\x1a .ml_platform.v1.GetUsageResponse\"\x18\x90\x02\x01\xa8\xbb\x18\r\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/usage\x12\x62\n\x06WhoAmI\x12\x1d.ml_platform.v1.WhoAmIRequest\x1a\x1e.ml_platform.v1.WhoAmIResponse\"\x19\x90\x02\x01\xa8\xbb\x18\x01\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/whoamiB@\n\x10io.mlplatform.v1P\x01Z\x1amlplatform/v1;mlplatformv1\xaa\x02\rMLPlatform.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ml_platform.v1.platform_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
-  _globals['DESCRIPTOR']._serialized_options = b'Z\032mlplatform/v1;mlplatformv1'
+  _globals['DESCRIPTOR']._serialized_options = b'\n\020io.mlplatform.v1P\001Z\032mlplatform/v1;mlplatformv1\252\002\rMLPlatform.V1'
   _globals['_PLATFORMSERVICE'].methods_by_name['GetHealth']._loaded_options = None
   _globals['_PLATFORMSERVICE'].methods_by_name['GetHealth']._serialized_options = b'\220\002\001\250\273\030\r\202\323\344\223\002\014\022\n/v1/health'
-  _globals['_PLATFORMSERVICE'].methods_by_name['GetMetrics']._loaded_options = None
-  _globals['_PLATFORMSERVICE'].methods_by_name['GetMetrics']._serialized_options = b'\220\002\001\250\273\030\r\202\323\344\223\002\r\022\013/v1/metrics'
+  _globals['_PLATFORMSERVICE'].methods_by_name['GetUsage']._loaded_options = None
+  _globals['_PLATFORMSERVICE'].methods_by_name['GetUsage']._serialized_options = b'\220\002\001\250\273\030\r\202\323\344\223\002\013\022\t/v1/usage'
   _globals['_PLATFORMSERVICE'].methods_by_name['WhoAmI']._loaded_options = None
   _globals['_PLATFORMSERVICE'].methods_by_name['WhoAmI']._serialized_options = b'\220\002\001\250\273\030\001\202\323\344\223\002\014\022\n/v1/whoami'
-  _globals['_HEALTHSTATUS']._serialized_start=876
-  _globals['_HEALTHSTATUS']._serialized_end=977
+  _globals['_HEALTHSTATUS']._serialized_start=872
+  _globals['_HEALTHSTATUS']._serialized_end=973
   _globals['_BACKENDHEALTH']._serialized_start=172
   _globals['_BACKENDHEALTH']._serialized_end=412
   _globals['_GETHEALTHREQUEST']._serialized_start=414
   _globals['_GETHEALTHREQUEST']._serialized_end=432
   _globals['_GETHEALTHRESPONSE']._serialized_start=434
   _globals['_GETHEALTHRESPONSE']._serialized_end=548
-  _globals['_GETMETRICSREQUEST']._serialized_start=550
-  _globals['_GETMETRICSREQUEST']._serialized_end=569
-  _globals['_GETMETRICSRESPONSE']._serialized_start=572
-  _globals['_GETMETRICSRESPONSE']._serialized_end=739
-  _globals['_WHOAMIREQUEST']._serialized_start=741
-  _globals['_WHOAMIREQUEST']._serialized_end=756
-  _globals['_WHOAMIRESPONSE']._serialized_start=758
-  _globals['_WHOAMIRESPONSE']._serialized_end=874
-  _globals['_PLATFORMSERVICE']._serialized_start=980
-  _globals['_PLATFORMSERVICE']._serialized_end=1319
+  _globals['_GETUSAGEREQUEST']._serialized_start=550
+  _globals['_GETUSAGEREQUEST']._serialized_end=567
+  _globals['_GETUSAGERESPONSE']._serialized_start=570
+  _globals['_GETUSAGERESPONSE']._serialized_end=735
+  _globals['_WHOAMIREQUEST']._serialized_start=737
+  _globals['_WHOAMIREQUEST']._serialized_end=752
+  _globals['_WHOAMIRESPONSE']._serialized_start=754
+  _globals['_WHOAMIRESPONSE']._serialized_end=870
+  _globals['_PLATFORMSERVICE']._serialized_start=976
+  _globals['_PLATFORMSERVICE']._serialized_end=1307
 # @@protoc_insertion_point(module_scope)

@@ -139,8 +139,8 @@ class GetHealthResponse(_message.Message):
 Global___GetHealthResponse: _TypeAlias = GetHealthResponse  # noqa: Y015
 
 @_typing.final
-class GetMetricsRequest(_message.Message):
-    """GetMetricsRequest asks for everything; it has no fields yet."""
+class GetUsageRequest(_message.Message):
+    """GetUsageRequest asks for everything; it has no fields yet."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -153,11 +153,11 @@ class GetMetricsRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetMetricsRequest: _TypeAlias = GetMetricsRequest  # noqa: Y015
+Global___GetUsageRequest: _TypeAlias = GetUsageRequest  # noqa: Y015
 
 @_typing.final
-class GetMetricsResponse(_message.Message):
-    """GetMetricsResponse holds the counts."""
+class GetUsageResponse(_message.Message):
+    """GetUsageResponse holds the counts."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -193,7 +193,7 @@ class GetMetricsResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetMetricsResponse: _TypeAlias = GetMetricsResponse  # noqa: Y015
+Global___GetUsageResponse: _TypeAlias = GetUsageResponse  # noqa: Y015
 
 @_typing.final
 class WhoAmIRequest(_message.Message):

@@ -42,10 +42,10 @@ class PlatformServiceStub(object):
                 request_serializer=ml__platform_dot_v1_dot_platform__pb2.GetHealthRequest.SerializeToString,
                 response_deserializer=ml__platform_dot_v1_dot_platform__pb2.GetHealthResponse.FromString,
                 _registered_method=True)
-        self.GetMetrics = channel.unary_unary(
-                '/ml_platform.v1.PlatformService/GetMetrics',
-                request_serializer=ml__platform_dot_v1_dot_platform__pb2.GetMetricsRequest.SerializeToString,
-                response_deserializer=ml__platform_dot_v1_dot_platform__pb2.GetMetricsResponse.FromString,
+        self.GetUsage = channel.unary_unary(
+                '/ml_platform.v1.PlatformService/GetUsage',
+                request_serializer=ml__platform_dot_v1_dot_platform__pb2.GetUsageRequest.SerializeToString,
+                response_deserializer=ml__platform_dot_v1_dot_platform__pb2.GetUsageResponse.FromString,
                 _registered_method=True)
         self.WhoAmI = channel.unary_unary(
                 '/ml_platform.v1.PlatformService/WhoAmI',
@@ -69,8 +69,8 @@ class PlatformServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def GetMetrics(self, request, context):
-        """GetMetrics counts what the platform holds.
+    def GetUsage(self, request, context):
+        """GetUsage counts what the platform holds.
 
         Scope: platform:read. Errors: UNAVAILABLE (BACKEND_UNAVAILABLE).
         """
@@ -95,10 +95,10 @@ def add_PlatformServiceServicer_to_server(servicer, server):
                     request_deserializer=ml__platform_dot_v1_dot_platform__pb2.GetHealthRequest.FromString,
                     response_serializer=ml__platform_dot_v1_dot_platform__pb2.GetHealthResponse.SerializeToString,
             ),
-            'GetMetrics': grpc.unary_unary_rpc_method_handler(
-                    servicer.GetMetrics,
-                    request_deserializer=ml__platform_dot_v1_dot_platform__pb2.GetMetricsRequest.FromString,
-                    response_serializer=ml__platform_dot_v1_dot_platform__pb2.GetMetricsResponse.SerializeToString,
+            'GetUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUsage,
+                    request_deserializer=ml__platform_dot_v1_dot_platform__pb2.GetUsageRequest.FromString,
+                    response_serializer=ml__platform_dot_v1_dot_platform__pb2.GetUsageResponse.SerializeToString,
             ),
             'WhoAmI': grpc.unary_unary_rpc_method_handler(
                     servicer.WhoAmI,
@@ -147,7 +147,7 @@ class PlatformService(object):
             _registered_method=True)
 
     @staticmethod
-    def GetMetrics(request,
+    def GetUsage(request,
             target,
             options=(),
             channel_credentials=None,
@@ -160,9 +160,9 @@ class PlatformService(object):
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/ml_platform.v1.PlatformService/GetMetrics',
-            ml__platform_dot_v1_dot_platform__pb2.GetMetricsRequest.SerializeToString,
-            ml__platform_dot_v1_dot_platform__pb2.GetMetricsResponse.FromString,
+            '/ml_platform.v1.PlatformService/GetUsage',
+            ml__platform_dot_v1_dot_platform__pb2.GetUsageRequest.SerializeToString,
+            ml__platform_dot_v1_dot_platform__pb2.GetUsageResponse.FromString,
             options,
             channel_credentials,
             insecure,

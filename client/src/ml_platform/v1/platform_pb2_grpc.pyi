@@ -41,8 +41,8 @@ class PlatformServiceStub:
 
     Scope: platform:read.
     """
-    GetMetrics: _grpc.UnaryUnaryMultiCallable[_platform_pb2.GetMetricsRequest, _platform_pb2.GetMetricsResponse]
-    """GetMetrics counts what the platform holds.
+    GetUsage: _grpc.UnaryUnaryMultiCallable[_platform_pb2.GetUsageRequest, _platform_pb2.GetUsageResponse]
+    """GetUsage counts what the platform holds.
 
     Scope: platform:read. Errors: UNAVAILABLE (BACKEND_UNAVAILABLE).
     """
@@ -65,8 +65,8 @@ class PlatformServiceAsyncStub(PlatformServiceStub):
 
     Scope: platform:read.
     """
-    GetMetrics: _aio.UnaryUnaryMultiCallable[_platform_pb2.GetMetricsRequest, _platform_pb2.GetMetricsResponse]  # type: ignore[assignment]
-    """GetMetrics counts what the platform holds.
+    GetUsage: _aio.UnaryUnaryMultiCallable[_platform_pb2.GetUsageRequest, _platform_pb2.GetUsageResponse]  # type: ignore[assignment]
+    """GetUsage counts what the platform holds.
 
     Scope: platform:read. Errors: UNAVAILABLE (BACKEND_UNAVAILABLE).
     """
@@ -94,12 +94,12 @@ class PlatformServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
-    def GetMetrics(
+    def GetUsage(
         self,
-        request: _platform_pb2.GetMetricsRequest,
+        request: _platform_pb2.GetUsageRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_platform_pb2.GetMetricsResponse, _abc.Awaitable[_platform_pb2.GetMetricsResponse]]:
-        """GetMetrics counts what the platform holds.
+    ) -> _typing.Union[_platform_pb2.GetUsageResponse, _abc.Awaitable[_platform_pb2.GetUsageResponse]]:
+        """GetUsage counts what the platform holds.
 
         Scope: platform:read. Errors: UNAVAILABLE (BACKEND_UNAVAILABLE).
         """

@@ -252,7 +252,7 @@ class ColumnValues(_message.Message):
 
     DOUBLES_FIELD_NUMBER: _builtins.int
     INTEGERS_FIELD_NUMBER: _builtins.int
-    TEXTS_FIELD_NUMBER: _builtins.int
+    STRINGS_FIELD_NUMBER: _builtins.int
     BOOLEANS_FIELD_NUMBER: _builtins.int
     ANY_FIELD_NUMBER: _builtins.int
     VECTORS_FIELD_NUMBER: _builtins.int
@@ -262,15 +262,15 @@ class ColumnValues(_message.Message):
         """Numbers. NaN is a value like others: absent rows are told by `nulls`."""
 
     @_builtins.property
-    def integers(self) -> Global___IntegerValues:
+    def integers(self) -> Global___Int64Values:
         """Whole numbers."""
 
     @_builtins.property
-    def texts(self) -> Global___TextValues:
+    def strings(self) -> Global___StringValues:
         """Texts."""
 
     @_builtins.property
-    def booleans(self) -> Global___BooleanValues:
+    def booleans(self) -> Global___BoolValues:
         """Truth values."""
 
     @_builtins.property
@@ -289,18 +289,18 @@ class ColumnValues(_message.Message):
         self,
         *,
         doubles: Global___DoubleValues | None = ...,
-        integers: Global___IntegerValues | None = ...,
-        texts: Global___TextValues | None = ...,
-        booleans: Global___BooleanValues | None = ...,
+        integers: Global___Int64Values | None = ...,
+        strings: Global___StringValues | None = ...,
+        booleans: Global___BoolValues | None = ...,
         any: _struct_pb2.ListValue | None = ...,
         vectors: Global___VectorValues | None = ...,
         nulls: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["any", b"any", "booleans", b"booleans", "doubles", b"doubles", "integers", b"integers", "kind", b"kind", "texts", b"texts", "vectors", b"vectors"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["any", b"any", "booleans", b"booleans", "doubles", b"doubles", "integers", b"integers", "kind", b"kind", "strings", b"strings", "vectors", b"vectors"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["any", b"any", "booleans", b"booleans", "doubles", b"doubles", "integers", b"integers", "kind", b"kind", "nulls", b"nulls", "texts", b"texts", "vectors", b"vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["any", b"any", "booleans", b"booleans", "doubles", b"doubles", "integers", b"integers", "kind", b"kind", "nulls", b"nulls", "strings", b"strings", "vectors", b"vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["doubles", "integers", "texts", "booleans", "any", "vectors"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["doubles", "integers", "strings", "booleans", "any", "vectors"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -331,8 +331,8 @@ class DoubleValues(_message.Message):
 Global___DoubleValues: _TypeAlias = DoubleValues  # noqa: Y015
 
 @_typing.final
-class IntegerValues(_message.Message):
-    """IntegerValues is a list of whole numbers of 64 bits."""
+class Int64Values(_message.Message):
+    """Int64Values is a list of whole numbers of 64 bits."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -352,18 +352,18 @@ class IntegerValues(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___IntegerValues: _TypeAlias = IntegerValues  # noqa: Y015
+Global___Int64Values: _TypeAlias = Int64Values  # noqa: Y015
 
 @_typing.final
-class TextValues(_message.Message):
-    """TextValues is a list of texts."""
+class StringValues(_message.Message):
+    """StringValues is a list of strings."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     VALUES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The texts."""
+        """The strings."""
 
     def __init__(
         self,
@@ -376,11 +376,11 @@ class TextValues(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TextValues: _TypeAlias = TextValues  # noqa: Y015
+Global___StringValues: _TypeAlias = StringValues  # noqa: Y015
 
 @_typing.final
-class BooleanValues(_message.Message):
-    """BooleanValues is a list of truth values."""
+class BoolValues(_message.Message):
+    """BoolValues is a list of truth values."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -400,7 +400,7 @@ class BooleanValues(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___BooleanValues: _TypeAlias = BooleanValues  # noqa: Y015
+Global___BoolValues: _TypeAlias = BoolValues  # noqa: Y015
 
 @_typing.final
 class VectorValues(_message.Message):

@@ -25,14 +25,14 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fml_platform/v1/validation.proto\x12\x0eml_platform.v1\x1a google/protobuf/descriptor.proto\"\xd1\x01\n\nFieldRules\x12\x10\n\x08required\x18\x01 \x01(\x08\x12\x0f\n\x07max_len\x18\x02 \x01(\r\x12\x0f\n\x07pattern\x18\x03 \x01(\t\x12\x14\n\x0cpattern_hint\x18\x04 \x01(\t\x12\x10\n\x03gte\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03lte\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\tmax_items\x18\x07 \x01(\r\x12\x13\n\x0bmax_key_len\x18\x08 \x01(\r\x12\x0f\n\x07visible\x18\t \x01(\x08\x12\x0c\n\x04\x64\x61ta\x18\n \x01(\x08\x42\x06\n\x04_gteB\x06\n\x04_lte\"9\n\x0cMessageRules\x12)\n\x05order\x18\x01 \x03(\x0b\x32\x1a.ml_platform.v1.FieldOrder\">\n\nFieldOrder\x12\r\n\x05\x66irst\x18\x01 \x01(\t\x12\x0c\n\x04last\x18\x02 \x01(\t\x12\x13\n\x0b\x61llow_equal\x18\x03 \x01(\x08:J\n\x05rules\x12\x1d.google.protobuf.FieldOptions\x18\xb6\x87\x03 \x01(\x0b\x32\x1a.ml_platform.v1.FieldRules:V\n\rmessage_rules\x12\x1f.google.protobuf.MessageOptions\x18\xb7\x87\x03 \x01(\x0b\x32\x1c.ml_platform.v1.MessageRulesB\x1cZ\x1amlplatform/v1;mlplatformv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fml_platform/v1/validation.proto\x12\x0eml_platform.v1\x1a google/protobuf/descriptor.proto\"\xd1\x01\n\nFieldRules\x12\x10\n\x08required\x18\x01 \x01(\x08\x12\x0f\n\x07max_len\x18\x02 \x01(\r\x12\x0f\n\x07pattern\x18\x03 \x01(\t\x12\x14\n\x0cpattern_hint\x18\x04 \x01(\t\x12\x10\n\x03gte\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03lte\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\tmax_items\x18\x07 \x01(\r\x12\x13\n\x0bmax_key_len\x18\x08 \x01(\r\x12\x0f\n\x07visible\x18\t \x01(\x08\x12\x0c\n\x04\x64\x61ta\x18\n \x01(\x08\x42\x06\n\x04_gteB\x06\n\x04_lte\"9\n\x0cMessageRules\x12)\n\x05order\x18\x01 \x03(\x0b\x32\x1a.ml_platform.v1.FieldOrder\">\n\nFieldOrder\x12\r\n\x05\x66irst\x18\x01 \x01(\t\x12\x0c\n\x04last\x18\x02 \x01(\t\x12\x13\n\x0b\x61llow_equal\x18\x03 \x01(\x08:J\n\x05rules\x12\x1d.google.protobuf.FieldOptions\x18\xb6\x87\x03 \x01(\x0b\x32\x1a.ml_platform.v1.FieldRules:V\n\rmessage_rules\x12\x1f.google.protobuf.MessageOptions\x18\xb7\x87\x03 \x01(\x0b\x32\x1c.ml_platform.v1.MessageRulesB@\n\x10io.mlplatform.v1P\x01Z\x1amlplatform/v1;mlplatformv1\xaa\x02\rMLPlatform.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ml_platform.v1.validation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
-  _globals['DESCRIPTOR']._serialized_options = b'Z\032mlplatform/v1;mlplatformv1'
+  _globals['DESCRIPTOR']._serialized_options = b'\n\020io.mlplatform.v1P\001Z\032mlplatform/v1;mlplatformv1\252\002\rMLPlatform.V1'
   _globals['_FIELDRULES']._serialized_start=86
   _globals['_FIELDRULES']._serialized_end=295
   _globals['_MESSAGERULES']._serialized_start=297

@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from version_checks import acceleration
-from version_checks.acceleration import CONVERTED, DIFFERENT, NOT_CONVERTIBLE, Outcome
+from version_checks import onnx_conversion
 from version_checks.estimators import Estimator, categories_of, estimator_of
 from version_checks.fields import Field, NotConvertible, Row, fields_of
 from version_checks.loading import Data, Model, example_of, loaded, prepare_mlflow
+from version_checks.onnx_conversion import CONVERTED, NOT_CONVERTIBLE, OUTPUT_MISMATCH, Outcome
 from version_checks.refusals import PROPERTY, as_text
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _compared(model: Model, estimator: Estimator, fields: Sequence[Field], examp
         if not found.fault:
             return _converted(estimator, found, graph, len(example)), graph
         message = f"{estimator.name} was converted, and the graph is not used: {found.fault}."
-        different = different or Outcome(DIFFERENT, message, found.largest, found.rows, found.inside)
+        different = different or Outcome(OUTPUT_MISMATCH, message, found.largest, found.rows, found.inside)
     if different is None:
         raise refusal or NotConvertible(f"{estimator.name} does not convert.")
     return different, None
@@ -123,9 +123,9 @@ def attempt(name: str, version: int) -> Outcome:
         model, path = loaded(name, version, folder)
         outcome, graph = examine(model, example_of(model, path))
         if graph is not None:
-            uri = acceleration.keep_graph(client, name, version, graph=graph, model=model, folder=path)
+            uri = onnx_conversion.keep_graph(client, name, version, graph=graph, model=model, folder=path)
             outcome = dataclasses.replace(outcome, model_uri=uri)
-    acceleration.write(client, name, version, outcome)
+    onnx_conversion.write(client, name, version, outcome)
     return outcome
 
 

@@ -10,11 +10,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from version_checks import acceleration
-from version_checks.acceleration import NATIVE, NOT_CONVERTIBLE, UNDECIDED, Outcome
+from version_checks import onnx_conversion
 from version_checks.estimators import estimator_of
 from version_checks.fields import NotConvertible, fields_of
 from version_checks.loading import Model, named, prepare_mlflow
+from version_checks.onnx_conversion import NATIVE, NOT_CONVERTIBLE, UNDECIDED, Outcome
 
 PATIENCE = 600.0
 """Seconds that an attempt may take, however busy the machine is."""
@@ -30,9 +30,9 @@ def known_outcome(name: str, version: int, model: Model) -> Outcome | None:
     import mlflow
 
     client = mlflow.MlflowClient()
-    known = acceleration.read(client, name, version)
+    known = onnx_conversion.read(client, name, version)
     if known is None and (known := _obvious(model)) is not None:
-        acceleration.write(client, name, version, known)
+        onnx_conversion.write(client, name, version, known)
     return known
 
 
@@ -85,5 +85,5 @@ def _given_up(name: str, version: int, state: str, why: str) -> Outcome:
     import mlflow
 
     outcome = Outcome(state, why)
-    acceleration.write(mlflow.MlflowClient(), name, version, outcome)
+    onnx_conversion.write(mlflow.MlflowClient(), name, version, outcome)
     return outcome

@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from ml_platform.v1 import deployments_pb2, errors_pb2, jobs_pb2, models_pb2
 from ml_platform.v1.deployments_pb2 import Deployment, DeploymentState, DeployModelRequest, Environment, ServingRuntime
-from ml_platform.v1.models_pb2 import Acceleration
+from ml_platform.v1.models_pb2 import OnnxConversion
 from ml_platform_server.backends.mlflow.artifacts import ModelDetails
 from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError
@@ -221,16 +221,16 @@ class Deployments:
         )
 
 
-def runtime_of(flavors: Collection[str], acceleration: Acceleration | None = None) -> ServingRuntime.ValueType:
+def runtime_of(flavors: Collection[str], onnx_conversion: OnnxConversion | None = None) -> ServingRuntime.ValueType:
     """What executes a version: ONNX models run in this process, and so do those that were converted; every other in BentoML's.
 
     Undecided before it was tried to convert the version, which its deployment does.
     """
     if "onnx" in flavors:
         return deployments_pb2.SERVING_RUNTIME_ONNX
-    if acceleration is None:
+    if onnx_conversion is None:
         return deployments_pb2.SERVING_RUNTIME_UNSPECIFIED
-    if acceleration.state == models_pb2.ACCELERATION_STATE_CONVERTED:
+    if onnx_conversion.state == models_pb2.ONNX_CONVERSION_STATE_CONVERTED:
         return deployments_pb2.SERVING_RUNTIME_ONNX
     return deployments_pb2.SERVING_RUNTIME_BENTOML
 

@@ -174,7 +174,7 @@ class Reconciler:
         except (PlatformError, TimeoutError) as error:
             log.warning("checks_not_read", deployment_id=row.deployment_id, error=str(error))
             return ServingRuntime.ValueType(row.runtime), ANSWERS
-        runtime = ServingRuntime.ValueType(row.runtime) or runtime_of(version.flavors, version.acceleration)
+        runtime = ServingRuntime.ValueType(row.runtime) or runtime_of(version.flavors, version.onnx_conversion)
         return runtime, ANSWERS if not version.doubt else f"{ANSWERS} Its checks are in doubt: it {version.doubt}. {REMEDY}"
 
     async def mirror(self) -> None:

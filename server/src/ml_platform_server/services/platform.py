@@ -57,7 +57,7 @@ class PlatformService:
             status=_status(all(status.healthy for status in statuses)), backends=[_health(status) for status in statuses]
         )
 
-    async def GetMetrics(self, request: platform_pb2.GetMetricsRequest, call: Call) -> platform_pb2.GetMetricsResponse:  # noqa: ARG002
+    async def GetUsage(self, request: platform_pb2.GetUsageRequest, call: Call) -> platform_pb2.GetUsageResponse:  # noqa: ARG002
         """Count what the platform holds."""
         now = datetime.now(UTC)
         experiments, models, deployments, jobs = await asyncio.gather(
@@ -66,7 +66,7 @@ class PlatformService:
             self._deployments.count_active(),
             self._jobs.count_since(jobs_pb2.JOB_KIND_TRAINING, now - _WINDOW),
         )
-        return platform_pb2.GetMetricsResponse(
+        return platform_pb2.GetUsageResponse(
             experiments=experiments,
             models=models,
             active_deployments=deployments,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ml_platform.v1.models_pb2 import ColumnSpec, ModelSignature
-from ml_platform.v1.predictions_pb2 import BatchPredictRequest, ColumnValues, InputColumn, TextValues
+from ml_platform.v1.predictions_pb2 import BatchPredictRequest, ColumnValues, InputColumn, StringValues
 from ml_platform_server import turns as serving_turns
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.serving.inputs import convert as inputs_convert
@@ -92,7 +92,7 @@ async def test_columns_that_fail_give_others_their_turn(tmp_path: Path, monkeypa
         names = [f"c{number}" for number in range(100)]
         house.registry.add("wide", 1, [column(name) for name in names], save_onnx(tmp_path / "wide", sum_graph(100)))
         house.deployments.activate("wide", 1)
-        texts = ColumnValues(texts=TextValues(values=["x"] * 50))
+        texts = ColumnValues(strings=StringValues(values=["x"] * 50))
         columns = [InputColumn(name=name, values=texts) for name in names]
         request = BatchPredictRequest(model_name="wide", environment=PRODUCTION, columns=columns)
         turns, call = 0, house.stub.BatchPredict(request, metadata=house.frame.metadata, timeout=60)

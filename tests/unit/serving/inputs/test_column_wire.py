@@ -9,11 +9,11 @@ import numpy.typing as npt
 import pytest
 
 from ml_platform.v1.predictions_pb2 import (
-    BooleanValues,
+    BoolValues,
     ColumnValues,
     DoubleValues,
     InputColumn,
-    IntegerValues,
+    Int64Values,
     VectorValues,
 )
 from ml_platform_server.serving.inputs.columns import decode_columns
@@ -38,20 +38,19 @@ async def taken(values: ColumnValues) -> list[Any]:
 async def test_whole_numbers_are_read_as_protobuf_reads_them(things: list[int], count: int) -> None:
     """Of every length, and negative ones."""
     numbers = some(things, count)
-    assert await taken(ColumnValues(integers=IntegerValues(values=numbers))) == numbers
+    assert await taken(ColumnValues(integers=Int64Values(values=numbers))) == numbers
 
 
-@pytest.mark.parametrize("message", [DoubleValues, IntegerValues, BooleanValues])
+@pytest.mark.parametrize(("field", "message"), [("doubles", DoubleValues), ("integers", Int64Values), ("booleans", BoolValues)])
 @pytest.mark.parametrize("count", [1, 300])
-async def test_fields_of_a_contract_to_come_are_no_values(message: type[Any], count: int) -> None:
+async def test_fields_of_a_contract_to_come_are_no_values(field: str, message: type[Any], count: int) -> None:
     """A message that holds fields that this server does not know has the values that it has without them."""
     plain = message(values=[1] * count)
     unknown = b"\x7a\x09" + b"\x01" * 9  # field 15, of bytes
     for data in (plain.SerializeToString() + unknown, unknown + plain.SerializeToString()):
         read = message.FromString(data)
         assert len(read.SerializeToString()) == len(data)
-        column = ColumnValues(**{message.__name__.removesuffix("Values").lower() + "s": read})
-        assert await taken(column) == [1] * count
+        assert await taken(ColumnValues(**{field: read})) == [1] * count
 
 
 @pytest.mark.parametrize("count", COUNTS)
@@ -60,7 +59,7 @@ async def test_doubles_and_truth_values_are_read_as_protobuf_reads_them(count: i
     doubles, flags = some(DOUBLES, count), some([True, False], count)
     found = await taken(ColumnValues(doubles=DoubleValues(values=doubles)))
     assert [repr(each) for each in found] == [repr(each) for each in doubles]
-    assert await taken(ColumnValues(booleans=BooleanValues(values=flags))) == flags
+    assert await taken(ColumnValues(booleans=BoolValues(values=flags))) == flags
 
 
 @pytest.mark.parametrize("width", [1, 3])
@@ -75,7 +74,7 @@ async def test_vectors_are_read_in_their_kind(width: int) -> None:
 
 async def test_numbers_that_were_not_packed_are_read_too() -> None:
     """A caller may send a field of numbers one by one, or in several pieces; protobuf packs them before they are looked at."""
-    singly = IntegerValues.FromString(b"\x08\x05\x0a\x02\x06\x07\x08\xac\x02")
+    singly = Int64Values.FromString(b"\x08\x05\x0a\x02\x06\x07\x08\xac\x02")
     assert await taken(ColumnValues(integers=singly)) == [5, 6, 7, 300]
-    flags = BooleanValues.FromString(b"\x08\x01\x08\x07\x0a\x01\x00")
+    flags = BoolValues.FromString(b"\x08\x01\x08\x07\x0a\x01\x00")
     assert await taken(ColumnValues(booleans=flags)) == [True, True, False]

@@ -11,11 +11,11 @@ import pytest
 from google.protobuf import struct_pb2
 
 from ml_platform.v1.predictions_pb2 import (
-    BooleanValues,
+    BoolValues,
     ColumnValues,
     DoubleValues,
-    IntegerValues,
-    TextValues,
+    Int64Values,
+    StringValues,
     VectorValues,
 )
 from ml_platform_server import varints
@@ -39,14 +39,14 @@ async def test_columns_are_written_as_protobuf_writes_them(count: int, nulls: li
         (doubles, ColumnValues(doubles=DoubleValues(values=doubles.tolist()), nulls=nulls)),
         (single, ColumnValues(doubles=DoubleValues(values=single.tolist()), nulls=nulls)),
         (doubles[::-1], ColumnValues(doubles=DoubleValues(values=doubles[::-1].tolist()), nulls=nulls)),
-        (short, ColumnValues(integers=IntegerValues(values=short.tolist()), nulls=nulls)),
-        (flags, ColumnValues(booleans=BooleanValues(values=flags.tolist()), nulls=nulls)),
-        (texts, ColumnValues(texts=TextValues(values=texts), nulls=nulls)),
+        (short, ColumnValues(integers=Int64Values(values=short.tolist()), nulls=nulls)),
+        (flags, ColumnValues(booleans=BoolValues(values=flags.tolist()), nulls=nulls)),
+        (texts, ColumnValues(strings=StringValues(values=texts), nulls=nulls)),
     ]
     for dtype in (np.int64, np.int32, np.uint64, np.int8):
         limits = np.iinfo(dtype)
         numbers = np.array(some([each for each in NUMBERS if limits.min <= each <= limits.max], count), dtype)
-        pairs.append((numbers, ColumnValues(integers=IntegerValues(values=numbers.tolist()), nulls=nulls)))
+        pairs.append((numbers, ColumnValues(integers=Int64Values(values=numbers.tolist()), nulls=nulls)))
     for width in (1, 2, 200):
         matrix = np.array(some(DOUBLES, count * width)).reshape(count, width)
         vectors = VectorValues(values=matrix.reshape(-1).tolist(), length=width)
@@ -79,7 +79,7 @@ async def test_chunks_add_up_to_what_protobuf_writes(count: int) -> None:
     assert ColumnValues.FromString(await encode_column(things, Turn())) == anything
     texts = some(["", "größe", None], count)
     nulls = [at for at, text in enumerate(texts) if text is None]
-    column = ColumnValues(texts=TextValues(values=[text or "" for text in texts]), nulls=nulls)
+    column = ColumnValues(strings=StringValues(values=[text or "" for text in texts]), nulls=nulls)
     assert await encode_column(texts, Turn()) == column.SerializeToString()
 
 

@@ -71,7 +71,7 @@ async def test_without_a_graph_that_works_bentoml_serves(
         case "no graph":
             (tmp_path / "graph" / "model.onnx").write_bytes(b"\x80\x04N.")
         case "not converted":
-            registry.versions["pickled", 1].ClearField("acceleration")
+            registry.versions["pickled", 1].ClearField("onnx_conversion")
 
     model = await loader.load("pickled", 1, ONNX)
 

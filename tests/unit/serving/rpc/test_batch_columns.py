@@ -20,12 +20,12 @@ from ml_platform.v1.models_pb2 import ColumnSpec, ModelSignature
 from ml_platform.v1.predictions_pb2 import (
     BatchPredictRequest,
     BatchPredictResponse,
-    BooleanValues,
+    BoolValues,
     ColumnValues,
     DoubleValues,
     InputColumn,
-    IntegerValues,
-    TextValues,
+    Int64Values,
+    StringValues,
     VectorValues,
 )
 from ml_platform_server.call import Call
@@ -89,17 +89,17 @@ def doubles(things: Sequence[Any]) -> ColumnValues:
 
 def integers(things: Sequence[Any]) -> ColumnValues:
     """Whole numbers."""
-    return ColumnValues(integers=IntegerValues(values=[thing or 0 for thing in things]), nulls=absent(things))
+    return ColumnValues(integers=Int64Values(values=[thing or 0 for thing in things]), nulls=absent(things))
 
 
 def texts(things: Sequence[Any]) -> ColumnValues:
     """Texts."""
-    return ColumnValues(texts=TextValues(values=[thing or "" for thing in things]), nulls=absent(things))
+    return ColumnValues(strings=StringValues(values=[thing or "" for thing in things]), nulls=absent(things))
 
 
 def booleans(things: Sequence[Any]) -> ColumnValues:
     """Truth values."""
-    return ColumnValues(booleans=BooleanValues(values=[thing or False for thing in things]), nulls=absent(things))
+    return ColumnValues(booleans=BoolValues(values=[thing or False for thing in things]), nulls=absent(things))
 
 
 def absent(things: Sequence[Any]) -> list[int]:

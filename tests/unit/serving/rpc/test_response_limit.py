@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from ml_platform.v1.predictions_pb2 import BatchPredictRequest, ColumnValues, InputColumn, TextValues
+from ml_platform.v1.predictions_pb2 import BatchPredictRequest, ColumnValues, InputColumn, StringValues
 from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.serving.rpc import batch_replies
@@ -20,8 +20,8 @@ FORMS: dict[str, dict[str, Any]] = {
     "rows": {"rows": [struct({"amount": text, "total": 1}) for text in TEXTS]},
     "columns": {
         "columns": [
-            InputColumn(name="amount", values=ColumnValues(texts=TextValues(values=TEXTS))),
-            InputColumn(name="total", values=ColumnValues(texts=TextValues(values=["1"] * len(TEXTS)))),
+            InputColumn(name="amount", values=ColumnValues(strings=StringValues(values=TEXTS))),
+            InputColumn(name="total", values=ColumnValues(strings=StringValues(values=["1"] * len(TEXTS)))),
         ]
     },
 }

@@ -167,7 +167,7 @@ class Models:
             PlatformError: MODEL_ARTIFACT_MISSING, MODEL_ARTIFACT_UNREADABLE.
         """
         missing = artifacts.artifact_missing(version.model_name, version.version)
-        uri = version.acceleration.model_uri
+        uri = version.onnx_conversion.model_uri
         return await self._backend.download(
             lambda client: artifacts.fetch_graph(client, uri, target, missing),
             missing=missing,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from ml_platform.v1 import errors_pb2, models_pb2
-from ml_platform_server.backends.mlflow import acceleration, errors, lineage, messages, tag_keys
+from ml_platform_server.backends.mlflow import errors, lineage, messages, onnx_conversion, tag_keys
 from ml_platform_server.backends.mlflow.links import Links
 from ml_platform_server.backends.mlflow.run_models import RunModel
 from ml_platform_server.backends.mlflow.searches import BIG_PAGE
@@ -107,7 +107,7 @@ def version_message(version: ModelVersion, aliases: Iterable[str], links: Links)
         feature_refs=known.feature_refs,
         aliases=aliases,
         tags=_users_tags(version.tags),
-        acceleration=acceleration.read(version.tags),
+        onnx_conversion=onnx_conversion.read(version.tags),
         doubt=version.tags.get(DOUBT, ""),
         url=links.version(version.name, int(version.version)),
     )

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf.message import Message
 
-from ml_platform.v1.predictions_pb2 import BooleanValues, DoubleValues, IntegerValues
+from ml_platform.v1.predictions_pb2 import BoolValues, DoubleValues, Int64Values
 from ml_platform_server import varints
 
 Array = npt.NDArray[Any]
@@ -19,17 +19,17 @@ def doubles(values: DoubleValues) -> Array:
     return np.frombuffer(_content(values), "<f8")
 
 
-def integers(values: IntegerValues) -> Array:
+def integers(values: Int64Values) -> Array:
     """The whole numbers of a message."""
     return varints.unpacked(_content(values))
 
 
-def booleans(values: BooleanValues) -> Array:
+def booleans(values: BoolValues) -> Array:
     """The truth values of a message."""
     return np.frombuffer(_content(values), np.bool_)
 
 
-def _content(values: DoubleValues | IntegerValues | BooleanValues) -> bytes:
+def _content(values: DoubleValues | Int64Values | BoolValues) -> bytes:
     return packed_content(values) if values.values else b""
 
 

@@ -87,8 +87,8 @@ def _received(values: ColumnValues, where: str) -> ColumnData:
             taken = column_wire.integers(values.integers)
         case "booleans":
             taken = column_wire.booleans(values.booleans)
-        case "texts":
-            taken = list(values.texts.values)
+        case "strings":
+            taken = list(values.strings.values)
         case "vectors":
             taken = _vectors(values.vectors, where)
         case "any":

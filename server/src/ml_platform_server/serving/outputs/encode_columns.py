@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ml_platform.v1.predictions_pb2 import IntegerValues, TextValues
+from ml_platform.v1.predictions_pb2 import Int64Values, StringValues
 from ml_platform_server import protobuf_encoding, varints
 from ml_platform_server.serving.inputs.column_wire import packed_content
 from ml_platform_server.serving.inputs.columns import Array, Values, from_array, from_pylist
@@ -89,14 +89,14 @@ async def _integers(array: Array, turn: Turn) -> bytes:
         return data
 
     def encode(part: slice) -> bytes:
-        return packed_content(IntegerValues(values=array[part].tolist()))
+        return packed_content(Int64Values(values=array[part].tolist()))
 
     return await _in_chunks(len(array), CHUNK, encode, turn)
 
 
 async def _texts(texts: Sequence[Any], turn: Turn) -> bytes:
     def encode(part: slice) -> bytes:
-        return TextValues(values=[text or "" for text in texts[part]]).SerializeToString()
+        return StringValues(values=[text or "" for text in texts[part]]).SerializeToString()
 
     return await _in_chunks(len(texts), CHUNK, encode, turn)
 

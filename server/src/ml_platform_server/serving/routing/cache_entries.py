@@ -87,7 +87,7 @@ def is_native(version: models_pb2.ModelVersion) -> bool:
 
 def has_graph(version: models_pb2.ModelVersion) -> bool:
     """Whether there is an ONNX graph that answers for a version: its own, or the one that it was converted to."""
-    return is_native(version) or version.acceleration.state == models_pb2.ACCELERATION_STATE_CONVERTED
+    return is_native(version) or version.onnx_conversion.state == models_pb2.ONNX_CONVERSION_STATE_CONVERTED
 
 
 def put(partial: Path, found: Path | None, version: models_pb2.ModelVersion, place: Path) -> None:
@@ -135,10 +135,10 @@ def same(one: models_pb2.ModelVersion, other: models_pb2.ModelVersion) -> bool:
 
     A version that was converted, or converted again, needs other files than before.
     """
-    return (one.run_id, one.create_time, one.acceleration.model_uri) == (
+    return (one.run_id, one.create_time, one.onnx_conversion.model_uri) == (
         other.run_id,
         other.create_time,
-        other.acceleration.model_uri,
+        other.onnx_conversion.model_uri,
     )
 
 

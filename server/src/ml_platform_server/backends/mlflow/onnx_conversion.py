@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ml_platform.v1 import models_pb2
-from ml_platform.v1.models_pb2 import AccelerationState
+from ml_platform.v1.models_pb2 import OnnxConversionState
 
 TAGS = "ml_platform.onnx."
 
-STATES: Mapping[str, AccelerationState.ValueType] = {
-    "converted": models_pb2.ACCELERATION_STATE_CONVERTED,
-    "not_convertible": models_pb2.ACCELERATION_STATE_NOT_CONVERTIBLE,
-    "different": models_pb2.ACCELERATION_STATE_DIFFERENT,
-    "native": models_pb2.ACCELERATION_STATE_NATIVE,
-    "undecided": models_pb2.ACCELERATION_STATE_UNDECIDED,
+STATES: Mapping[str, OnnxConversionState.ValueType] = {
+    "converted": models_pb2.ONNX_CONVERSION_STATE_CONVERTED,
+    "not_convertible": models_pb2.ONNX_CONVERSION_STATE_NOT_CONVERTIBLE,
+    "output_mismatch": models_pb2.ONNX_CONVERSION_STATE_OUTPUT_MISMATCH,
+    "native": models_pb2.ONNX_CONVERSION_STATE_NATIVE,
+    "undecided": models_pb2.ONNX_CONVERSION_STATE_UNDECIDED,
 }
 
 
-def read(tags: Mapping[str, str]) -> models_pb2.Acceleration | None:
+def read(tags: Mapping[str, str]) -> models_pb2.OnnxConversion | None:
     """What the tags tell; None if nothing was tried. Tags can be edited by hand, so what makes no sense is left out."""
     state = STATES.get(tags.get(f"{TAGS}state", ""))
     if state is None:
         return None
-    return models_pb2.Acceleration(
+    return models_pb2.OnnxConversion(
         state=state,
         message=tags.get(f"{TAGS}message", ""),
         largest_difference=_number(tags.get(f"{TAGS}largest_difference", "")),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-CONVERTED, NOT_CONVERTIBLE, DIFFERENT, NATIVE = "converted", "not_convertible", "different", "native"
+CONVERTED, NOT_CONVERTIBLE, OUTPUT_MISMATCH, NATIVE = "converted", "not_convertible", "output_mismatch", "native"
 UNDECIDED = "undecided"
 """The attempt was ended before it came to anything. The next deployment tries again."""
 
@@ -18,7 +18,7 @@ TAGS = "ml_platform.onnx."
 NAME = "onnx"
 """What the graph's model is called."""
 
-METHOD = "2"
+METHOD = "3"
 """Which way of converting and comparing an outcome comes from: what an older one came to is tried again."""
 
 LONGEST = 1000
@@ -26,7 +26,7 @@ LONGEST = 1000
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of it, in the words of the contract's Acceleration."""
+    """What became of it, in the words of the contract's OnnxConversion."""
 
     state: str
     message: str

@@ -41,7 +41,7 @@ def both(platform: MLPlatform, stack: Stack) -> dict[str, Deployed]:
     import mlflow
 
     mlflow.set_tracking_uri(stack.urls["mlflow"])
-    mlflow.set_experiment(f"acceleration {uuid.uuid4().hex[:8]}")
+    mlflow.set_experiment(f"onnx_conversion {uuid.uuid4().hex[:8]}")
     models = _fitted()
     names = {kind: f"{kind}-{uuid.uuid4().hex[:8]}" for kind in models}
     for kind, model in models.items():
@@ -81,9 +81,9 @@ def _fitted() -> dict[str, Any]:
 def test_a_model_that_converts_is_run_by_the_platform_itself(both: dict[str, Deployed]) -> None:
     """The version tells what was compared, and the deployment what executes it."""
     tiers = both["tiers"]
-    assert (tiers.runtime, tiers.version.acceleration.state) == ("onnx", "converted")
-    assert tiers.version.acceleration.rows_compared > 250
-    assert tiers.version.acceleration.largest_difference < 1e-5
+    assert (tiers.runtime, tiers.version.onnx_conversion.state) == ("onnx", "converted")
+    assert tiers.version.onnx_conversion.rows_compared > 250
+    assert tiers.version.onnx_conversion.largest_difference < 1e-5
     assert "sklearn" in tiers.version.flavors
 
 
@@ -102,8 +102,8 @@ def test_it_answers_as_the_model_would(platform: MLPlatform, both: dict[str, Dep
 def test_a_model_that_does_not_convert_is_served_by_bentoml(platform: MLPlatform, both: dict[str, Deployed]) -> None:
     """The version says why there is no graph, and answers all the same."""
     minutes = both["minutes"]
-    assert (minutes.runtime, minutes.version.acceleration.state) == ("bentoml", "not_convertible")
-    assert "HistGradientBoostingRegressor does not convert" in minutes.version.acceleration.message
+    assert (minutes.runtime, minutes.version.onnx_conversion.state) == ("bentoml", "not_convertible")
+    assert "HistGradientBoostingRegressor does not convert" in minutes.version.onnx_conversion.message
     row = TABLE.iloc[0].to_dict()
     said = platform.predict(minutes.name, row, environment="staging")
     assert said.prediction == pytest.approx(minutes.model.predict(pd.DataFrame([row]))[0])
