@@ -27,7 +27,7 @@ from ml_platform_server.backends.feast import values
 from ml_platform_server.backends.feast.types import to_feast, value_type_named
 from ml_platform_server.backends.feast.writes.rows import FeastRow
 
-ROWS_AT_ONCE = 10_000
+CHUNK_ROWS = 10_000
 TIME, CREATED, AT = "__event_time", "__created", "__at"
 _SECONDS = pa.timestamp("s", "UTC")
 _YEAR_1, _YEAR_10000 = -62_135_596_800, 253_402_300_800
@@ -96,7 +96,7 @@ class History:
         Raises:
             HistoryError: a value does not fit its declared type.
         """
-        for batch in table.to_batches(max_chunksize=ROWS_AT_ONCE):
+        for batch in table.to_batches(max_chunksize=CHUNK_ROWS):
             keys = [self._values(batch, name, kind) for name, kind in self._keys.items()]
             features = [self._values(batch, name, kind) for name, kind in self._features.items()]
             times = batch.column(batch.schema.get_field_index(TIME)).cast(pa.timestamp("us", "UTC"), safe=False).to_pylist()

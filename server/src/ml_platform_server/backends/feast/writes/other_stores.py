@@ -17,7 +17,7 @@ from feast.repo_config import RepoConfig
 
 from ml_platform_server.backends.feast.writes.rows import FeastRow
 
-ROWS_AT_ONCE = 500
+CHUNK_ROWS = 500
 ATTEMPTS = 5
 _lock = threading.Lock()
 
@@ -33,7 +33,7 @@ def write(store: OnlineStore, config: RepoConfig, view: FeatureView, rows: Seque
         LostRowsError: rows that were written are not there afterwards.
     """
     numbered = enumerate(rows)
-    while part := list(islice(numbered, ROWS_AT_ONCE)):
+    while part := list(islice(numbered, CHUNK_ROWS)):
         with _lock:
             skipped = _write_part(store, config, view, part)
         yield from skipped

@@ -19,7 +19,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from ml_platform_server.backends.feast.writes.rows import FeastRow
 
-ROWS_AT_ONCE = 1000
+CHUNK_ROWS = 1000
 """More in one pipeline would keep all their replies, and the server, for long."""
 
 NO_TIME = b"-"
@@ -95,7 +95,7 @@ def write(
     """Write rows of different entities. Yields the index of each that is not written, and the newer event time that is stored."""
     client = store._get_client(config.online_store)
     numbered = enumerate(rows)
-    while part := list(islice(numbered, ROWS_AT_ONCE)):
+    while part := list(islice(numbered, CHUNK_ROWS)):
         yield from _write_part(client, config, view, part)
 
 
