@@ -100,7 +100,7 @@ async def test_a_lone_caller_waits_for_nobody():
 async def test_a_lone_caller_who_leaves_or_fails_leaves_room_for_the_next():
     """What ends the row of a lone caller ends nothing else: its error is its own, and its place is free again."""
     model = Model()
-    batcher = batcher_of(model, at_once=1, slow_at_once=1)
+    batcher = batcher_of(model, max_concurrent=1, max_concurrent_slow=1)
     for value in range(LONG_SINGLE_STREAK + 1):
         await batcher.submit(row(value), in_an_hour())
     model.failure = backend_unavailable("Feast")
@@ -130,7 +130,7 @@ async def test_rows_gather_while_batches_run_and_no_batch_is_too_large():
     """No more batches run at once than may; what comes meanwhile makes the next ones, of at most so many rows."""
     model = Model()
     model.go_on.clear()
-    batcher = batcher_of(model, largest=3, at_once=1, slow_at_once=1)
+    batcher = batcher_of(model, max_batch_size=3, max_concurrent=1, max_concurrent_slow=1)
     first = batcher.submit(row("first"), in_an_hour())
     await asyncio.sleep(0.01)
     others = [batcher.submit(row(value), in_an_hour()) for value in range(5)]
@@ -145,7 +145,7 @@ async def test_a_batch_that_takes_long_lets_others_run_beside_it():
     """While a batch waits for a slow store, the next ones begin, up to their number."""
     model = Model()
     model.go_on.clear()
-    batcher = batcher_of(model, at_once=1, slow_at_once=2)
+    batcher = batcher_of(model, max_concurrent=1, max_concurrent_slow=2)
     futures = []
     for value in range(3):
         futures.append(batcher.submit(row(value), in_an_hour()))
@@ -193,7 +193,7 @@ async def test_a_batch_that_nobody_waits_for_is_given_up():
     """When every caller has left, the work for them ends, and the next batch has its place."""
     model = Model()
     model.go_on.clear()
-    batcher = batcher_of(model, at_once=1, slow_at_once=1)
+    batcher = batcher_of(model, max_concurrent=1, max_concurrent_slow=1)
     futures = [submitted(batcher, value, in_an_hour()) for value in range(2)]
     await asyncio.sleep(0.01)
     for future in futures:
@@ -208,7 +208,7 @@ async def test_too_many_waiting_rows_are_refused():
     """Beyond its length the queue refuses at once, and says when to come again; who waits already is answered."""
     model = Model()
     model.go_on.clear()
-    batcher = batcher_of(model, at_once=1, slow_at_once=1, max_queue_size=2)
+    batcher = batcher_of(model, max_concurrent=1, max_concurrent_slow=1, max_queue_size=2)
     waiting = [batcher.submit(row("running"), in_an_hour())]
     await asyncio.sleep(0.01)
     waiting += [batcher.submit(row(value), in_an_hour()) for value in range(2)]
@@ -286,7 +286,7 @@ async def test_a_full_batch_waits_for_nothing():
     """As many rows as a batch takes are taken at once, before the loop runs out of work."""
     stop = keep_busy()
     model = Model()
-    batcher = batcher_of(model, largest=3)
+    batcher = batcher_of(model, max_batch_size=3)
     futures = [submitted(batcher, value, in_an_hour()) for value in range(4)]
     for _ in range(5):
         await asyncio.sleep(0)

@@ -1,10 +1,10 @@
-"""Gathers concurrent requests for one model version into batches: one feature read and one model run for all of them.
+"""Dynamic batching: concurrent requests for one model version share one feature read and one model run.
 
-What has come is taken when the event loop has nothing else to do (event_loop.py): with one caller that is at once; under load it
-is when every call that has arrived has been read, so batches grow with the load by themselves. Answers that leave together also
-cost gRPC much less than answers that leave one by one, which pays for most of the work.
+A batch starts when the event loop is idle (event_loop.py). With one caller that is immediately; under load it is when every call
+that has arrived has been decoded, so batches grow with the load and no delay is configured. Responses that are sent together also
+cost gRPC much less than responses that are sent one by one, which pays for most of the work.
 
-A caller who was alone the last times gathers with nobody: the row is answered in the task of its own call.
+While a caller has been alone for some requests, its row skips the queue and runs in the task of its own call.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ from ml_platform_server.serving.inputs.rows import Row
 from ml_platform_server.serving.outputs.prediction import Prediction
 
 Outcome = Prediction | PlatformError
-# Between two looks at a batch that takes long.
-LOOK_SECONDS = 0.02
-# Rows wait no longer than this for the loop to run out of work.
+# Between two checks of a running batch.
+CHECK_SECONDS = 0.02
+# Rows wait at most this long for the event loop to become idle.
 MAX_WAIT_SECONDS = 0.1
-# So many batches of one row make a lone caller, and once in so many rows it is looked whether there is another by now.
+# After this many consecutive batches of one row the caller counts as alone; every RECHECK_EVERY-th row is queued all the same, to
+# find out whether there are more callers by now.
 LONG_SINGLE_STREAK = 4
 RECHECK_EVERY = 8
-# Characters of the request ids of a batch in a log line: some sixty ids, and less than a pipe takes whole.
+# Characters of request ids in a log line of a batch: about sixty ids, and less than a pipe writes atomically.
 LONGEST_IDS = 2000
 
 
@@ -46,28 +47,28 @@ class _Waiting(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BatchingOptions:
-    """How rows are gathered.
+    """Limits of the batches of one model version.
 
     Args:
-        largest: rows in a batch at most.
-        at_once: batches that may run at once; rows that come meanwhile gather for the next one.
-        slow_at_once: the same, while batches take long.
-        max_queue_size: rows that may wait; more are refused.
+        max_batch_size: rows in one batch.
+        max_concurrent: batches that run concurrently; rows that arrive meanwhile wait for the next batch.
+        max_concurrent_slow: the same while batches run for longer than CHECK_SECONDS.
+        max_queue_size: rows that may wait; further ones are refused with OVERLOADED.
     """
 
-    largest: int = 256
-    at_once: int = 2
-    slow_at_once: int = 4
+    max_batch_size: int = 256
+    max_concurrent: int = 2
+    max_concurrent_slow: int = 4
     max_queue_size: int = 2048
 
 
 class DynamicBatcher:
-    """The queue of one model version.
+    """The request queue of one model version.
 
     Args:
-        answer: answers N rows at once.
-        batching: how they are gathered.
-        metrics: where waits and errors are counted.
+        answer: predicts a batch of rows; returns one outcome per row.
+        batching: the limits.
+        metrics: records queue times and errors.
     """
 
     def __init__(
@@ -77,34 +78,34 @@ class DynamicBatcher:
         self._waiting_since = 0.0
         self._answer = answer
         self._batching = batching
-        self._free = batching.at_once
-        self._lent = 0
+        self._free = batching.max_concurrent
+        self._borrowed = 0
         self._single_streak = 0
         self._queue: list[_Waiting] = []
-        self._called = False
-        # One timer for many batches: it looks how long the present rows have waited when it fires.
+        self._scheduled = False
+        # One timer serves many batches: when it fires, it checks how long the oldest row has waited.
         self._timer: asyncio.TimerHandle | None = None
         self._running: set[asyncio.Task[None]] = set()
 
     def submit(self, row: Row, deadline: float) -> Awaitable[Outcome]:
-        """Have one row answered, together with those that come at the same time.
+        """Predict one row, in a batch with other rows that arrive at the same time.
 
         Args:
             row: the row.
-            deadline: when its caller stops waiting, on the clock of `time.monotonic`. One who stops sooner cancels this.
+            deadline: when the caller stops waiting, in seconds of `time.monotonic`. Cancel the awaitable to stop sooner.
 
         Returns:
-            The answer, or what is wrong with this row or with the model, DEADLINE_EXCEEDED included.
+            The prediction, or the error of this row or of the model, DEADLINE_EXCEEDED included.
 
         Raises:
-            PlatformError: OVERLOADED when too many wait.
+            PlatformError: OVERLOADED if the queue is full.
         """
         queue = self._queue
         if (
             self._single_streak >= LONG_SINGLE_STREAK
             and self._single_streak % RECHECK_EVERY
             and not queue
-            and self._free == self._batching.at_once
+            and self._free == self._batching.max_concurrent
         ):
             return self._alone(row)
         if len(queue) >= self._batching.max_queue_size:
@@ -117,14 +118,14 @@ class DynamicBatcher:
         queue.append(_Waiting(row, deadline, future, current.get(), current_request_id()))
         if not self._free:
             return future
-        if len(queue) >= self._batching.largest:
-            self._take()
-        elif not self._called:
-            self._soon()
+        if len(queue) >= self._batching.max_batch_size:
+            self._start_batches()
+        elif not self._scheduled:
+            self._schedule()
         return future
 
     async def _alone(self, row: Row) -> Outcome:
-        """Answer a row at once, in the task of its caller, whose deadline and whose leaving hold for all that is done."""
+        """Predict a row immediately in the caller's task, so that the caller's deadline and cancellation apply to all of it."""
         self._free -= 1
         self._single_streak += 1
         self._metrics.queue_wait.record(0.0)
@@ -136,30 +137,30 @@ class DynamicBatcher:
             self._release()
         return outcome
 
-    def _soon(self) -> None:
-        """Take what has come when the loop has nothing else to do."""
-        self._called = True
-        when_idle(self._take)
+    def _schedule(self) -> None:
+        """Start batches when the event loop is idle."""
+        self._scheduled = True
+        when_idle(self._start_batches)
         if self._timer is None:
-            self._timer = _call_later(MAX_WAIT_SECONDS, self._take_overdue)
+            self._timer = _call_later(MAX_WAIT_SECONDS, self._start_overdue)
 
-    def _take_overdue(self) -> None:
-        """Take what has waited for long: a loop that is overloaded always has something else to do."""
+    def _start_overdue(self) -> None:
+        """Start batches of rows that have waited for too long: an overloaded event loop is never idle."""
         self._timer = None
         if not self._queue:
             return
         rest = self._waiting_since + MAX_WAIT_SECONDS - time.monotonic()
         if rest > 0:
-            self._timer = _call_later(rest, self._take_overdue)
+            self._timer = _call_later(rest, self._start_overdue)
         else:
-            self._take()
+            self._start_batches()
 
-    def _take(self) -> None:
-        """Start as many batches as there may be."""
-        self._called = False
+    def _start_batches(self) -> None:
+        """Start as many batches as there are permits."""
+        self._scheduled = False
         while self._queue and self._free:
-            taken, self._queue = self._queue[: self._batching.largest], self._queue[self._batching.largest :]
-            # Whoever left, or waits no more, costs nothing further.
+            taken, self._queue = self._queue[: self._batching.max_batch_size], self._queue[self._batching.max_batch_size :]
+            # Rows whose callers have cancelled, or whose deadlines have passed, are dropped.
             now = time.monotonic()
             self._metrics.queue_wait.record(now - self._waiting_since)
             self._waiting_since = now
@@ -174,26 +175,26 @@ class DynamicBatcher:
 
     def _release(self) -> None:
         self._free += 1
-        if self._queue and not self._called:
-            self._soon()
+        if self._queue and not self._scheduled:
+            self._schedule()
 
-    def _slow(self) -> bool:
-        """Let another batch run beside one that takes long; whether that may be."""
-        if self._lent >= self._batching.slow_at_once - self._batching.at_once:
+    def _borrow_permit(self) -> bool:
+        """Borrow a permit so that another batch can run while a slow one is in flight. Return whether one was free."""
+        if self._borrowed >= self._batching.max_concurrent_slow - self._batching.max_concurrent:
             return False
-        self._lent += 1
+        self._borrowed += 1
         self._release()
         return True
 
-    def _quick_again(self) -> None:
-        self._lent -= 1
+    def _return_permit(self) -> None:
+        self._borrowed -= 1
         self._free -= 1
 
     async def _run(self, batch: list[_Waiting]) -> None:
         set_request_id(_ids(batch))
         set_deadline(max(waiting.deadline for waiting in batch))
         current.set(link(waiting.trace for waiting in batch))
-        watch = _Watch(batch, self._slow)
+        watch = _BatchWatch(batch, self._borrow_permit)
         try:
             outcomes = await self._answer([waiting.row for waiting in batch])
         except PlatformError as error:
@@ -202,51 +203,51 @@ class DynamicBatcher:
             for waiting in batch:
                 waiting.future.cancel()
             raise
-        except Exception as error:  # noqa: BLE001  # unforeseen: each call reports it as its own, and none waits for ever
+        except Exception as error:  # noqa: BLE001  # every call reports it, and none waits for ever
             for waiting in batch:
                 if not waiting.future.done():
                     waiting.future.set_exception(error)
             return
         finally:
             if watch.close():
-                self._quick_again()
+                self._return_permit()
             self._release()
         for waiting, outcome in zip(batch, outcomes, strict=True):
             if not waiting.future.done():
                 waiting.future.set_result(outcome)
 
 
-class _Watch:
-    """Looks now and then, while a batch runs, who still waits for it. Most batches are done before the first look.
+class _BatchWatch:
+    """Checks a running batch at intervals; most batches end before the first check.
 
-    Who waited too long is told so, and a batch that nobody waits for any more is given up.
+    Fails rows whose deadlines have passed, and cancels the batch when no caller waits for it any more.
     """
 
     def __init__(self, batch: Sequence[_Waiting], slow: Callable[[], bool]) -> None:
         self._batch = batch
-        self._slow = slow
-        self._lent = False
+        self._borrow_permit = slow
+        self._borrowed = False
         self._task = asyncio.current_task()
         self._loop = asyncio.get_running_loop()
-        self._handle = self._loop.call_later(LOOK_SECONDS, self._look)
+        self._handle = self._loop.call_later(CHECK_SECONDS, self._check)
 
     def close(self) -> bool:
-        """Look no more; tells whether another batch was let in because this one took long."""
+        """Stop checking. Return whether a permit was borrowed because this batch was slow."""
         self._handle.cancel()
-        return self._lent
+        return self._borrowed
 
-    def _look(self) -> None:
-        self._lent = self._lent or self._slow()
+    def _check(self) -> None:
+        self._borrowed = self._borrowed or self._borrow_permit()
         _fail_late(self._batch, time.monotonic())
         if all(waiting.future.done() for waiting in self._batch):
             if self._task is not None:
                 self._task.cancel()
         else:
-            self._handle = self._loop.call_later(LOOK_SECONDS, self._look)
+            self._handle = self._loop.call_later(CHECK_SECONDS, self._check)
 
 
 def _call_later(seconds: float, method: Callable[[], None]) -> asyncio.TimerHandle:
-    """Call a method later, unless its object is gone by then: the timer does not keep a replaced model in memory."""
+    """Call a method later unless its object has been freed: the timer must not keep a replaced model in memory."""
     weak = weakref.WeakMethod(method)
 
     def call() -> None:
@@ -263,7 +264,7 @@ def _fail_late(waiting: Sequence[_Waiting], now: float) -> None:
 
 
 def _ids(batch: Sequence[_Waiting]) -> str:
-    """The ids of the calls that are answered together, with commas between them, as far as a log line has room for them."""
+    """The request ids of a batch, comma-separated, cut to what fits into a log line."""
     if len(batch) == 1:
         return batch[0].request_id
     ids = ",".join([waiting.request_id for waiting in batch if waiting.request_id])

@@ -1,4 +1,4 @@
-"""Answers predictions: finds the version, completes the inputs, runs the model, says where the answer came from."""
+"""The prediction path: route to a version, decode the inputs, add features, run the model, encode the response."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ml_platform_server.serving.rpc.replies import encoded, new_prediction_id
 from ml_platform_server.settings import ServingSettings
 from ml_platform_server.struct_values import plain_fields
 
-# How long a deployment that is active may take to be served here before its caller is told all the same.
+# How long a caller waits for an activated deployment to be loaded in this process before it gets its response anyway.
 FOLLOW_SECONDS = 5.0
 _ENVIRONMENTS = (deployments_pb2.ENVIRONMENT_PRODUCTION, deployments_pb2.ENVIRONMENT_STAGING)
 
@@ -35,11 +35,11 @@ class PredictionEngine:
 
     Args:
         settings: the section `serving`.
-        deployments: which versions are deployed.
-        registry: where models come from.
-        features: where features come from.
-        bentoml: what executes models that are not ONNX.
-        metrics: what is counted of predictions.
+        deployments: the active deployments.
+        registry: the model registry.
+        features: the feature store.
+        bentoml: runs the versions that have no ONNX graph.
+        metrics: counters and histograms of predictions.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class PredictionEngine:
         )
 
     async def open(self) -> None:
-        """Start loading what is deployed, in the background."""
+        """Start loading the deployed versions in the background."""
         await self._cache.open()
         await self._router.open()
 
@@ -89,25 +89,25 @@ class PredictionEngine:
         await self.close()
 
     async def refresh(self) -> None:
-        """Look at the deployments now rather than at the next interval, and wait for the versions that changed."""
+        """Reload the deployments now instead of at the next interval, and wait until changed versions are loaded."""
         await self._router.refresh()
 
     async def follow(self, deployment_ids: Collection[str]) -> None:
-        """Wait, for a few seconds, until active deployments are served in this process.
+        """Wait for at most FOLLOW_SECONDS until these deployments serve in this process.
 
-        Whoever is told that a deployment is active asks for predictions next, and they should come from its version.
+        A caller that learns that a deployment is active predicts next, and should get predictions of its version.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(remaining(FOLLOW_SECONDS)):
                 await self._router.follow(deployment_ids)
 
     def runtime_in_use(self, deployment_id: str) -> ServingRuntime.ValueType | None:
-        """What executes the version of a deployment in this process; None if it is not served here."""
+        """The runtime that runs a deployment's version in this process; None if it does not serve here."""
         served = self._router.serving(deployment_id)
         return RUNTIMES[served.model.runtime.platform] if served is not None else None
 
     async def served(self, model_name: str, environment: Environment.ValueType) -> ServedVersion:
-        """The version that answers for a model in an environment.
+        """The version that serves a model in an environment.
 
         Raises:
             PlatformError: as Router.find.
@@ -122,7 +122,7 @@ class PredictionEngine:
             raise
 
     def loaded(self, model_name: str, version: str) -> ServedVersion | None:
-        """The version of this number, if it is in memory and answers in an environment."""
+        """The version of this number, if it is loaded and serves in an environment."""
         for environment in _ENVIRONMENTS:
             served = self._router.ready(model_name, environment)
             if served is not None and str(served.model.number) == version:
@@ -130,12 +130,11 @@ class PredictionEngine:
         return None
 
     async def predict_encoded(self, request: predictions_pb2.PredictRequest, log_fields: MutableMapping[str, object]) -> bytes:
-        """Answer one request, with a PredictResponse on the wire.
+        """Predict one row; returns an encoded PredictResponse.
 
         Args:
             request: a valid request.
-            log_fields: receives what the access log tells of the call: prediction_id, model, version, and inputs that nothing
-                used.
+            log_fields: receives the fields for the access log: prediction_id, model, version, and unused_inputs if there are any.
 
         Raises:
             PlatformError: as the contract says for PredictionService.Predict.
@@ -150,7 +149,7 @@ class PredictionEngine:
         row = self._decoded(served, request)
         if row.others and (unused := model.enrichment.unused(row.others)):
             row.unused = log_fields["unused_inputs"] = unused
-        # Awaited here and not behind a coroutine of the model's: each one between gRPC and the batch costs every call.
+        # Awaited here, not in a coroutine of the model: each further coroutine between gRPC and the batch costs every call.
         answer = model.settled(await model.submit(row, current_deadline()))
         prediction_id = log_fields["prediction_id"] = new_prediction_id()
         return encoded(served, row, answer, prediction_id, include_features=request.include_features)

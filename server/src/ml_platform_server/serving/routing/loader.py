@@ -164,10 +164,13 @@ class ModelLoader:
 
     def _batching(self, *, onnx: bool) -> BatchingOptions:
         settings = self._settings
-        at_once = settings.max_concurrent_batches if onnx else settings.bentoml_max_concurrent_batches
-        slow = max(at_once, settings.max_concurrent_slow_batches)
+        max_concurrent = settings.max_concurrent_batches if onnx else settings.bentoml_max_concurrent_batches
+        slow = max(max_concurrent, settings.max_concurrent_slow_batches)
         return BatchingOptions(
-            largest=settings.max_batch_size, at_once=at_once, slow_at_once=slow, max_queue_size=settings.max_queue_size
+            max_batch_size=settings.max_batch_size,
+            max_concurrent=max_concurrent,
+            max_concurrent_slow=slow,
+            max_queue_size=settings.max_queue_size,
         )
 
 
