@@ -150,7 +150,7 @@ class PredictionEngine:
         if row.others and (unused := model.enrichment.unused(row.others)):
             row.unused = log_fields["unused_inputs"] = unused
         # Awaited here, not in a coroutine of the model: each further coroutine between gRPC and the batch costs every call.
-        answer = model.settled(await model.submit(row, current_deadline()))
+        answer = model.unwrap(await model.submit(row, current_deadline()))
         prediction_id = log_fields["prediction_id"] = new_prediction_id()
         return encoded(served, row, answer, prediction_id, include_features=request.include_features)
 

@@ -1,4 +1,4 @@
-"""A model version that is ready to answer, and where those come from."""
+"""A loaded model version: decodes rows, adds features, runs the model, isolates failing rows."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _log = structlog.get_logger(__name__)
 
 # How long a caller without a deadline waits for a model to be loaded.
 LOAD_SECONDS = 60.0
-# What says that the graph of a converted version cannot be had or used, so that BentoML has to serve the version itself.
+# Errors that mean that the graph of a converted version cannot be loaded or run, so that BentoML has to run the version itself.
 _GRAPH_FAULTS = (errors_pb2.ERROR_REASON_MODEL_ARTIFACT_MISSING, errors_pb2.ERROR_REASON_MODEL_FAILED)
 
 
-class _Answering:
-    """Answers rows with one model version.
+class _Predictor:
+    """Predicts rows with one model version.
 
-    The batcher and the loaded model both refer to it, and it refers to neither. A version that is replaced is therefore in no
-    reference cycle and is freed at once: the garbage collector never looks at what was loaded before it froze (memory.py).
+    The batcher and the loaded model both hold a reference to it, and it holds none to them. A replaced version is therefore in no
+    reference cycle and is freed immediately: the garbage collector ignores objects from before gc.freeze() (memory.py).
     """
 
     def __init__(self, *, about: str, enrichment: Enrichment, runtime: Runtime, metrics: ModelMetrics) -> None:
@@ -93,7 +93,7 @@ class _Answering:
         return found
 
     async def _run(self, rows: Rows) -> list[Prediction | PlatformError]:
-        """Run the model; a row that it fails on has its own error."""
+        """Run the model. Return one outcome per row: the prediction, or the error of a row that the model fails on."""
         runtime = self._runtime
         try:
             return [*await runtime.predict(rows)]
@@ -108,21 +108,21 @@ class _Answering:
 
 
 class LoadedModel:
-    """One model version with all it needs to answer.
+    """One model version with everything that a prediction needs.
 
     Args:
-        version: the registry's description of it.
-        columns: what it takes.
-        enrichment: what completes its rows.
-        runtime: what executes it.
-        batching: how single rows are gathered.
-        metrics: what is counted of its predictions.
-        hold: keeps its files on this machine's disk.
+        version: its entry in the registry.
+        columns: its inputs.
+        enrichment: adds features to rows.
+        runtime: runs the model.
+        batching: limits of the batches of single rows.
+        metrics: counters and histograms of its predictions.
+        hold: keeps its files in the disk cache while it is loaded.
 
     Attributes:
-        retry_at: when its graph is to be tried again, on the clock of `time.monotonic`; never, unless BentoML stands in for a
-            graph that could not be had or used.
-        retry_delay: how long after the last try that is.
+        retry_at: when to try its ONNX graph again, in seconds of `time.monotonic`; infinite unless BentoML replaces a graph that
+            could not be loaded or run.
+        retry_delay: seconds between the last attempt and `retry_at`.
     """
 
     def __init__(
@@ -144,15 +144,15 @@ class LoadedModel:
         self.columns = columns
         self.enrichment = enrichment
         self.runtime = runtime
-        # Reads one request's inputs; raises INPUT_INVALID.
+        # Decodes the inputs of one request; raises INPUT_INVALID.
         self.decode = decoder(columns)
         self.metrics = metrics or PredictionMetrics().no_version
         about = f"{self.name}/{self.number}"
-        self._answering = _Answering(about=about, enrichment=enrichment, runtime=runtime, metrics=self.metrics)
-        self.submit: Submit = DynamicBatcher(self._answering.rows, batching or BatchingOptions(), self.metrics).submit
+        self._predictor = _Predictor(about=about, enrichment=enrichment, runtime=runtime, metrics=self.metrics)
+        self.submit: Submit = DynamicBatcher(self._predictor.rows, batching or BatchingOptions(), self.metrics).submit
 
     def with_params(self, sent: Mapping[str, object]) -> LoadedModel:
-        """The same model with these params. Each of its rows is a batch of its own.
+        """The same model with params bound to it. Its rows are not batched with other requests' rows.
 
         Raises:
             PlatformError: INPUT_INVALID for params that the signature does not have, or of other types.
@@ -167,40 +167,40 @@ class LoadedModel:
         bound = copy.copy(self)
         bound.runtime = self.runtime.with_params(params)
         about = f"{self.name}/{self.number}"
-        answering = _Answering(about=about, enrichment=self.enrichment, runtime=bound.runtime, metrics=self.metrics)
+        predictor = _Predictor(about=about, enrichment=self.enrichment, runtime=bound.runtime, metrics=self.metrics)
 
         async def submit(row: Row, deadline: float) -> Prediction | PlatformError:  # noqa: ARG001  # the call's own deadline ends it
-            (answer,) = await answering.rows([row])
+            (answer,) = await predictor.rows([row])
             return answer
 
-        bound._answering, bound.submit = answering, submit
+        bound._predictor, bound.submit = predictor, submit
         return bound
 
-    def settled(self, outcome: Prediction | PlatformError) -> Prediction:
-        """What came of a row that was submitted: its answer, or its error, which is counted and raised."""
+    def unwrap(self, outcome: Prediction | PlatformError) -> Prediction:
+        """Return the prediction of a submitted row, or count and raise its error."""
         if isinstance(outcome, PlatformError):
             self.metrics.error(outcome.reason_name)
             raise outcome
         return outcome
 
     def answer(self, rows: Sequence[Row]) -> Awaitable[list[Prediction | PlatformError]]:
-        """Answer N rows: one read of the feature store, one run of the model.
+        """Predict N rows with one feature read and one model run.
 
         Returns:
-            For each row its answer, or the error that keeps this row from having one.
+            One outcome per row: the prediction or the row's error.
         """
-        return self._answering.rows(rows)
+        return self._predictor.rows(rows)
 
     def answer_columns(self, columns: Sequence[Values], rows: int) -> Awaitable[ColumnPredictions]:
-        """Answer N complete rows that come as columns, in one run of the model.
+        """Predict N complete rows given as columns (N values each) in one model run.
 
         Raises:
-            PlatformError: what kept the model from answering.
+            PlatformError: the error of the run; it fails all rows.
         """
-        return self._answering.columns(columns, rows)
+        return self._predictor.columns(columns, rows)
 
     def answer_parts(
         self, columns: Sequence[Values], rows: int
     ) -> Awaitable[list[tuple[slice, ColumnPredictions | PlatformError]]]:
-        """Answer N complete rows that come as columns; rows that the model fails on have their own error."""
-        return self._answering.parts(columns, rows)
+        """Predict N complete rows given as columns. Rows that the model fails on have errors of their own."""
+        return self._predictor.parts(columns, rows)

@@ -220,7 +220,7 @@ async def test_a_caller_with_patience_waits_for_a_model_that_loads_slowly(house:
 
 async def test_a_look_that_hangs_does_not_end_the_following(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next look finds what is deployed."""
-    monkeypatch.setattr(router, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(router, "POLL_TIMEOUT", 0.05)
     settings = ServingSettings(refresh_interval=0.01, model_cache=house.graph.parent / "cache")
     house.deployments.go_on["generation"].clear()
     async with PredictionEngine(

@@ -20,7 +20,7 @@ from tests.support.serving import column
 
 
 @asynccontextmanager
-async def _answering(status: str, body: str, *, silent: bool = False) -> AsyncIterator[BentomlBackend]:
+async def _predictor(status: str, body: str, *, silent: bool = False) -> AsyncIterator[BentomlBackend]:
     """A client of an HTTP server that gives every request this answer."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -73,7 +73,7 @@ async def test_answers_that_make_no_sense_are_refused(body: str) -> None:
     version = models_pb2.ModelVersion(model_name="m", version=1)
     columns = columns_of(models_pb2.ModelSignature(inputs=[column("a")]))
 
-    async with _answering("200 OK", body) as backend:
+    async with _predictor("200 OK", body) as backend:
         runtime = BentomlRuntime(version=version, columns=columns, backend=backend)
         with pytest.raises(PlatformError) as caught:
             await runtime.predict([[1.0]])
@@ -84,7 +84,7 @@ async def test_answers_that_make_no_sense_are_refused(body: str) -> None:
 @pytest.mark.parametrize("call", [lambda backend: backend.probe(), lambda backend: backend.load("m", 1)], ids=["probe", "load"])
 async def test_silence_is_unavailable(call: Callable[[BentomlBackend], Awaitable[None]]) -> None:
     """A BentoML that takes longer than its timeout is BACKEND_UNAVAILABLE where no caller's deadline is nearer."""
-    async with _answering("200 OK", "{}", silent=True) as backend:
+    async with _predictor("200 OK", "{}", silent=True) as backend:
         with pytest.raises(PlatformError) as caught:
             await call(backend)
 
@@ -93,7 +93,7 @@ async def test_silence_is_unavailable(call: Callable[[BentomlBackend], Awaitable
 
 async def test_probe_believes_only_success() -> None:
     """A BentoML that answers that it is not ready is BACKEND_UNAVAILABLE."""
-    async with _answering("503 Service Unavailable", "") as backend:
+    async with _predictor("503 Service Unavailable", "") as backend:
         with pytest.raises(PlatformError) as caught:
             await backend.probe()
 

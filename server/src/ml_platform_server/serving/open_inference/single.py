@@ -30,7 +30,7 @@ async def answer_one(served: ServedVersion, sent: Mapping[str, ColumnData]) -> d
     except PlatformError as error:
         served.model.metrics.error(error.reason_name)
         raise
-    answer = served.model.settled(await served.model.submit(row, current_deadline()))
+    answer = served.model.unwrap(await served.model.submit(row, current_deadline()))
     types = {name: of_type(type_) for name, type_, _ in served.model.runtime.outputs}
     return {name: _column(value, types.get(name)) for name, value in answer.outputs.items()}
 

@@ -1,4 +1,4 @@
-"""Knows which version answers for a model in an environment, and swaps versions without dropping a call."""
+"""Routes a model name and an environment to the version that serves it, and swaps versions without dropping a call."""
 
 from __future__ import annotations
 
@@ -26,58 +26,61 @@ _log = structlog.get_logger(__name__)
 
 Key = tuple[str, int]
 T = TypeVar("T")
-# How long a version that could not be loaded is left alone in the background.
+# Backoff after a version could not be loaded in the background.
 RETRY_SECONDS = 5.0
-# How long one look at the deployments may take. A store that hangs must not end the following.
-LOOK_SECONDS = 30.0
+# For one poll of the deployments: a store that hangs must not end the polling.
+POLL_TIMEOUT = 30.0
 
 
 class ActiveDeployments(Protocol):
-    """What the router asks of the platform's store."""
+    """What the router reads from the platform's store."""
 
     async def active(self, model_name: str, environment: Environment.ValueType) -> DeploymentRow | None:
-        """The deployment that answers."""
+        """The active deployment of a model in an environment."""
         ...
 
     async def all_active(self) -> Sequence[DeploymentRow]:
-        """All of them."""
+        """All active deployments."""
         ...
 
     async def generation(self) -> int:
-        """A number that grows whenever one of them changes."""
+        """A number that increases with every activation."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ServedVersion:
-    """A deployment and the model that answers for it. Deployments of one version share the model, each has its own policy.
+    """A deployment and its loaded model. Deployments of one version share the model; each has its own policy.
 
-    `head` is what all its replies have in common, a PredictResponse on the wire.
+    `response_prefix` is the encoded PredictResponse with the fields that all responses of the deployment have in common.
     """
 
     deployment_id: str
     model: LoadedModel
     policy: Policy = DEFAULT_POLICY
-    head: bytes = field(init=False)
+    response_prefix: bytes = field(init=False)
 
     def __post_init__(self) -> None:
         version = self.model.version
         common = predictions_pb2.PredictResponse(
             model_name=version.model_name, model_version=version.version, deployment_id=self.deployment_id
         )
-        object.__setattr__(self, "head", common.SerializeToString())
+        object.__setattr__(self, "response_prefix", common.SerializeToString())
 
     def with_params(self, params: Mapping[str, object]) -> ServedVersion:
         """The same version with params for its model. Raises INPUT_INVALID."""
         return replace(self, model=self.model.with_params(params)) if params else self
 
     def decode(self, fields: Fields) -> Row:
-        """Read one request's inputs. Raises INPUT_INVALID."""
+        """Decode the inputs of one request. Raises INPUT_INVALID."""
         return self.model.decode(fields, self.policy)
 
 
 class Router:
-    """Follows the deployments. While a new version loads, and if it cannot be loaded, the one before it goes on answering."""
+    """Polls the active deployments and loads their versions.
+
+    While a new version loads, and if it cannot be loaded, the previous one keeps serving.
+    """
 
     def __init__(
         self, *, deployments: ActiveDeployments, registry: Registry, loader: ModelLoader, refresh_interval: float
@@ -87,7 +90,7 @@ class Router:
         self._loader = loader
         self._refresh_interval = refresh_interval
         self._generation = -1
-        # What the store answered last, and how often that was written down: see `_read`.
+        # The deployments as last read, and how many times they were replaced: see `_read`.
         self._active: dict[Key, DeploymentRow] = {}
         self._writes = 0
         self._served: dict[Key, ServedVersion] = {}
@@ -96,26 +99,26 @@ class Router:
         self._follower: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Start following the deployments; what is active is loaded in the background."""
+        """Start polling; active versions are loaded in the background."""
         self._follower = asyncio.create_task(self._follow())
 
     async def close(self) -> None:
-        """Stop following."""
+        """Stop polling and loading."""
         tasks = [task for task in (self._follower, *self._swaps.values()) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def ready(self, model_name: str, environment: Environment.ValueType) -> ServedVersion | None:
-        """The version that answers, if it is loaded."""
+        """The version that serves a model in an environment, if it is loaded."""
         return self._served.get((model_name, environment))
 
     def serving(self, deployment_id: str) -> ServedVersion | None:
-        """The version that answers for a deployment, if it does and is loaded."""
+        """The loaded version of a deployment, if the deployment serves."""
         return next((served for served in self._served.values() if served.deployment_id == deployment_id), None)
 
     async def find(self, model_name: str, environment: Environment.ValueType) -> ServedVersion:
-        """The version that answers, loaded first if need be.
+        """The version that serves a model in an environment; loads it if necessary.
 
         Raises:
             PlatformError: MODEL_NOT_DEPLOYED, MODEL_NOT_FOUND, DEADLINE_EXCEEDED, and what ModelLoader.load gives.
@@ -123,7 +126,7 @@ class Router:
         served = self.ready(model_name, environment)
         if served is not None:
             return served
-        # The store and the registry may hang, so the whole search has a limit, not only the loading.
+        # The store and the registry may hang, so the timeout covers the whole search, not only the loading.
         async with within(remaining(LOAD_SECONDS), f"Finding the version of the model {model_name!r}"):
             row = await self._read(lambda: self._deployments.active(model_name, environment))
             if row is None:
@@ -133,39 +136,39 @@ class Router:
             return await self._serve(row)
 
     async def _read(self, read: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Read deployments from the store, again if others were written down meanwhile: those may be newer than what was read."""
+        """Read deployments from the store; again if `_active` was replaced meanwhile, which may be newer than the result."""
         while True:
             writes = self._writes
-            # Shielded, because a statement that has begun cannot be cancelled: whoever waits for it must not be kept by it.
+            # Shielded: a statement that has begun cannot be cancelled, and would keep a cancelled caller waiting.
             found = await asyncio.shield(_started(read()))
             if writes == self._writes:
                 return found
 
     async def refresh(self) -> None:
-        """Look at the deployments now, and wait until the versions that changed are swapped in or have failed to load."""
-        await self._look()
+        """Poll now, and wait until changed versions are swapped in or have failed to load."""
+        await self._poll()
         await _waited_for(self._swaps.values())
 
     async def follow(self, deployment_ids: Collection[str]) -> None:
-        """Wait until the versions of active deployments are swapped in or have failed to load. At once if all are served."""
+        """Wait until the versions of active deployments are swapped in or have failed to load. Returns at once if all serve."""
         if all(self.serving(each) is not None for each in deployment_ids):
             return
-        await self._look()
+        await self._poll()
         await _waited_for(swap for each, swap in self._swaps.items() if each in deployment_ids)
 
     async def _follow(self) -> None:
         while True:
             try:
-                async with within(LOOK_SECONDS, "Reading the deployments"):
-                    await self._look()
-            except Exception as error:  # noqa: BLE001  # a store that is down for a while must not end the following
+                async with within(POLL_TIMEOUT, "Reading the deployments"):
+                    await self._poll()
+            except Exception as error:  # noqa: BLE001  # a store that is down for a while must not end the polling
                 _log.warning("deployments_not_read", error=repr(error)[:500])
             await asyncio.sleep(self._refresh_interval)
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         generation = await asyncio.shield(_started(self._deployments.generation()))
         if generation != self._generation:
-            # The number was read first: what changes in between is seen at the next look.
+            # The generation was read first: a change in between is seen at the next poll.
             rows = await self._read(self._deployments.all_active)
             self._active = {(row.model_name, row.environment): row for row in rows}
             self._writes += 1
@@ -182,24 +185,24 @@ class Router:
                 self._start_swap(row)
 
     def _start_swap(self, row: DeploymentRow) -> None:
-        wanted = row.deployment_id
-        if wanted in self._swaps or time.monotonic() < self._retry_at.get(wanted, 0.0):
+        deployment_id = row.deployment_id
+        if deployment_id in self._swaps or time.monotonic() < self._retry_at.get(deployment_id, 0.0):
             return
-        task = self._swaps[wanted] = asyncio.create_task(self._swap(row))
-        task.add_done_callback(lambda _: self._swaps.pop(wanted, None))
+        task = self._swaps[deployment_id] = asyncio.create_task(self._swap(row))
+        task.add_done_callback(lambda _: self._swaps.pop(deployment_id, None))
 
     async def _swap(self, row: DeploymentRow) -> None:
-        facts = {"model": row.model_name, "version": row.version, "deployment_id": row.deployment_id}
+        log_fields = {"model": row.model_name, "version": row.version, "deployment_id": row.deployment_id}
         try:
             await self._serve(row)
         except PlatformError as error:
             self._retry_at[row.deployment_id] = time.monotonic() + RETRY_SECONDS
-            _log.warning("version_not_served", reason=error.reason_name, **facts)
-        except Exception:  # noqa: BLE001  # whatever it is, the next look tries again and the other models go on
+            _log.warning("version_not_served", reason=error.reason_name, **log_fields)
+        except Exception:  # noqa: BLE001  # the next poll tries again, and other models keep serving
             self._retry_at[row.deployment_id] = time.monotonic() + RETRY_SECONDS
-            _log.exception("version_not_served", **facts)
+            _log.exception("version_not_served", **log_fields)
         else:
-            _log.info("version_served", **facts)
+            _log.info("version_served", **log_fields)
 
     async def _serve(self, row: DeploymentRow) -> ServedVersion:
         model = await self._loader.load(row.model_name, row.version, row.runtime)

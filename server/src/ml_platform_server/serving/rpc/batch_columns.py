@@ -26,7 +26,7 @@ from ml_platform_server.serving.outputs.columns import Outputs
 from ml_platform_server.serving.outputs.encode import is_infinite, is_integer
 from ml_platform_server.serving.outputs.encode_columns import encode_column, packed_doubles
 from ml_platform_server.serving.routing.router import ServedVersion
-from ml_platform_server.serving.rpc.batch_replies import ResponseParts, RowErrors, head
+from ml_platform_server.serving.rpc.batch_replies import ResponseParts, RowErrors, response_prefix
 from ml_platform_server.serving.rpc.replies import new_prediction_id
 from ml_platform_server.turns import Turn
 
@@ -123,7 +123,7 @@ class _Batch:
 
     async def response(self, prediction_id: str, unused: Sequence[str]) -> bytes:
         """All of it, its fields in the order of their numbers."""
-        parts = [head(self._served, prediction_id)]
+        parts = [response_prefix(self._served, prediction_id)]
         columns, infinite, turn = self._outputs.columns(), [], Turn()
         for name, values in columns.items():
             encoded_name = protobuf_encoding.field(_NAME, name.encode()) if name else b""

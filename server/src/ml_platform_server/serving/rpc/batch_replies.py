@@ -69,6 +69,6 @@ class ResponseParts:
         return b"".join(self._parts)
 
 
-def head(served: ServedVersion, prediction_id: str) -> bytes:
+def response_prefix(served: ServedVersion, prediction_id: str) -> bytes:
     """The response so far, on the wire: who answers. These fields have the same numbers as in a PredictResponse."""
-    return protobuf_encoding.field(b"\x0a", prediction_id.encode()) + served.head
+    return protobuf_encoding.field(b"\x0a", prediction_id.encode()) + served.response_prefix

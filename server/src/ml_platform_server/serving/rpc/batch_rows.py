@@ -16,7 +16,7 @@ from ml_platform_server.serving.outputs import encode
 from ml_platform_server.serving.outputs.prediction import Prediction
 from ml_platform_server.serving.routing.router import ServedVersion
 from ml_platform_server.serving.rpc.batch_columns import predict_columns
-from ml_platform_server.serving.rpc.batch_replies import ResponseParts, RowErrors, head
+from ml_platform_server.serving.rpc.batch_replies import ResponseParts, RowErrors, response_prefix
 from ml_platform_server.serving.rpc.in_flight import MOST_ROWS, InFlight
 from ml_platform_server.serving.rpc.replies import features_of, new_prediction_id
 from ml_platform_server.struct_values import plain_fields
@@ -87,7 +87,7 @@ async def predict_rows(served: ServedVersion, request: BatchPredictRequest, call
     """
     prediction_id = new_prediction_id()
     parts = ResponseParts(call.response_limit)
-    parts.append(head(served, prediction_id))
+    parts.append(response_prefix(served, prediction_id))
     errors = RowErrors(call.request_id)
     failed = 0
     for start in range(0, len(request.rows), CHUNK_ROWS):

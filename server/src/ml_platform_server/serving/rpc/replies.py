@@ -29,7 +29,9 @@ def new_prediction_id() -> str:
 
 def encoded(served: ServedVersion, row: Row, answer: Prediction, prediction_id: str, *, include_features: bool) -> bytes:
     """Say what the model answered, and who answered: a PredictResponse on the wire, its fields in the order of their numbers."""
-    encoded_response = b"".join((_PREDICTION_ID, prediction_id.encode(), served.head, answer.encoded or encode.encoded(answer)))
+    encoded_response = b"".join(
+        (_PREDICTION_ID, prediction_id.encode(), served.response_prefix, answer.encoded or encode.encoded(answer))
+    )
     if not (include_features or row.degraded or row.unused):
         return encoded_response
     features = features_of(served, row) if include_features else ()
