@@ -12,12 +12,12 @@ from typing import Any, cast
 import google.rpc
 import pytest
 
-from ml_platform.v1 import experiments_pb2, jobs_pb2, predictions_pb2, training_pb2
+from ml_platform.v1 import experiments_pb2, jobs_pb2, predictions_pb2
 from ml_platform.v1.errors_pb2 import ERROR_REASON_EXPERIMENT_NOT_FOUND
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.services.experiments import ExperimentService
+from ml_platform_server.services.jobs import JobService
 from ml_platform_server.services.predictions import PredictionService
-from ml_platform_server.services.training import TrainingService
 from scripts.contract import GOOGLEAPIS, PROTOS, provide_googleapis
 from tests.support.frame import running_frame
 
@@ -48,14 +48,14 @@ class MemoryExperiments:
 class ScriptedHub:
     """Tells the same short story of every job."""
 
-    async def watch(self, job_id: str, resume_after: int) -> AsyncIterator[training_pb2.WatchTrainingJobResponse]:
+    async def watch(self, job_id: str, resume_after: int) -> AsyncIterator[jobs_pb2.WatchJobResponse]:
         steps = (
             (jobs_pb2.WATCH_EVENT_SNAPSHOT, jobs_pb2.JOB_STATE_RUNNING),
             (jobs_pb2.WATCH_EVENT_TERMINAL, jobs_pb2.JOB_STATE_SUCCESS),
         )
         for sequence, (event, state) in enumerate(steps, start=resume_after + 1):
             job = jobs_pb2.Job(job_id=job_id, state=state)
-            yield training_pb2.WatchTrainingJobResponse(event=event, sequence=sequence, job=job)
+            yield jobs_pb2.WatchJobResponse(event=event, sequence=sequence, job=job)
 
 
 class EchoEngine:
@@ -95,8 +95,8 @@ async def test_node_calls_the_platform(caller: Path, tmp_path: Path) -> None:
             ExperimentService(experiments=cast("Any", experiments)),
         ),
         (
-            training_pb2.DESCRIPTOR.services_by_name["TrainingService"],
-            TrainingService(training=cast("Any", None), jobs=cast("Any", None), hub=cast("Any", ScriptedHub())),
+            jobs_pb2.DESCRIPTOR.services_by_name["JobService"],
+            JobService(jobs=cast("Any", None), hub=cast("Any", ScriptedHub())),
         ),
         (
             predictions_pb2.DESCRIPTOR.services_by_name["PredictionService"],

@@ -17,6 +17,8 @@ from ml_platform.v1 import (
     experiments_pb2_grpc,
     features_pb2,
     features_pb2_grpc,
+    jobs_pb2,
+    jobs_pb2_grpc,
     models_pb2,
     models_pb2_grpc,
     platform_pb2_grpc,
@@ -44,6 +46,7 @@ class Stubs:
         self.models = models_pb2_grpc.ModelServiceStub(channel)
         self.deployments = deployments_pb2_grpc.DeploymentServiceStub(channel)
         self.training = training_pb2_grpc.TrainingServiceStub(channel)
+        self.jobs = jobs_pb2_grpc.JobServiceStub(channel)
         self.features = features_pb2_grpc.FeatureServiceStub(channel)
         self.predictions = predictions_pb2_grpc.PredictionServiceStub(channel)
         self.platform = platform_pb2_grpc.PlatformServiceStub(channel)
@@ -274,12 +277,12 @@ TABLE: list[tuple[str, str, Any, str, str]] = [
         )
         for parameters in ({"count": 0}, {"count": "2"}, {"cuont": 2})
     ),
-    ("training", "GetTrainingJob", training_pb2.GetTrainingJobRequest(job_id="nope"), "NOT_FOUND", "JOB_NOT_FOUND"),
-    ("training", "WatchTrainingJob", training_pb2.WatchTrainingJobRequest(job_id="nope"), "NOT_FOUND", "JOB_NOT_FOUND"),
+    ("jobs", "GetJob", jobs_pb2.GetJobRequest(job_id="nope"), "NOT_FOUND", "JOB_NOT_FOUND"),
+    ("jobs", "WatchJob", jobs_pb2.WatchJobRequest(job_id="nope"), "NOT_FOUND", "JOB_NOT_FOUND"),
     (
-        "training",
-        "ListTrainingJobs",
-        training_pb2.ListTrainingJobsRequest(page_token="!!"),
+        "jobs",
+        "ListJobs",
+        jobs_pb2.ListJobsRequest(page_token="!!"),
         "INVALID_ARGUMENT",
         "PAGE_TOKEN_INVALID",
     ),

@@ -97,6 +97,7 @@ def channel(served: Served) -> Iterator[grpc.Channel]:
         ("ml_platform.v1.ModelService", "NOT_SERVING"),
         ("ml_platform.v1.DeploymentService", "NOT_SERVING"),
         ("ml_platform.v1.TrainingService", "NOT_SERVING"),
+        ("ml_platform.v1.JobService", "NOT_SERVING"),
         ("ml_platform.v1.FeatureService", "NOT_SERVING"),
         ("ml_platform.v1.PredictionService", "NOT_SERVING"),
     ],

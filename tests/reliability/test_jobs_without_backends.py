@@ -7,7 +7,7 @@ import pytest
 
 import ml_platform
 from ml_platform import MLPlatform
-from ml_platform.v1 import jobs_pb2, training_pb2, training_pb2_grpc
+from ml_platform.v1 import jobs_pb2, jobs_pb2_grpc
 from tests.support.day import Trained
 from tests.support.stack import Stack
 
@@ -28,12 +28,12 @@ def test_a_job_is_told_at_once_while_mlflow_hangs(
 ) -> None:
     """With the runs that it had at its end; the first message of a watch comes at once too, and the stream ends as ever."""
     metadata = (("authorization", f"Bearer {stack.api_key}"),)
-    request = training_pb2.WatchTrainingJobRequest(job_id=trained.job.job_id)
+    request = jobs_pb2.WatchJobRequest(job_id=trained.job.job_id)
     stack.pause("mlflow")
     try:
         job = impatient.get_training_job(trained.job.job_id)
         assert (job.state, job.best_run_id, job.run_ids) == ("success", trained.job.best_run_id, trained.job.run_ids)
-        watch = training_pb2_grpc.TrainingServiceStub(channel).WatchTrainingJob(request, metadata=metadata, timeout=PATIENCE)
+        watch = jobs_pb2_grpc.JobServiceStub(channel).WatchJob(request, metadata=metadata, timeout=PATIENCE)
         first = next(iter(watch))
         assert (first.event, first.job.state) == (jobs_pb2.WATCH_EVENT_SNAPSHOT, jobs_pb2.JOB_STATE_SUCCESS)
         watch.cancel()

@@ -112,7 +112,7 @@ class FakePlatform(grpc.GenericRpcHandler):
         if rpc is None:
             return None
         make, behaviour = {
-            rpcs.WATCH_TRAINING_JOB: (grpc.unary_stream_rpc_method_handler, self._stream),
+            rpcs.WATCH_JOB: (grpc.unary_stream_rpc_method_handler, self._stream),
             rpcs.STREAM_PREDICT: (grpc.stream_stream_rpc_method_handler, self._duplex),
         }.get(rpc, (grpc.unary_unary_rpc_method_handler, self._unary))
         return make(

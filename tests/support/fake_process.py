@@ -32,7 +32,7 @@ def _serve(told: Connection) -> None:
     with FakePlatform() as fake:
         fake.answer(rpcs.WHO_AM_I, platform_pb2.WhoAmIResponse(principal="ann"))
         fake.answer(rpcs.SUBMIT_TRAINING_JOB, training_pb2.SubmitTrainingJobResponse(job=job))
-        fake.answer(rpcs.GET_TRAINING_JOB, training_pb2.GetTrainingJobResponse(job=job))
+        fake.answer(rpcs.GET_JOB, jobs_pb2.GetJobResponse(job=job))
         fake.answer(rpcs.GET_HEALTH, Hang())
         told.send(fake.url)
         told.poll(None)

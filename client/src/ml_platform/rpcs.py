@@ -7,7 +7,16 @@ from typing import Generic, TypeVar
 
 from google.protobuf.message import Message
 
-from ml_platform.v1 import deployments_pb2, experiments_pb2, features_pb2, models_pb2, platform_pb2, predictions_pb2, training_pb2
+from ml_platform.v1 import (
+    deployments_pb2,
+    experiments_pb2,
+    features_pb2,
+    jobs_pb2,
+    models_pb2,
+    platform_pb2,
+    predictions_pb2,
+    training_pb2,
+)
 
 Req = TypeVar("Req", bound=Message)
 Resp = TypeVar("Resp", bound=Message)
@@ -29,7 +38,7 @@ class MethodSpec(Generic[Req, Resp]):
 
 
 _e, _m, _d = experiments_pb2, models_pb2, deployments_pb2
-_t, _f, _p, _q = training_pb2, features_pb2, platform_pb2, predictions_pb2
+_t, _j, _f, _p, _q = training_pb2, jobs_pb2, features_pb2, platform_pb2, predictions_pb2
 
 CREATE_EXPERIMENT = MethodSpec("ExperimentService", "CreateExperiment", _e.CreateExperimentRequest, _e.CreateExperimentResponse)
 GET_EXPERIMENT = MethodSpec("ExperimentService", "GetExperiment", _e.GetExperimentRequest, _e.GetExperimentResponse)
@@ -51,9 +60,9 @@ LIST_DEPLOYMENTS = MethodSpec("DeploymentService", "ListDeployments", _d.ListDep
 SUBMIT_TRAINING_JOB = MethodSpec(
     "TrainingService", "SubmitTrainingJob", _t.SubmitTrainingJobRequest, _t.SubmitTrainingJobResponse
 )
-GET_TRAINING_JOB = MethodSpec("TrainingService", "GetTrainingJob", _t.GetTrainingJobRequest, _t.GetTrainingJobResponse)
-LIST_TRAINING_JOBS = MethodSpec("TrainingService", "ListTrainingJobs", _t.ListTrainingJobsRequest, _t.ListTrainingJobsResponse)
-WATCH_TRAINING_JOB = MethodSpec("TrainingService", "WatchTrainingJob", _t.WatchTrainingJobRequest, _t.WatchTrainingJobResponse)
+GET_JOB = MethodSpec("JobService", "GetJob", _j.GetJobRequest, _j.GetJobResponse)
+LIST_JOBS = MethodSpec("JobService", "ListJobs", _j.ListJobsRequest, _j.ListJobsResponse)
+WATCH_JOB = MethodSpec("JobService", "WatchJob", _j.WatchJobRequest, _j.WatchJobResponse)
 
 REGISTER_FEATURE_VIEW = MethodSpec(
     "FeatureService", "RegisterFeatureView", _f.RegisterFeatureViewRequest, _f.RegisterFeatureViewResponse

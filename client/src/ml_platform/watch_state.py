@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ml_platform.errors import Code, DeadlineExceeded, MLPlatformError, Unavailable
 from ml_platform.resources.jobs import Job, JobUpdate, read_update
 from ml_platform.retry import backoff
-from ml_platform.v1 import training_pb2
+from ml_platform.v1 import jobs_pb2
 
 # What a connection that breaks in the middle of a stream may look like, depending on what stands in between.
 _BROKEN = frozenset({Code.INTERNAL, Code.UNKNOWN, Code.CANCELLED})
@@ -44,15 +44,15 @@ class WatchState:
         self._last_heard = time.monotonic()
         self._deadline = None if self.timeout is None else self._last_heard + self.timeout
 
-    def request(self) -> training_pb2.WatchTrainingJobRequest:
+    def request(self) -> jobs_pb2.WatchJobRequest:
         """The request that goes on where the last stream ended."""
-        return training_pb2.WatchTrainingJobRequest(job_id=self.job_id, resume_after=self.sequence)
+        return jobs_pb2.WatchJobRequest(job_id=self.job_id, resume_after=self.sequence)
 
     def remaining(self) -> float | None:
         """Seconds left; None for no limit."""
         return None if self._deadline is None else max(0.001, self._deadline - time.monotonic())
 
-    def heard(self, message: training_pb2.WatchTrainingJobResponse) -> JobUpdate | None:
+    def heard(self, message: jobs_pb2.WatchJobResponse) -> JobUpdate | None:
         """Take in a message; None if there is nothing to tell."""
         self._failures = 0
         self._last_heard = time.monotonic()

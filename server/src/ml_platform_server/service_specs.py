@@ -11,6 +11,7 @@ from ml_platform.v1 import (
     deployments_pb2,
     experiments_pb2,
     features_pb2,
+    jobs_pb2,
     models_pb2,
     platform_pb2,
     predictions_pb2,
@@ -21,6 +22,7 @@ from ml_platform_server.container import BACKENDS, Container
 from ml_platform_server.services.deployments import DeploymentService
 from ml_platform_server.services.experiments import ExperimentService
 from ml_platform_server.services.features import FeatureService
+from ml_platform_server.services.jobs import JobService
 from ml_platform_server.services.models import ModelService
 from ml_platform_server.services.open_inference import OpenInferenceService
 from ml_platform_server.services.platform import PlatformService
@@ -73,7 +75,14 @@ SERVICE_SPECS = (
     ServiceSpec(
         name="training",
         service=training_pb2.DESCRIPTOR.services_by_name["TrainingService"],
-        servicer=lambda parts: TrainingService(training=parts.training, jobs=parts.jobs, hub=parts.hub),
+        servicer=lambda parts: TrainingService(training=parts.training),
+        needs=("airflow",),
+        asks=("mlflow",),
+    ),
+    ServiceSpec(
+        name="jobs",
+        service=jobs_pb2.DESCRIPTOR.services_by_name["JobService"],
+        servicer=lambda parts: JobService(jobs=parts.jobs, hub=parts.hub),
         needs=("airflow",),
         asks=("mlflow",),
     ),

@@ -14,7 +14,7 @@ PathOrNone = Annotated[Path | None, _EmptyIsNone]
 PortOrNone = Annotated[int | None, _EmptyIsNone]
 WebAddressOrEmpty = Annotated[str, Field(pattern=r"^((?i:https?)://\S+)?$")]
 
-SERVICES = ("experiments", "models", "deployments", "training", "features", "predictions", "platform")
+SERVICES = ("experiments", "models", "deployments", "training", "jobs", "features", "predictions", "platform")
 """What a server can offer; health and reflection come with all of them."""
 
 

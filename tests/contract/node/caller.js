@@ -5,7 +5,7 @@ const grpc = require("@grpc/grpc-js");
 const loader = require("@grpc/proto-loader");
 
 const { target, key, includeDirs } = JSON.parse(process.argv[2]);
-const files = ["experiments", "training", "predictions"].map((name) => `ml_platform/v1/${name}.proto`);
+const files = ["experiments", "jobs", "predictions"].map((name) => `ml_platform/v1/${name}.proto`);
 const options = { includeDirs, keepCase: true, longs: String, enums: String, defaults: true };
 const { v1 } = grpc.loadPackageDefinition(loader.loadSync(files, options)).ml_platform;
 const details = grpc.loadPackageDefinition(
@@ -54,7 +54,7 @@ const main = async () => {
     nameless: await call(experiments, "CreateExperiment", { name: "" }),
     missing: await call(experiments, "GetExperiment", { name: "nothing" }),
     keyless: await call(experiments, "GetExperiment", { name: "from-node" }, new grpc.Metadata()),
-    watched: await stream(stub(v1.TrainingService), "WatchTrainingJob", { job_id: "mlp-1" }),
+    watched: await stream(stub(v1.JobService), "WatchJob", { job_id: "mlp-1" }),
     predicted: await call(stub(v1.PredictionService), "Predict", {
       model_name: "fraud",
       environment: "ENVIRONMENT_STAGING",

@@ -129,7 +129,7 @@ def test_train_model(platform: MLPlatform, fake: FakePlatform) -> None:
 def test_get_training_job_status(platform: MLPlatform, fake: FakePlatform, state: str) -> None:
     """A status is one of four words, with a sentence."""
     told = job(state=jobs_pb2.JobState.Value(f"JOB_STATE_{state.upper()}"), message="So it is.", best_run_id="r1")
-    fake.answer(rpcs.GET_TRAINING_JOB, training.GetTrainingJobResponse(job=told))
+    fake.answer(rpcs.GET_JOB, jobs_pb2.GetJobResponse(job=told))
     status = platform.get_training_job_status("mlp-1")
     assert (status["status"], status["message"], status.best_run_id) == (state, "So it is.", "r1")
 
@@ -236,9 +236,7 @@ def test_materialize_features(platform: MLPlatform, fake: FakePlatform) -> None:
     """Materialization is waited for; a day as the end of the window counts in full."""
     done = job(state=jobs_pb2.JOB_STATE_SUCCESS, message="Loaded.")
     fake.answer(rpcs.MATERIALIZE_FEATURES, features_pb2.MaterializeFeaturesResponse(job=job()))
-    fake.answer(
-        rpcs.WATCH_TRAINING_JOB, [training.WatchTrainingJobResponse(event=jobs_pb2.WATCH_EVENT_TERMINAL, sequence=1, job=done)]
-    )
+    fake.answer(rpcs.WATCH_JOB, [jobs_pb2.WatchJobResponse(event=jobs_pb2.WATCH_EVENT_TERMINAL, sequence=1, job=done)])
     result = platform.materialize_features(feature_view="user_features", start_date="2024-01-01", end_date="2024-01-31")
     request = fake.seen[0].request
     assert list(request.feature_views) == ["user_features"]
@@ -251,14 +249,12 @@ def test_a_failed_materialization_raises_with_its_reason(platform: MLPlatform, f
     """When the job fails, the error says in which task and why; without `wait` nothing is watched."""
     failed = job(state=jobs_pb2.JOB_STATE_FAILED, message="No rows.", failed_task_id="load")
     fake.answer(rpcs.MATERIALIZE_FEATURES, features_pb2.MaterializeFeaturesResponse(job=job()))
-    fake.answer(
-        rpcs.WATCH_TRAINING_JOB, [training.WatchTrainingJobResponse(event=jobs_pb2.WATCH_EVENT_TERMINAL, sequence=1, job=failed)]
-    )
+    fake.answer(rpcs.WATCH_JOB, [jobs_pb2.WatchJobResponse(event=jobs_pb2.WATCH_EVENT_TERMINAL, sequence=1, job=failed)])
     with pytest.raises(ml_platform.JobFailed, match="'load': No rows") as caught:
         platform.materialize_features("v", "2024-01-01", "2024-01-31")
     assert (caught.value.task, caught.value.job.failed_task_id if caught.value.job else "") == ("load", "load")
     assert platform.materialize_features(["v", "w"], "2024-01-01", "2024-01-31", wait=False)["status"] == "submitted"
-    assert len(fake.calls(rpcs.WATCH_TRAINING_JOB)) == 1
+    assert len(fake.calls(rpcs.WATCH_JOB)) == 1
 
 
 def test_get_online_features(platform: MLPlatform, fake: FakePlatform) -> None:

@@ -19,12 +19,12 @@ from ml_platform_server.errors import PlatformError
 from tests.support.fake_platform import Bare, FakePlatform, Hang
 
 SHUTTING_DOWN = PlatformError(errors_pb2.ERROR_REASON_SHUTTING_DOWN, "Going.", remedy="Come back.", retry_after=0.01)
-WATCH = rpcs.WATCH_TRAINING_JOB
+WATCH = rpcs.WATCH_JOB
 
 
-def told(event: str, sequence: int, state: str = "running", **fields: Any) -> training_pb2.WatchTrainingJobResponse:
+def told(event: str, sequence: int, state: str = "running", **fields: Any) -> jobs_pb2.WatchJobResponse:
     """One message of a watch."""
-    message = training_pb2.WatchTrainingJobResponse(event=jobs_pb2.WatchEvent.Value(f"WATCH_EVENT_{event}"), sequence=sequence)
+    message = jobs_pb2.WatchJobResponse(event=jobs_pb2.WatchEvent.Value(f"WATCH_EVENT_{event}"), sequence=sequence)
     if event != "HEARTBEAT":
         number = jobs_pb2.JobState.Value(f"JOB_STATE_{state.upper()}")
         message.job.CopyFrom(jobs_pb2.Job(job_id="mlp-1", pipeline="dag", state=number, **fields))
@@ -52,7 +52,7 @@ def test_a_watch_tells_states_and_ends(job: Any, fake: FakePlatform) -> None:
         ("terminal", 4, "success"),
     ]
     assert (job.status, job.finished, job.best_run_id) == ("success", True, "r")
-    assert fake.calls(rpcs.GET_TRAINING_JOB) == []
+    assert fake.calls(rpcs.GET_JOB) == []
 
 
 def test_heartbeats_are_told_on_request(job: Any, fake: FakePlatform) -> None:
@@ -227,11 +227,11 @@ def test_best_run_id_looks_again_while_the_job_goes_on(fake: FakePlatform) -> No
     running = jobs_pb2.Job(job_id="mlp-1", state=jobs_pb2.JOB_STATE_RUNNING)
     ended = jobs_pb2.Job(job_id="mlp-1", state=jobs_pb2.JOB_STATE_SUCCESS, best_run_id="r1")
     jobs = [running, running, ended]
-    fake.answer(rpcs.GET_TRAINING_JOB, *(training_pb2.GetTrainingJobResponse(job=each) for each in jobs))
+    fake.answer(rpcs.GET_JOB, *(jobs_pb2.GetJobResponse(job=each) for each in jobs))
     with MLPlatform(fake.url, "k") as platform:
         job = platform.get_training_job("mlp-1")
         assert [job.best_run_id, job.best_run_id, job.best_run_id] == ["", "r1", "r1"]
-    assert len(fake.calls(rpcs.GET_TRAINING_JOB)) == 3
+    assert len(fake.calls(rpcs.GET_JOB)) == 3
 
 
 async def test_closing_ends_what_other_tasks_wait_for(fake: FakePlatform) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ml_platform.v1 import predictions_pb2, training_pb2
+from ml_platform.v1 import jobs_pb2, predictions_pb2
 from ml_platform_server.call import Call, current_deadline
 from ml_platform_server.interceptors.deadline import Deadline
 from ml_platform_server.method import methods_of
@@ -20,11 +20,11 @@ METHODS = {
     method.name: method
     for service in (
         predictions_pb2.DESCRIPTOR.services_by_name["PredictionService"],
-        training_pb2.DESCRIPTOR.services_by_name["TrainingService"],
+        jobs_pb2.DESCRIPTOR.services_by_name["JobService"],
     )
     for method in methods_of(service)
 }
-unary = pytest.mark.parametrize("name", ["Predict", "BatchPredict", "GetTrainingJob"])
+unary = pytest.mark.parametrize("name", ["Predict", "BatchPredict", "GetJob"])
 
 
 @dataclass
@@ -80,7 +80,7 @@ async def test_whoever_waits_before_the_engine_has_a_timer(name):
     assert time.monotonic() - started < 30
 
 
-@pytest.mark.parametrize("name", ["StreamPredict", "WatchTrainingJob"])
+@pytest.mark.parametrize("name", ["StreamPredict", "WatchJob"])
 async def test_streams_have_no_default(name):
     """A stream without a deadline goes on."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ml_platform.v1 import predictions_pb2, training_pb2
+from ml_platform.v1 import jobs_pb2, predictions_pb2
 from ml_platform_server.interceptors import overload
 from ml_platform_server.interceptors.overload import Overload
 from ml_platform_server.interceptors.shutdown import Shutdown
@@ -19,7 +19,7 @@ METHODS = {
     method.name: method
     for service in (
         predictions_pb2.DESCRIPTOR.services_by_name["PredictionService"],
-        training_pb2.DESCRIPTOR.services_by_name["TrainingService"],
+        jobs_pb2.DESCRIPTOR.services_by_name["JobService"],
     )
     for method in methods_of(service)
 }
@@ -80,9 +80,9 @@ async def test_predictions_and_other_calls_have_limits_of_their_own(running):
 async def test_control_calls_do_not_keep_out_predictions(running):
     """The same the other way round; streams and watches are no part of it."""
     limits = Overload(running=running, settings=SETTINGS)
-    running.begin("GetTrainingJob", 2)
+    running.begin("GetJob", 2)
     full = {name for name, method in METHODS.items() if limits.full(method)()}
-    assert full == {"GetTrainingJob", "ListTrainingJobs", "SubmitTrainingJob"}
+    assert full == {"GetJob", "ListJobs"}
 
 
 def _look_until(limits, loop, end):

@@ -12,6 +12,7 @@ from ml_platform.v1 import (
     deployments_pb2,
     experiments_pb2,
     features_pb2,
+    jobs_pb2,
     models_pb2,
     platform_pb2,
     predictions_pb2,
@@ -23,7 +24,7 @@ from ml_platform_server.interceptors.validation.rules import Rules
 from ml_platform_server.method import ContractError
 
 NEVER = timestamp_pb2.Timestamp(seconds=10**15)
-EVERY_FILE = (deployments_pb2, experiments_pb2, features_pb2, models_pb2, platform_pb2, predictions_pb2, training_pb2)
+EVERY_FILE = (deployments_pb2, experiments_pb2, features_pb2, jobs_pb2, models_pb2, platform_pb2, predictions_pb2, training_pb2)
 
 
 def violations(message):
@@ -279,5 +280,5 @@ def test_a_message_that_holds_itself_is_checked_at_every_depth():
 
 def test_a_watch_cannot_go_on_from_a_sequence_that_leaves_no_next_one():
     """The numbers of the new stream have to fit."""
-    assert fields(training_pb2.WatchTrainingJobRequest(job_id="j", resume_after=2**64 - 1)) == ["resume_after"]
-    assert fields(training_pb2.WatchTrainingJobRequest(job_id="j", resume_after=2**62)) == []
+    assert fields(jobs_pb2.WatchJobRequest(job_id="j", resume_after=2**64 - 1)) == ["resume_after"]
+    assert fields(jobs_pb2.WatchJobRequest(job_id="j", resume_after=2**62)) == []

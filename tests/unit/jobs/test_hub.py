@@ -10,8 +10,7 @@ from contextlib import aclosing, asynccontextmanager
 import pytest
 
 from ml_platform.v1 import errors_pb2, jobs_pb2
-from ml_platform.v1.jobs_pb2 import Job, WatchEvent
-from ml_platform.v1.training_pb2 import WatchTrainingJobResponse
+from ml_platform.v1.jobs_pb2 import Job, WatchEvent, WatchJobResponse
 from ml_platform_server.call import remaining, set_deadline
 from ml_platform_server.errors import PlatformError, backend_unavailable
 from ml_platform_server.jobs.hub import SNAPSHOT_TIMEOUT, TERMINAL_TIMEOUT, WatchHub
@@ -51,8 +50,8 @@ class Looks:
 class Reader:
     """Somebody who reads a stream as fast as it comes."""
 
-    def __init__(self, stream: AsyncGenerator[WatchTrainingJobResponse]) -> None:
-        self.messages: list[WatchTrainingJobResponse] = []
+    def __init__(self, stream: AsyncGenerator[WatchJobResponse]) -> None:
+        self.messages: list[WatchJobResponse] = []
         self.error: PlatformError | None = None
         self._stream = stream
         self._task = asyncio.create_task(self._read())

@@ -9,8 +9,8 @@ from ml_platform.aio.transport import refresh_if_running
 from ml_platform.aio.watch import AsyncJobWatch
 from ml_platform.progress import Progress, listener
 from ml_platform.resources.jobs import Job, JobHandle, read_job
-from ml_platform.rpcs import GET_TRAINING_JOB
-from ml_platform.v1 import training_pb2
+from ml_platform.rpcs import GET_JOB
+from ml_platform.v1 import jobs_pb2
 from ml_platform.values import build
 from ml_platform.watch_state import WatchState
 
@@ -102,8 +102,8 @@ class AsyncTrainingJob(JobHandle):
 
 async def look(invoker: AsyncInvoker, job_id: str) -> Job:
     """How a job stands now."""
-    request = build(training_pb2.GetTrainingJobRequest, job_id=job_id)
-    return read_job((await invoker.call(GET_TRAINING_JOB, request)).job)
+    request = build(jobs_pb2.GetJobRequest, job_id=job_id)
+    return read_job((await invoker.call(GET_JOB, request)).job)
 
 
 def watch(

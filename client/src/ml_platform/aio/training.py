@@ -12,6 +12,7 @@ from ml_platform.aio.watch import AsyncJobWatch
 from ml_platform.dates import Day, to_day
 from ml_platform.records import Listing
 from ml_platform.resources.jobs import Job, read_job, read_submitted, to_kind
+from ml_platform.v1 import jobs_pb2
 from ml_platform.v1 import training_pb2 as pb
 from ml_platform.values import build, to_struct
 
@@ -109,9 +110,9 @@ class AsyncTraining:
             [('mlp-3f2a', 'success'), ('mlp-09bc', 'failed')]
         """
         number = None if kind is None else to_kind(kind)
-        request = build(pb.ListTrainingJobsRequest, experiment_name=experiment_name, kind=number)
+        request = build(jobs_pb2.ListJobsRequest, experiment_name=experiment_name, kind=number)
         return await self._invoker.collect(
-            rpcs.LIST_TRAINING_JOBS,
+            rpcs.LIST_JOBS,
             request,
             lambda page: page.jobs,
             lambda message: AsyncTrainingJob(self._invoker, read_job(message)),

@@ -14,8 +14,8 @@ from ml_platform.aio.invoker import AsyncInvoker
 from ml_platform.aio.transport import AsyncStream, sleep
 from ml_platform.errors import MLPlatformError
 from ml_platform.resources.jobs import Job, JobUpdate
-from ml_platform.rpcs import WATCH_TRAINING_JOB
-from ml_platform.v1.training_pb2 import WatchTrainingJobResponse
+from ml_platform.rpcs import WATCH_JOB
+from ml_platform.v1.jobs_pb2 import WatchJobResponse
 from ml_platform.watch_state import WatchState
 
 
@@ -70,7 +70,7 @@ class AsyncJobWatch:
                 return update
         return None
 
-    async def _read(self) -> WatchTrainingJobResponse | None:
+    async def _read(self) -> WatchJobResponse | None:
         """The next message, or None where a stream ended and another must be opened."""
         failure: MLPlatformError | None = None
         try:
@@ -84,12 +84,12 @@ class AsyncJobWatch:
             await sleep(self._following.pause_after(failure))
         return None
 
-    def _stream(self) -> AsyncStream[WatchTrainingJobResponse]:
+    def _stream(self) -> AsyncStream[WatchJobResponse]:
         if self._slot.stream is None:
             request = self._following.request()
             remaining = self._following.remaining()
-            self._slot.stream = self._invoker.stream(WATCH_TRAINING_JOB, request, call_id=self._call_id, timeout=remaining)
-        stream: AsyncStream[WatchTrainingJobResponse] = self._slot.stream
+            self._slot.stream = self._invoker.stream(WATCH_JOB, request, call_id=self._call_id, timeout=remaining)
+        stream: AsyncStream[WatchJobResponse] = self._slot.stream
         return stream
 
 

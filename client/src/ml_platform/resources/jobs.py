@@ -9,7 +9,7 @@ from typing import Any
 
 from ml_platform.errors import JobFailed, invalid
 from ml_platform.records import Record
-from ml_platform.v1 import jobs_pb2, training_pb2
+from ml_platform.v1 import jobs_pb2
 from ml_platform.v1.jobs_pb2 import JobKind
 from ml_platform.values import enum_name, from_struct, to_datetime
 
@@ -240,7 +240,7 @@ def read_submitted(message: jobs_pb2.Job) -> Job:
     return replace(read_job(message), status="submitted")
 
 
-def read_update(message: training_pb2.WatchTrainingJobResponse, last: Job | None) -> JobUpdate | None:
+def read_update(message: jobs_pb2.WatchJobResponse, last: Job | None) -> JobUpdate | None:
     """Make an update of a message of a watch; a heartbeat repeats the last state. None if no state is known yet."""
     job = read_job(message.job) if message.HasField("job") else last
     if job is None:

@@ -7,11 +7,11 @@ from typing import Self
 
 from ml_platform.progress import Progress, listener
 from ml_platform.resources.jobs import Job, JobHandle, read_job
-from ml_platform.rpcs import GET_TRAINING_JOB
+from ml_platform.rpcs import GET_JOB
 from ml_platform.sync.invoker import Invoker
 from ml_platform.sync.transport import refresh_if_running
 from ml_platform.sync.watch import JobWatch
-from ml_platform.v1 import training_pb2
+from ml_platform.v1 import jobs_pb2
 from ml_platform.values import build
 from ml_platform.watch_state import WatchState
 
@@ -103,8 +103,8 @@ class TrainingJob(JobHandle):
 
 def look(invoker: Invoker, job_id: str) -> Job:
     """How a job stands now."""
-    request = build(training_pb2.GetTrainingJobRequest, job_id=job_id)
-    return read_job(invoker.call(GET_TRAINING_JOB, request).job)
+    request = build(jobs_pb2.GetJobRequest, job_id=job_id)
+    return read_job(invoker.call(GET_JOB, request).job)
 
 
 def watch(

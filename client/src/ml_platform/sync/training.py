@@ -13,6 +13,7 @@ from ml_platform.resources.jobs import Job, read_job, read_submitted, to_kind
 from ml_platform.sync.invoker import Invoker
 from ml_platform.sync.jobs import PATIENCE, TrainingJob, look, watch
 from ml_platform.sync.watch import JobWatch
+from ml_platform.v1 import jobs_pb2
 from ml_platform.v1 import training_pb2 as pb
 from ml_platform.values import build, to_struct
 
@@ -110,9 +111,9 @@ class Training:
             [('mlp-3f2a', 'success'), ('mlp-09bc', 'failed')]
         """
         number = None if kind is None else to_kind(kind)
-        request = build(pb.ListTrainingJobsRequest, experiment_name=experiment_name, kind=number)
+        request = build(jobs_pb2.ListJobsRequest, experiment_name=experiment_name, kind=number)
         return self._invoker.collect(
-            rpcs.LIST_TRAINING_JOBS,
+            rpcs.LIST_JOBS,
             request,
             lambda page: page.jobs,
             lambda message: TrainingJob(self._invoker, read_job(message)),

@@ -13,10 +13,10 @@ import grpc
 
 from ml_platform.errors import MLPlatformError
 from ml_platform.resources.jobs import Job, JobUpdate
-from ml_platform.rpcs import WATCH_TRAINING_JOB
+from ml_platform.rpcs import WATCH_JOB
 from ml_platform.sync.invoker import Invoker
 from ml_platform.sync.transport import Stream, sleep
-from ml_platform.v1.training_pb2 import WatchTrainingJobResponse
+from ml_platform.v1.jobs_pb2 import WatchJobResponse
 from ml_platform.watch_state import WatchState
 
 
@@ -71,7 +71,7 @@ class JobWatch:
                 return update
         return None
 
-    def _read(self) -> WatchTrainingJobResponse | None:
+    def _read(self) -> WatchJobResponse | None:
         """The next message, or None where a stream ended and another must be opened."""
         failure: MLPlatformError | None = None
         try:
@@ -85,12 +85,12 @@ class JobWatch:
             sleep(self._following.pause_after(failure))
         return None
 
-    def _stream(self) -> Stream[WatchTrainingJobResponse]:
+    def _stream(self) -> Stream[WatchJobResponse]:
         if self._slot.stream is None:
             request = self._following.request()
             remaining = self._following.remaining()
-            self._slot.stream = self._invoker.stream(WATCH_TRAINING_JOB, request, call_id=self._call_id, timeout=remaining)
-        stream: Stream[WatchTrainingJobResponse] = self._slot.stream
+            self._slot.stream = self._invoker.stream(WATCH_JOB, request, call_id=self._call_id, timeout=remaining)
+        stream: Stream[WatchJobResponse] = self._slot.stream
         return stream
 
 

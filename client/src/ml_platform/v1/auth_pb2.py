@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19ml_platform/v1/auth.proto\x12\x0eml_platform.v1\x1a google/protobuf/descriptor.proto*\xf6\x02\n\x05Scope\x12\x15\n\x11SCOPE_UNSPECIFIED\x10\x00\x12\x17\n\x13SCOPE_AUTHENTICATED\x10\x01\x12\x1a\n\x16SCOPE_EXPERIMENTS_READ\x10\x02\x12\x1b\n\x17SCOPE_EXPERIMENTS_WRITE\x10\x03\x12\x15\n\x11SCOPE_MODELS_READ\x10\x04\x12\x16\n\x12SCOPE_MODELS_WRITE\x10\x05\x12\x1a\n\x16SCOPE_DEPLOYMENTS_READ\x10\x06\x12\x1b\n\x17SCOPE_DEPLOYMENTS_WRITE\x10\x07\x12\x17\n\x13SCOPE_TRAINING_READ\x10\x08\x12\x18\n\x14SCOPE_TRAINING_WRITE\x10\t\x12\x17\n\x13SCOPE_FEATURES_READ\x10\n\x12\x18\n\x14SCOPE_FEATURES_WRITE\x10\x0b\x12\x1d\n\x19SCOPE_PREDICTIONS_PREDICT\x10\x0c\x12\x17\n\x13SCOPE_PLATFORM_READ\x10\r:F\n\x05scope\x12\x1e.google.protobuf.MethodOptions\x18\xb5\x87\x03 \x01(\x0e\x32\x15.ml_platform.v1.ScopeB@\n\x10io.mlplatform.v1P\x01Z\x1amlplatform/v1;mlplatformv1\xaa\x02\rMLPlatform.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19ml_platform/v1/auth.proto\x12\x0eml_platform.v1\x1a google/protobuf/descriptor.proto*\xf2\x02\n\x05Scope\x12\x15\n\x11SCOPE_UNSPECIFIED\x10\x00\x12\x17\n\x13SCOPE_AUTHENTICATED\x10\x01\x12\x1a\n\x16SCOPE_EXPERIMENTS_READ\x10\x02\x12\x1b\n\x17SCOPE_EXPERIMENTS_WRITE\x10\x03\x12\x15\n\x11SCOPE_MODELS_READ\x10\x04\x12\x16\n\x12SCOPE_MODELS_WRITE\x10\x05\x12\x1a\n\x16SCOPE_DEPLOYMENTS_READ\x10\x06\x12\x1b\n\x17SCOPE_DEPLOYMENTS_WRITE\x10\x07\x12\x13\n\x0fSCOPE_JOBS_READ\x10\x08\x12\x18\n\x14SCOPE_TRAINING_WRITE\x10\t\x12\x17\n\x13SCOPE_FEATURES_READ\x10\n\x12\x18\n\x14SCOPE_FEATURES_WRITE\x10\x0b\x12\x1d\n\x19SCOPE_PREDICTIONS_PREDICT\x10\x0c\x12\x17\n\x13SCOPE_PLATFORM_READ\x10\r:F\n\x05scope\x12\x1e.google.protobuf.MethodOptions\x18\xb5\x87\x03 \x01(\x0e\x32\x15.ml_platform.v1.ScopeB@\n\x10io.mlplatform.v1P\x01Z\x1amlplatform/v1;mlplatformv1\xaa\x02\rMLPlatform.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,5 +34,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\020io.mlplatform.v1P\001Z\032mlplatform/v1;mlplatformv1\252\002\rMLPlatform.V1'
   _globals['_SCOPE']._serialized_start=80
-  _globals['_SCOPE']._serialized_end=454
+  _globals['_SCOPE']._serialized_end=450
 # @@protoc_insertion_point(module_scope)

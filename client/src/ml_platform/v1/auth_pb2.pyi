@@ -40,8 +40,8 @@ class _ScopeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Scope.ValueType
     """Read deployments and their history."""
     SCOPE_DEPLOYMENTS_WRITE: _Scope.ValueType  # 7
     """Deploy models."""
-    SCOPE_TRAINING_READ: _Scope.ValueType  # 8
-    """Read and watch training jobs."""
+    SCOPE_JOBS_READ: _Scope.ValueType  # 8
+    """Read and watch jobs of every kind."""
     SCOPE_TRAINING_WRITE: _Scope.ValueType  # 9
     """Submit training jobs."""
     SCOPE_FEATURES_READ: _Scope.ValueType  # 10
@@ -72,8 +72,8 @@ SCOPE_DEPLOYMENTS_READ: Scope.ValueType  # 6
 """Read deployments and their history."""
 SCOPE_DEPLOYMENTS_WRITE: Scope.ValueType  # 7
 """Deploy models."""
-SCOPE_TRAINING_READ: Scope.ValueType  # 8
-"""Read and watch training jobs."""
+SCOPE_JOBS_READ: Scope.ValueType  # 8
+"""Read and watch jobs of every kind."""
 SCOPE_TRAINING_WRITE: Scope.ValueType  # 9
 """Submit training jobs."""
 SCOPE_FEATURES_READ: Scope.ValueType  # 10

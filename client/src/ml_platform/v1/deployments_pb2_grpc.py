@@ -65,7 +65,7 @@ class DeploymentServiceServicer(object):
     def DeployModel(self, request, context):
         """DeployModel starts a deployment and returns at once. A job loads the version, checks its signature and asks it for a prediction;
         only when that went well does traffic move to it and is the version before it archived. If it goes badly, or does not end within the
-        server's time limit, the deployment fails and traffic stays where it was. Follow it with GetDeployment, or watch its `job_id` with TrainingService.WatchTrainingJob.
+        server's time limit, the deployment fails and traffic stays where it was. Follow it with GetDeployment, or watch its `job_id` with JobService.WatchJob.
 
         Scope: deployments:write. Errors: NOT_FOUND (MODEL_NOT_FOUND, MODEL_VERSION_NOT_FOUND), FAILED_PRECONDITION (DEPLOYMENT_IN_PROGRESS,
         MODEL_WITHOUT_SIGNATURE, MODEL_ARTIFACT_MISSING, MODEL_ARTIFACT_UNREADABLE, FEATURE_AMBIGUOUS), INVALID_ARGUMENT

@@ -108,7 +108,7 @@ class FeatureServiceServicer(object):
 
     def MaterializeFeatures(self, request, context):
         """MaterializeFeatures starts a job that loads the newest value per entity within a time window from the history into the online
-        store, and returns at once. Follow the job with TrainingService.WatchTrainingJob. A row that is older than what the store has is
+        store, and returns at once. Follow the job with JobService.WatchJob. A row that is older than what the store has is
         left out; one with the same event time replaces it, so a file that was corrected and is loaded again wins. Of rows with the same
         event time the one with the newest `created_timestamp_column` is loaded. The job fails, with the reason, where the window holds no
         rows, which mostly means a wrong window or source, and where rows cannot be loaded as they stand: no key or event time, a missing item

@@ -65,6 +65,10 @@ class _JobStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobState.Val
     """Every task ended well. Terminal."""
     JOB_STATE_FAILED: _JobState.ValueType  # 4
     """A task failed for good. Terminal."""
+    JOB_STATE_CANCELLING: _JobState.ValueType  # 5
+    """Somebody cancelled the job, and some of its tasks still run. No server sends it yet: it is here so that callers handle it."""
+    JOB_STATE_CANCELLED: _JobState.ValueType  # 6
+    """Somebody cancelled the job, and none of its tasks runs any more. Terminal. No server sends it yet."""
 
 class JobState(_JobState, metaclass=_JobStateEnumTypeWrapper):
     """JobState is the state of a job as a whole."""
@@ -79,6 +83,10 @@ JOB_STATE_SUCCESS: JobState.ValueType  # 3
 """Every task ended well. Terminal."""
 JOB_STATE_FAILED: JobState.ValueType  # 4
 """A task failed for good. Terminal."""
+JOB_STATE_CANCELLING: JobState.ValueType  # 5
+"""Somebody cancelled the job, and some of its tasks still run. No server sends it yet: it is here so that callers handle it."""
+JOB_STATE_CANCELLED: JobState.ValueType  # 6
+"""Somebody cancelled the job, and none of its tasks runs any more. Terminal. No server sends it yet."""
 Global___JobState: _TypeAlias = JobState  # noqa: Y015
 
 class _TaskState:
@@ -143,7 +151,7 @@ class _WatchEventEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WatchEvent
     """The final state. Always the last message of a stream that ends with OK, and sent once."""
 
 class WatchEvent(_WatchEvent, metaclass=_WatchEventEnumTypeWrapper):
-    """WatchEvent says what a message of a watch stream tells."""
+    """WatchEvent is the kind of a message of a watch stream."""
 
 WATCH_EVENT_UNSPECIFIED: WatchEvent.ValueType  # 0
 """Never sent."""
@@ -332,3 +340,175 @@ class Job(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Job: _TypeAlias = Job  # noqa: Y015
+
+@_typing.final
+class GetJobRequest(_message.Message):
+    """GetJobRequest names one job."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    """The job's id."""
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetJobRequest: _TypeAlias = GetJobRequest  # noqa: Y015
+
+@_typing.final
+class GetJobResponse(_message.Message):
+    """GetJobResponse holds the job asked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def job(self) -> Global___Job:
+        """The job."""
+
+    def __init__(
+        self,
+        *,
+        job: Global___Job | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetJobResponse: _TypeAlias = GetJobResponse  # noqa: Y015
+
+@_typing.final
+class ListJobsRequest(_message.Message):
+    """ListJobsRequest asks for a page of jobs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPERIMENT_NAME_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    experiment_name: _builtins.str
+    """Only jobs of this experiment; empty for all."""
+    kind: Global___JobKind.ValueType
+    """Only jobs of this kind; unspecified for all."""
+    page_size: _builtins.int
+    """The largest number of jobs to return; 0 means 100, more than 1000 means 1000."""
+    page_token: _builtins.str
+    """The `next_page_token` of the page before; empty for the first page."""
+    def __init__(
+        self,
+        *,
+        experiment_name: _builtins.str = ...,
+        kind: Global___JobKind.ValueType = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_name", b"experiment_name", "kind", b"kind", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListJobsRequest: _TypeAlias = ListJobsRequest  # noqa: Y015
+
+@_typing.final
+class ListJobsResponse(_message.Message):
+    """ListJobsResponse is a page of jobs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOBS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Pass this as `page_token` to get the next page; empty on the last one."""
+    @_builtins.property
+    def jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Job]:
+        """The jobs of this page, newest first."""
+
+    def __init__(
+        self,
+        *,
+        jobs: _abc.Iterable[Global___Job] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["jobs", b"jobs", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListJobsResponse: _TypeAlias = ListJobsResponse  # noqa: Y015
+
+@_typing.final
+class WatchJobRequest(_message.Message):
+    """WatchJobRequest names the job to watch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    RESUME_AFTER_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    """The job's id."""
+    resume_after: _builtins.int
+    """The last `sequence` received on an earlier stream of this job; the new stream counts on from there. 0 for a first watch."""
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        resume_after: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "resume_after", b"resume_after"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchJobRequest: _TypeAlias = WatchJobRequest  # noqa: Y015
+
+@_typing.final
+class WatchJobResponse(_message.Message):
+    """WatchJobResponse is one message of a watch stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    JOB_FIELD_NUMBER: _builtins.int
+    OBSERVE_TIME_FIELD_NUMBER: _builtins.int
+    event: Global___WatchEvent.ValueType
+    """The kind of this message."""
+    sequence: _builtins.int
+    """Grows with every message of the job's streams; pass the last one received as `resume_after` to resume."""
+    @_builtins.property
+    def job(self) -> Global___Job:
+        """The full state; absent in a heartbeat."""
+
+    @_builtins.property
+    def observe_time(self) -> _timestamp_pb2.Timestamp:
+        """When the server read this state."""
+
+    def __init__(
+        self,
+        *,
+        event: Global___WatchEvent.ValueType = ...,
+        sequence: _builtins.int = ...,
+        job: Global___Job | None = ...,
+        observe_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "observe_time", b"observe_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "job", b"job", "observe_time", b"observe_time", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchJobResponse: _TypeAlias = WatchJobResponse  # noqa: Y015

@@ -24,13 +24,12 @@ _sym_db = _symbol_database.Default()
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
-from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from ml_platform.v1 import auth_pb2 as ml__platform_dot_v1_dot_auth__pb2
 from ml_platform.v1 import jobs_pb2 as ml__platform_dot_v1_dot_jobs__pb2
 from ml_platform.v1 import validation_pb2 as ml__platform_dot_v1_dot_validation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dml_platform/v1/training.proto\x12\x0eml_platform.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19ml_platform/v1/auth.proto\x1a\x19ml_platform/v1/jobs.proto\x1a\x1fml_platform/v1/validation.proto\"\xb1\x03\n\x18SubmitTrainingJobRequest\x12\"\n\x0f\x65xperiment_name\x18\x01 \x01(\tB\t\xb2\xbb\x18\x05\x08\x01\x10\xfa\x01\x12M\n\x08pipeline\x18\x02 \x01(\tB;\xb2\xbb\x18\x37\x10\xfa\x01\x1a\x0f[A-Za-z0-9_.-]+\"!letters, digits, \'_\', \'-\' and \'.\'\x12W\n\x0f\x64\x61ta_start_date\x18\x03 \x01(\tB>\xb2\xbb\x18:\x1a\x1a[0-9]{4}-[0-9]{2}-[0-9]{2}\"\x1c\x61 date written as YYYY-MM-DD\x12U\n\rdata_end_date\x18\x04 \x01(\tB>\xb2\xbb\x18:\x1a\x1a[0-9]{4}-[0-9]{2}-[0-9]{2}\"\x1c\x61 date written as YYYY-MM-DD\x12+\n\nparameters\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x1b\n\nrequest_id\x18\x06 \x01(\tB\x07\xb2\xbb\x18\x03\x10\x80\x01:(\xba\xbb\x18$\n\"\n\x0f\x64\x61ta_start_date\x12\rdata_end_date\x18\x01\"=\n\x19SubmitTrainingJobResponse\x12 \n\x03job\x18\x01 \x01(\x0b\x32\x13.ml_platform.v1.Job\"2\n\x15GetTrainingJobRequest\x12\x19\n\x06job_id\x18\x01 \x01(\tB\t\xb2\xbb\x18\x05\x08\x01\x10\xfa\x01\":\n\x16GetTrainingJobResponse\x12 \n\x03job\x18\x01 \x01(\x0b\x32\x13.ml_platform.v1.Job\"\x98\x01\n\x17ListTrainingJobsRequest\x12 \n\x0f\x65xperiment_name\x18\x01 \x01(\tB\x07\xb2\xbb\x18\x03\x10\xfa\x01\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.ml_platform.v1.JobKind\x12 \n\tpage_size\x18\x03 \x01(\x05\x42\r\xb2\xbb\x18\t)\x00\x00\x00\x00\x00\x00\x00\x00\x12\x12\n\npage_token\x18\x04 \x01(\t\"V\n\x18ListTrainingJobsResponse\x12!\n\x04jobs\x18\x01 \x03(\x0b\x32\x13.ml_platform.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"Y\n\x17WatchTrainingJobRequest\x12\x19\n\x06job_id\x18\x01 \x01(\tB\t\xb2\xbb\x18\x05\x08\x01\x10\xfa\x01\x12#\n\x0cresume_after\x18\x02 \x01(\x04\x42\r\xb2\xbb\x18\t1\x00\x00\x00\x00\x00\x00\xd0\x43\"\xab\x01\n\x18WatchTrainingJobResponse\x12)\n\x05\x65vent\x18\x01 \x01(\x0e\x32\x1a.ml_platform.v1.WatchEvent\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12 \n\x03job\x18\x03 \x01(\x0b\x32\x13.ml_platform.v1.Job\x12\x30\n\x0cobserve_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xab\x04\n\x0fTrainingService\x12\x81\x01\n\x11SubmitTrainingJob\x12(.ml_platform.v1.SubmitTrainingJobRequest\x1a).ml_platform.v1.SubmitTrainingJobResponse\"\x17\xa8\xbb\x18\t\x82\xd3\xe4\x93\x02\r\"\x08/v1/jobs:\x01*\x12\x81\x01\n\x0eGetTrainingJob\x12%.ml_platform.v1.GetTrainingJobRequest\x1a&.ml_platform.v1.GetTrainingJobResponse\" \x90\x02\x01\xa8\xbb\x18\x08\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/jobs/{job_id}\x12~\n\x10ListTrainingJobs\x12\'.ml_platform.v1.ListTrainingJobsRequest\x1a(.ml_platform.v1.ListTrainingJobsResponse\"\x17\x90\x02\x01\xa8\xbb\x18\x08\x82\xd3\xe4\x93\x02\n\x12\x08/v1/jobs\x12\x8f\x01\n\x10WatchTrainingJob\x12\'.ml_platform.v1.WatchTrainingJobRequest\x1a(.ml_platform.v1.WatchTrainingJobResponse\"&\x90\x02\x01\xa8\xbb\x18\x08\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/jobs/{job_id}:watch0\x01\x42@\n\x10io.mlplatform.v1P\x01Z\x1amlplatform/v1;mlplatformv1\xaa\x02\rMLPlatform.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dml_platform/v1/training.proto\x12\x0eml_platform.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x19ml_platform/v1/auth.proto\x1a\x19ml_platform/v1/jobs.proto\x1a\x1fml_platform/v1/validation.proto\"\xb1\x03\n\x18SubmitTrainingJobRequest\x12\"\n\x0f\x65xperiment_name\x18\x01 \x01(\tB\t\xb2\xbb\x18\x05\x08\x01\x10\xfa\x01\x12M\n\x08pipeline\x18\x02 \x01(\tB;\xb2\xbb\x18\x37\x10\xfa\x01\x1a\x0f[A-Za-z0-9_.-]+\"!letters, digits, \'_\', \'-\' and \'.\'\x12W\n\x0f\x64\x61ta_start_date\x18\x03 \x01(\tB>\xb2\xbb\x18:\x1a\x1a[0-9]{4}-[0-9]{2}-[0-9]{2}\"\x1c\x61 date written as YYYY-MM-DD\x12U\n\rdata_end_date\x18\x04 \x01(\tB>\xb2\xbb\x18:\x1a\x1a[0-9]{4}-[0-9]{2}-[0-9]{2}\"\x1c\x61 date written as YYYY-MM-DD\x12+\n\nparameters\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x1b\n\nrequest_id\x18\x06 \x01(\tB\x07\xb2\xbb\x18\x03\x10\x80\x01:(\xba\xbb\x18$\n\"\n\x0f\x64\x61ta_start_date\x12\rdata_end_date\x18\x01\"=\n\x19SubmitTrainingJobResponse\x12 \n\x03job\x18\x01 \x01(\x0b\x32\x13.ml_platform.v1.Job2\x95\x01\n\x0fTrainingService\x12\x81\x01\n\x11SubmitTrainingJob\x12(.ml_platform.v1.SubmitTrainingJobRequest\x1a).ml_platform.v1.SubmitTrainingJobResponse\"\x17\xa8\xbb\x18\t\x82\xd3\xe4\x93\x02\r\"\x08/v1/jobs:\x01*B@\n\x10io.mlplatform.v1P\x01Z\x1amlplatform/v1;mlplatformv1\xaa\x02\rMLPlatform.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,40 +49,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBMITTRAININGJOBREQUEST'].fields_by_name['request_id']._serialized_options = b'\262\273\030\003\020\200\001'
   _globals['_SUBMITTRAININGJOBREQUEST']._loaded_options = None
   _globals['_SUBMITTRAININGJOBREQUEST']._serialized_options = b'\272\273\030$\n\"\n\017data_start_date\022\rdata_end_date\030\001'
-  _globals['_GETTRAININGJOBREQUEST'].fields_by_name['job_id']._loaded_options = None
-  _globals['_GETTRAININGJOBREQUEST'].fields_by_name['job_id']._serialized_options = b'\262\273\030\005\010\001\020\372\001'
-  _globals['_LISTTRAININGJOBSREQUEST'].fields_by_name['experiment_name']._loaded_options = None
-  _globals['_LISTTRAININGJOBSREQUEST'].fields_by_name['experiment_name']._serialized_options = b'\262\273\030\003\020\372\001'
-  _globals['_LISTTRAININGJOBSREQUEST'].fields_by_name['page_size']._loaded_options = None
-  _globals['_LISTTRAININGJOBSREQUEST'].fields_by_name['page_size']._serialized_options = b'\262\273\030\t)\000\000\000\000\000\000\000\000'
-  _globals['_WATCHTRAININGJOBREQUEST'].fields_by_name['job_id']._loaded_options = None
-  _globals['_WATCHTRAININGJOBREQUEST'].fields_by_name['job_id']._serialized_options = b'\262\273\030\005\010\001\020\372\001'
-  _globals['_WATCHTRAININGJOBREQUEST'].fields_by_name['resume_after']._loaded_options = None
-  _globals['_WATCHTRAININGJOBREQUEST'].fields_by_name['resume_after']._serialized_options = b'\262\273\030\t1\000\000\000\000\000\000\320C'
   _globals['_TRAININGSERVICE'].methods_by_name['SubmitTrainingJob']._loaded_options = None
   _globals['_TRAININGSERVICE'].methods_by_name['SubmitTrainingJob']._serialized_options = b'\250\273\030\t\202\323\344\223\002\r\"\010/v1/jobs:\001*'
-  _globals['_TRAININGSERVICE'].methods_by_name['GetTrainingJob']._loaded_options = None
-  _globals['_TRAININGSERVICE'].methods_by_name['GetTrainingJob']._serialized_options = b'\220\002\001\250\273\030\010\202\323\344\223\002\023\022\021/v1/jobs/{job_id}'
-  _globals['_TRAININGSERVICE'].methods_by_name['ListTrainingJobs']._loaded_options = None
-  _globals['_TRAININGSERVICE'].methods_by_name['ListTrainingJobs']._serialized_options = b'\220\002\001\250\273\030\010\202\323\344\223\002\n\022\010/v1/jobs'
-  _globals['_TRAININGSERVICE'].methods_by_name['WatchTrainingJob']._loaded_options = None
-  _globals['_TRAININGSERVICE'].methods_by_name['WatchTrainingJob']._serialized_options = b'\220\002\001\250\273\030\010\202\323\344\223\002\031\022\027/v1/jobs/{job_id}:watch'
-  _globals['_SUBMITTRAININGJOBREQUEST']._serialized_start=230
-  _globals['_SUBMITTRAININGJOBREQUEST']._serialized_end=663
-  _globals['_SUBMITTRAININGJOBRESPONSE']._serialized_start=665
-  _globals['_SUBMITTRAININGJOBRESPONSE']._serialized_end=726
-  _globals['_GETTRAININGJOBREQUEST']._serialized_start=728
-  _globals['_GETTRAININGJOBREQUEST']._serialized_end=778
-  _globals['_GETTRAININGJOBRESPONSE']._serialized_start=780
-  _globals['_GETTRAININGJOBRESPONSE']._serialized_end=838
-  _globals['_LISTTRAININGJOBSREQUEST']._serialized_start=841
-  _globals['_LISTTRAININGJOBSREQUEST']._serialized_end=993
-  _globals['_LISTTRAININGJOBSRESPONSE']._serialized_start=995
-  _globals['_LISTTRAININGJOBSRESPONSE']._serialized_end=1081
-  _globals['_WATCHTRAININGJOBREQUEST']._serialized_start=1083
-  _globals['_WATCHTRAININGJOBREQUEST']._serialized_end=1172
-  _globals['_WATCHTRAININGJOBRESPONSE']._serialized_start=1175
-  _globals['_WATCHTRAININGJOBRESPONSE']._serialized_end=1346
-  _globals['_TRAININGSERVICE']._serialized_start=1349
-  _globals['_TRAININGSERVICE']._serialized_end=1904
+  _globals['_SUBMITTRAININGJOBREQUEST']._serialized_start=197
+  _globals['_SUBMITTRAININGJOBREQUEST']._serialized_end=630
+  _globals['_SUBMITTRAININGJOBRESPONSE']._serialized_start=632
+  _globals['_SUBMITTRAININGJOBRESPONSE']._serialized_end=693
+  _globals['_TRAININGSERVICE']._serialized_start=696
+  _globals['_TRAININGSERVICE']._serialized_end=845
 # @@protoc_insertion_point(module_scope)

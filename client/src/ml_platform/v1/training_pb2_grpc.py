@@ -26,10 +26,10 @@ if _version_not_supported:
 
 
 class TrainingServiceStub(object):
-    """TrainingService runs pipelines and tells how they go.
+    """TrainingService starts training jobs. JobService reads and watches them.
 
-    Every RPC may also give UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, INVALID_ARGUMENT (INVALID_FIELDS) and UNAVAILABLE
-    (BACKEND_UNAVAILABLE); only what is particular to an RPC is told beside it.
+    Every RPC may also return UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, INVALID_ARGUMENT (INVALID_FIELDS) and UNAVAILABLE
+    (BACKEND_UNAVAILABLE); the comment of an RPC lists only its own errors.
     """
 
     def __init__(self, channel):
@@ -43,28 +43,13 @@ class TrainingServiceStub(object):
                 request_serializer=ml__platform_dot_v1_dot_training__pb2.SubmitTrainingJobRequest.SerializeToString,
                 response_deserializer=ml__platform_dot_v1_dot_training__pb2.SubmitTrainingJobResponse.FromString,
                 _registered_method=True)
-        self.GetTrainingJob = channel.unary_unary(
-                '/ml_platform.v1.TrainingService/GetTrainingJob',
-                request_serializer=ml__platform_dot_v1_dot_training__pb2.GetTrainingJobRequest.SerializeToString,
-                response_deserializer=ml__platform_dot_v1_dot_training__pb2.GetTrainingJobResponse.FromString,
-                _registered_method=True)
-        self.ListTrainingJobs = channel.unary_unary(
-                '/ml_platform.v1.TrainingService/ListTrainingJobs',
-                request_serializer=ml__platform_dot_v1_dot_training__pb2.ListTrainingJobsRequest.SerializeToString,
-                response_deserializer=ml__platform_dot_v1_dot_training__pb2.ListTrainingJobsResponse.FromString,
-                _registered_method=True)
-        self.WatchTrainingJob = channel.unary_stream(
-                '/ml_platform.v1.TrainingService/WatchTrainingJob',
-                request_serializer=ml__platform_dot_v1_dot_training__pb2.WatchTrainingJobRequest.SerializeToString,
-                response_deserializer=ml__platform_dot_v1_dot_training__pb2.WatchTrainingJobResponse.FromString,
-                _registered_method=True)
 
 
 class TrainingServiceServicer(object):
-    """TrainingService runs pipelines and tells how they go.
+    """TrainingService starts training jobs. JobService reads and watches them.
 
-    Every RPC may also give UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, INVALID_ARGUMENT (INVALID_FIELDS) and UNAVAILABLE
-    (BACKEND_UNAVAILABLE); only what is particular to an RPC is told beside it.
+    Every RPC may also return UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, INVALID_ARGUMENT (INVALID_FIELDS) and UNAVAILABLE
+    (BACKEND_UNAVAILABLE); the comment of an RPC lists only its own errors.
     """
 
     def SubmitTrainingJob(self, request, context):
@@ -72,39 +57,6 @@ class TrainingServiceServicer(object):
 
         Scope: training:write. Errors: NOT_FOUND (EXPERIMENT_NOT_FOUND, PIPELINE_NOT_FOUND), FAILED_PRECONDITION (PIPELINE_BROKEN,
         EXPERIMENT_DELETED), PERMISSION_DENIED (PIPELINE_NOT_ALLOWED).
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def GetTrainingJob(self, request, context):
-        """GetTrainingJob returns a job as it stands now: training, deployment or materialization. A job that has ended is returned while the
-        pipeline engine is away too, as it was last seen. While the tracking system does not answer in time, the job's message says so and its
-        runs are left out.
-
-        Scope: training:read. Errors: NOT_FOUND (JOB_NOT_FOUND).
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def ListTrainingJobs(self, request, context):
-        """ListTrainingJobs returns the jobs submitted through the platform, newest first, without their tasks and runs.
-
-        Scope: training:read. Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID).
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def WatchTrainingJob(self, request, context):
-        """WatchTrainingJob tells how a job goes, as it happens. The first message is a SNAPSHOT; each CHANGE after it holds the full new
-        state; a HEARTBEAT comes when nothing changed for a while; the last message is the one TERMINAL, after which the stream ends with
-        OK. A job that fails also ends its stream with OK: the failure is in the job. A slow reader skips states that newer ones replaced.
-        It works for every kind of job. If the stream breaks, call again with `resume_after`. The first message comes at once, without the runs
-        if the tracking system is late; the terminal one waits for the runs, and for the traffic to move if the job deploys a model.
-
-        Scope: training:read. Errors: NOT_FOUND (JOB_NOT_FOUND), UNAVAILABLE (SHUTTING_DOWN: call again).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -118,21 +70,6 @@ def add_TrainingServiceServicer_to_server(servicer, server):
                     request_deserializer=ml__platform_dot_v1_dot_training__pb2.SubmitTrainingJobRequest.FromString,
                     response_serializer=ml__platform_dot_v1_dot_training__pb2.SubmitTrainingJobResponse.SerializeToString,
             ),
-            'GetTrainingJob': grpc.unary_unary_rpc_method_handler(
-                    servicer.GetTrainingJob,
-                    request_deserializer=ml__platform_dot_v1_dot_training__pb2.GetTrainingJobRequest.FromString,
-                    response_serializer=ml__platform_dot_v1_dot_training__pb2.GetTrainingJobResponse.SerializeToString,
-            ),
-            'ListTrainingJobs': grpc.unary_unary_rpc_method_handler(
-                    servicer.ListTrainingJobs,
-                    request_deserializer=ml__platform_dot_v1_dot_training__pb2.ListTrainingJobsRequest.FromString,
-                    response_serializer=ml__platform_dot_v1_dot_training__pb2.ListTrainingJobsResponse.SerializeToString,
-            ),
-            'WatchTrainingJob': grpc.unary_stream_rpc_method_handler(
-                    servicer.WatchTrainingJob,
-                    request_deserializer=ml__platform_dot_v1_dot_training__pb2.WatchTrainingJobRequest.FromString,
-                    response_serializer=ml__platform_dot_v1_dot_training__pb2.WatchTrainingJobResponse.SerializeToString,
-            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'ml_platform.v1.TrainingService', rpc_method_handlers)
@@ -142,10 +79,10 @@ def add_TrainingServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TrainingService(object):
-    """TrainingService runs pipelines and tells how they go.
+    """TrainingService starts training jobs. JobService reads and watches them.
 
-    Every RPC may also give UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, INVALID_ARGUMENT (INVALID_FIELDS) and UNAVAILABLE
-    (BACKEND_UNAVAILABLE); only what is particular to an RPC is told beside it.
+    Every RPC may also return UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, INVALID_ARGUMENT (INVALID_FIELDS) and UNAVAILABLE
+    (BACKEND_UNAVAILABLE); the comment of an RPC lists only its own errors.
     """
 
     @staticmethod
@@ -165,87 +102,6 @@ class TrainingService(object):
             '/ml_platform.v1.TrainingService/SubmitTrainingJob',
             ml__platform_dot_v1_dot_training__pb2.SubmitTrainingJobRequest.SerializeToString,
             ml__platform_dot_v1_dot_training__pb2.SubmitTrainingJobResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def GetTrainingJob(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/ml_platform.v1.TrainingService/GetTrainingJob',
-            ml__platform_dot_v1_dot_training__pb2.GetTrainingJobRequest.SerializeToString,
-            ml__platform_dot_v1_dot_training__pb2.GetTrainingJobResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def ListTrainingJobs(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/ml_platform.v1.TrainingService/ListTrainingJobs',
-            ml__platform_dot_v1_dot_training__pb2.ListTrainingJobsRequest.SerializeToString,
-            ml__platform_dot_v1_dot_training__pb2.ListTrainingJobsResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def WatchTrainingJob(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_stream(
-            request,
-            target,
-            '/ml_platform.v1.TrainingService/WatchTrainingJob',
-            ml__platform_dot_v1_dot_training__pb2.WatchTrainingJobRequest.SerializeToString,
-            ml__platform_dot_v1_dot_training__pb2.WatchTrainingJobResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from ml_platform.v1 import errors_pb2, jobs_pb2
-from ml_platform.v1.jobs_pb2 import Job, WatchEvent
-from ml_platform.v1.training_pb2 import WatchTrainingJobResponse
+from ml_platform.v1.jobs_pb2 import Job, WatchEvent, WatchJobResponse
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.jobs.clock import Clock
 from ml_platform_server.jobs.jobs import ENDED, PollResult
@@ -59,7 +58,7 @@ class WatchHub:
         """The jobs that are being looked at now."""
         return frozenset(self._pollers)
 
-    async def watch(self, job_id: str, resume_after: int = 0) -> AsyncGenerator[WatchTrainingJobResponse]:
+    async def watch(self, job_id: str, resume_after: int = 0) -> AsyncGenerator[WatchJobResponse]:
         """Tell how a job goes: a SNAPSHOT, each CHANGE, HEARTBEATs in between, one TERMINAL. Close it when done with it.
 
         Raises:
@@ -244,8 +243,8 @@ class _Poller:
             self.end_with(error if isinstance(error, PlatformError) else _internal_error())
 
 
-def _message(event: WatchEvent.ValueType, sequence: int, seen: datetime, job: Job | None = None) -> WatchTrainingJobResponse:
-    message = WatchTrainingJobResponse(event=event, sequence=sequence, job=job)
+def _message(event: WatchEvent.ValueType, sequence: int, seen: datetime, job: Job | None = None) -> WatchJobResponse:
+    message = WatchJobResponse(event=event, sequence=sequence, job=job)
     message.observe_time.FromDatetime(seen)
     return message
 

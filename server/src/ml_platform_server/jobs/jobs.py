@@ -202,7 +202,7 @@ class Jobs:
             raise PlatformError(
                 errors_pb2.ERROR_REASON_JOB_NOT_FOUND,
                 f"There is no job '{job_id}'.",
-                remedy="Check the id; ListTrainingJobs tells the jobs that were submitted through the platform.",
+                remedy="Check the id; ListJobs tells the jobs that were submitted through the platform.",
                 resource=("job", job_id),
             )
         return row
