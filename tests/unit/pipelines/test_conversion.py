@@ -34,6 +34,7 @@ NUMBERS = pd.DataFrame(
 MIXED = NUMBERS.assign(city=RANDOM.choice(["Paris", "Rome", "Oslo"], ROWS), vip=RANDOM.random(ROWS) > 0.5)
 GAPS = MIXED.assign(age=MIXED["age"].mask(RANDOM.random(ROWS) < 0.2))
 TWO = (NUMBERS["amount"] > 20).astype(int).to_numpy()
+HOURS = NUMBERS["hour"].to_numpy()
 COIN = np.random.default_rng(5).integers(0, 2, ROWS)
 WORDS = np.array(["no", "yes"])[TWO]
 THREE = np.digitize(NUMBERS["amount"], [10, 40])
@@ -231,6 +232,11 @@ REFUSED = {
         Case(piped(sklearn("preprocessing.StandardScaler"), sklearn("svm.SVC", C=1e4)), NUMBERS, COIN),
         NOT_CONVERTIBLE,
         "SVC does not convert: in 32 bits what it decides by would be up to",
+    ),
+    "terms that cancel out": (
+        Case(sklearn("linear_model.LinearRegression"), NUMBERS.assign(hour=NUMBERS["hour"] + 10**12), PRICE + 50 * HOURS),
+        NOT_CONVERTIBLE,
+        "LinearRegression does not convert: its terms cancel out, and rounding alone is up to 0.01",
     ),
     "unknown text": (
         Case(piped(ordinal, sklearn("ensemble.RandomForestRegressor", n_estimators=8)), MIXED, PRICE),

@@ -130,16 +130,31 @@ CASES: dict[str, Callable[[], Candidate]] = {
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 async def test_the_server_answers_from_a_graph_what_the_model_answers(case: Callable[[], Candidate], tmp_path: Path) -> None:
     """On rows that it never saw, on both sides of every split, and for NaN and infinities, what the model refuses included."""
-    candidate = case()
-    outcome, graph = await asyncio.to_thread(examined, candidate, tmp_path)
+    model = case()
+    outcome, graph = await asyncio.to_thread(examined, model, tmp_path)
     assert (outcome.state, outcome.message) == (CONVERTED, outcome.message)
 
-    async with Served(save_onnx(tmp_path / "graph", graph), candidate.table) as served:
-        assert differing(original(candidate, candidate.fresh), await served.answer(candidate.fresh)) == {}
-        beside = borders(candidate)
+    async with Served(save_onnx(tmp_path / "graph", graph), model.table) as served:
+        assert differing(original(model, model.fresh), await served.answer(model.fresh)) == {}
+        beside = borders(model)
         assert beside is not None
-        assert differing(original(candidate, beside), await served.answer(beside)) == {}
-        assert await wrong_specials(candidate, served) == {}
+        assert differing(original(model, beside), await served.answer(beside)) == {}
+        assert await wrong_specials(model, served) == {}
+
+
+@pytest.mark.parametrize("bag", [True, False])
+async def test_the_shares_of_both_classes_are_added_up(bag: bool, tmp_path: Path) -> None:
+    """To the last bit, each as the model does it: one taken from the other makes a tie of what is none, or none of a tie."""
+    from sklearn.ensemble import BaggingClassifier
+    from sklearn.tree import DecisionTreeClassifier
+
+    trees = BaggingClassifier(DecisionTreeClassifier(max_depth=4), 10, random_state=0) if bag else forest(10, max_depth=4)
+    model = made(normal, trees, noisy)
+    outcome, graph = await asyncio.to_thread(examined, model, tmp_path)
+    assert (outcome.state, outcome.message) == (CONVERTED, outcome.message)
+    async with Served(save_onnx(tmp_path / "graph", graph), model.table) as served:
+        _, probabilities, _, _ = await served.answer(model.fresh)
+    assert np.array_equal(probabilities, model.model.predict_proba(model.fresh))
 
 
 def test_small_probabilities_of_the_case_are_small(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from version_checks import onnx_conversion
-from version_checks.estimators import Estimator, categories_of, estimator_of
+from version_checks.estimators import Estimator, categories_of, estimator_of, rounding_of_sums
 from version_checks.fields import Field, NotConvertible, Row, fields_of
 from version_checks.loading import Data, Model, example_of, loaded, prepare_mlflow
 from version_checks.onnx_conversion import CONVERTED, NOT_CONVERTIBLE, OUTPUT_MISMATCH, Outcome
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 SCORES = "ml_platform.scores"
 """In a graph's metadata if its numbers for a row's classes do not add up to one, but for some rows by chance."""
+
+ABSOLUTE_ROUNDING, RELATIVE_ROUNDING = 1e-4, 1e-8
+"""Of a linear model's sums: absolute, and relative to what is usual for its answers, so that those near zero are right too."""
 
 COURTESY = 10
 """By how much an attempt steps back behind whatever serves on the same machine."""
@@ -55,6 +58,8 @@ def _compared(model: Model, estimator: Estimator, fields: Sequence[Field], examp
     original = answers.Original(model, estimator, fields)
     known, places = categories_of(estimator.model, fields), jumps(estimator.model, fields, example)
     comparer = Comparer(original, estimator, fields, example, known=known, jumps=places)
+    if (off := rounding_of_sums(estimator.model)) > max(ABSOLUTE_ROUNDING, RELATIVE_ROUNDING * comparer.usual()):
+        raise NotConvertible(f"{estimator.name} does not convert: its terms cancel out, and rounding alone is up to {off:.1g}.")
     different: Outcome | None = None
     refusal: NotConvertible | None = None
     for way in converters.ways(estimator):

@@ -82,6 +82,10 @@ class Comparer:
         found = self._expected[self.base]
         return found if isinstance(found, dict) else {}
 
+    def usual(self) -> float:
+        """What is usual for the version's numbers: one for labels and probabilities."""
+        return self._scales.usual()
+
     def compare(self, graph: Ask) -> Comparison:
         """Ask a graph the same."""
         given = outcomes(graph, self._rows)

@@ -39,7 +39,7 @@ class Way(NamedTuple):
         return {"": graphs.OPERATORS, ML: self.trees_version}
 
 
-SAFE_INTEGER_LIMIT, SHARED_LEAVES, SINGLE = Way(graphs.DOUBLE, 5), Way(graphs.DOUBLE, 3), Way(graphs.FLOAT, 3)
+SEPARATE_LEAVES, SHARED_LEAVES, SINGLE = Way(graphs.DOUBLE, 5), Way(graphs.DOUBLE, 3), Way(graphs.FLOAT, 3)
 
 
 def ways(estimator: Estimator) -> tuple[Way, ...]:
@@ -47,11 +47,11 @@ def ways(estimator: Estimator) -> tuple[Way, ...]:
     if estimator.library == "xgboost" and estimator.steps is None:
         return (Way(graphs.FLOAT, 5),)
     if estimator.booster:
-        return (SAFE_INTEGER_LIMIT,)
-    if estimator.leaves_of_several:
-        # The leaves of version 5 have one number each, so each class would need a copy of the trees.
-        return SHARED_LEAVES, SAFE_INTEGER_LIMIT, SINGLE
-    return SAFE_INTEGER_LIMIT, SHARED_LEAVES, SINGLE
+        return (SEPARATE_LEAVES,)
+    if estimator.shared_leaves:
+        # The leaves of version 5 have one number each, so each class needs a copy of the trees.
+        return SHARED_LEAVES, SEPARATE_LEAVES, SINGLE
+    return SEPARATE_LEAVES, SHARED_LEAVES, SINGLE
 
 
 def convert(estimator: Estimator, fields: Sequence[Field], *, prediction: str, way: Way) -> onnx.ModelProto:

@@ -44,6 +44,10 @@ class Scales:
         self._usual = {name: _usual([answer[name] for answer in answers]) for name in answers[0]}
         self._probabilities = {name for name in answers[0] if name == PROBABILITY or self._all_within(name, answers)}
 
+    def usual(self) -> float:
+        """What is usual for the numbers of the prediction; one for labels."""
+        return 1.0 if self._labels else self._usual[self._prediction]
+
     def distance(self, one: Answer, other: Answer) -> float:
         """How far two answers are apart: relative for numbers, infinitely for what are no numbers."""
         if one.keys() != other.keys():

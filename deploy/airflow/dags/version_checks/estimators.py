@@ -6,13 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from version_checks.fields import Field, NotConvertible
+from version_checks.trees.of_sklearn import leaves_of_one_class
 
 LIBRARIES = {"sklearn": "scikit-learn", "lightgbm": "LightGBM", "xgboost": "XGBoost"}
 """MLflow's flavours that can be converted, and whose they are."""
 
 FUNCTIONS = ("predict", "predict_proba")
 """What MLflow may have been told to call, if it is to be converted."""
+
+
+MOST_COPIES = 16
+"""Of a forest's trees: one for each class."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +76,18 @@ class Estimator:
         return str(params.get("objective")).lower() in ("multiclassova", "multiclass_ova", "ova", "ovr")
 
     @property
-    def leaves_of_several(self) -> bool:
-        """Whether the answer comes from trees of scikit-learn's whose leaves have numbers for several classes."""
-        trees = type(self.last).__module__.startswith(("sklearn.tree", "sklearn.ensemble._forest"))
-        return trees and len(getattr(self.last, "classes_", ())) > 2  # noqa: PLR2004  # for two classes, one number is enough
+    def shared_leaves(self) -> bool:
+        """Whether leaves with a number for each class stand for the model: if of several classes each leaf has one alone.
+
+        ONNX Runtime adds such leaves up in 32 bits, which is exact for counts and not for shares. Beyond `MOST_COPIES` classes
+        they are taken all the same.
+        """
+        last = self.last
+        if not type(last).__module__.startswith(("sklearn.tree", "sklearn.ensemble._forest", "sklearn.ensemble._bagging")):
+            return False
+        parts = [getattr(part, "tree_", None) for part in getattr(last, "estimators_", [last])]
+        classes = len(getattr(last, "classes_", ()))
+        return classes > 2 and (classes > MOST_COPIES or (None not in parts and leaves_of_one_class(parts)))  # noqa: PLR2004
 
 
 def estimator_of(model: Any, flavors: dict[str, Any]) -> Estimator:  # noqa: ANN401  # an MLflow pyfunc model
@@ -170,6 +185,16 @@ def rounding_of_votes(model: Any) -> float:  # noqa: ANN401
     coefficients = getattr(model, "dual_coef_", None) if type(model).__name__ in ("SVC", "NuSVC") else None
     own = 0.0 if coefficients is None else float(abs(coefficients).sum(axis=1).max()) * 2.0**-24
     return max([own, *map(rounding_of_votes, inside(model))])
+
+
+def rounding_of_sums(model: Any) -> float:  # noqa: ANN401
+    """How far off a linear model's sum may be in 64 bits, when terms as large as its intercept cancel out.
+
+    The library itself is as far off, in its own way: one row alone and the same row among others need not give the same.
+    """
+    intercept = getattr(model, "intercept_", None) if hasattr(model, "coef_") else None
+    sizes = np.abs(np.ravel(np.asarray(0.0 if intercept is None else intercept, float)))
+    return max([float(sizes.max(initial=0.0)) * 2.0**-52, *map(rounding_of_sums, inside(model))])
 
 
 def _listed(words: Any) -> str:  # noqa: ANN401  # any iterable of words

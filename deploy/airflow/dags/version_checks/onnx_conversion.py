@@ -18,7 +18,7 @@ TAGS = "ml_platform.onnx."
 NAME = "onnx"
 """What the graph's model is called."""
 
-METHOD = "3"
+METHOD = "4"
 """Which way of converting and comparing an outcome comes from: what an older one came to is tried again."""
 
 LONGEST = 1000

@@ -127,12 +127,14 @@ def labels(nodes: Nodes, place: str, classes: Any, out: str) -> None:  # noqa: A
     nodes.add("Gather", nodes.constant(classes.astype(str if classes.dtype.kind in "OU" else np.int64)), place, out=out)
 
 
-def _forest(model: Any) -> Ensemble:  # noqa: ANN401
+def forest(model: Any) -> Ensemble:  # noqa: ANN401
+    """The sum over a tree, a forest, or bagged trees: of their numbers, or of their shares of the classes."""
     trees = [tree.tree_ for tree in getattr(model, "estimators_", [model])]
     classes = len(model.classes_) if hasattr(model, "classes_") else 0
-    if classes == 2:  # noqa: PLR2004  # the second is enough
+    if classes == 2 and (len(trees) == 1 or of_sklearn.leaves_of_one_class(trees)):  # noqa: PLR2004
+        # The second one's sum gives the first one's to the last bit, so that ties stay ties.
         return of_sklearn.read(trees, targets=1, columns=slice(1, 2))
-    return of_sklearn.read(trees, targets=classes or int(model.n_outputs_))
+    return of_sklearn.read(trees, targets=classes or int(getattr(model, "n_outputs_", 1)))
 
 
 def _boosting(model: Any) -> Ensemble:  # noqa: ANN401
@@ -158,7 +160,7 @@ def begins_alike(model: Any) -> bool:  # noqa: ANN401
 _TREES = ("DecisionTree", "ExtraTree", "RandomForest", "ExtraTrees")
 SKLEARN: dict[str, Callable[[Any], Ensemble]] = {
     f"{name}{kind}": reader
-    for names, reader in ((_TREES, _forest), (("GradientBoosting",), _boosting))
+    for names, reader in ((_TREES, forest), (("GradientBoosting",), _boosting))
     for name in names
     for kind in ("Classifier", "Regressor")
 }

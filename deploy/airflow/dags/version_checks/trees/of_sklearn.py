@@ -30,6 +30,11 @@ def read(
     return Ensemble(found, targets, base=base)
 
 
+def leaves_of_one_class(trees: Sequence[Any]) -> bool:
+    """Whether each leaf holds rows of one class, so that the sums of its shares are whole numbers and never rounded."""
+    return all(bool(np.isin(tree.value[tree.children_left < 0], (0.0, 1.0)).all()) for tree in trees)
+
+
 def votes(trees: Sequence[Any], weights: Sequence[float], classes: int) -> Ensemble:
     """The sum of trees that each vote for their likeliest class with a weight, and against the others with a share of it.
 

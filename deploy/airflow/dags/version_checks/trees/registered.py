@@ -40,6 +40,8 @@ def register() -> None:
         ("SklearnBinarizer", above),
         ("SklearnSimpleImputer", filled),
         ("SklearnAdaBoostClassifier", voted),
+        ("SklearnBaggingClassifier", bagged),
+        ("SklearnBaggingRegressor", bagged),
     ):
         before = get_converter(alias)
         convert = _named(functools.partial(exact, before))
@@ -102,14 +104,13 @@ def _of_sklearn(before: Any, scope: Any, operator: Any, container: Any) -> None:
     if isinstance(getattr(model, "classes_", None), list):
         _of_several_labels(nodes, operator)
         return
+    if not boosting:
+        _of_forest(nodes, operator)
+        return
     ensemble = converters.SKLEARN[type(model).__name__](model)
     raw = evaluate(nodes, ensemble, _matrix(nodes, operator, DOUBLE), int(model.n_features_in_))
-    if not boosting and hasattr(model, "estimators_"):
-        raw = nodes.add("Div", raw, nodes.constant(np.array(float(len(model.estimators_)))))
     if not hasattr(model, "classes_"):
         _output(nodes, operator, raw)
-    elif not boosting:
-        _classified(nodes, operator, both(nodes, raw, np.array(1.0)) if len(model.classes_) == 2 else raw)  # noqa: PLR2004
     elif ensemble.targets > 1:
         _classified(nodes, operator, softmax(nodes, raw), by=raw)
     else:
@@ -117,6 +118,19 @@ def _of_sklearn(before: Any, scope: Any, operator: Any, container: Any) -> None:
         at_least = nodes.add("GreaterOrEqual", raw, nodes.constant(np.array(0.0)))
         place = nodes.add("Squeeze", nodes.add("Cast", at_least, to=TensorProto.INT64), nodes.constant(np.array([1])))
         _classified(nodes, operator, both(nodes, sigmoid(nodes, raw, scale), np.array(1.0)), place=place)
+
+
+def _of_forest(nodes: Contained, operator: Any) -> None:  # noqa: ANN401
+    """A tree, a forest, or bagged trees: the mean over the trees, added up one after the other as scikit-learn does."""
+    model = operator.raw_operator
+    ensemble = converters.forest(model)
+    mean = evaluate(nodes, ensemble, _matrix(nodes, operator, DOUBLE), int(model.n_features_in_))
+    if hasattr(model, "estimators_"):
+        mean = nodes.add("Div", mean, nodes.constant(np.array(float(len(model.estimators_)))))
+    if not hasattr(model, "classes_"):
+        _output(nodes, operator, mean)
+        return
+    _classified(nodes, operator, both(nodes, mean, np.array(1.0)) if ensemble.targets < len(model.classes_) else mean)
 
 
 def _of_several_labels(nodes: Contained, operator: Any) -> None:  # noqa: ANN401
@@ -187,6 +201,18 @@ def voted(before: Convert, scope: Any, operator: Any, container: Any) -> None:  
     more = nodes.add("Greater", raw, nodes.constant(np.array(0.0)))
     place = nodes.add("Squeeze", nodes.add("Cast", more, to=TensorProto.INT64), nodes.constant(np.array([1])))
     _classified(nodes, operator, both(nodes, sigmoid(nodes, decision, 2.0), np.array(1.0)), place=place)
+
+
+def bagged(before: Convert, scope: Any, operator: Any, container: Any) -> None:  # noqa: ANN401
+    """BaggingClassifier and BaggingRegressor of trees that see every column. Of anything else, skl2onnx's own."""
+    model = operator.raw_operator
+    classes, every = np.arange(len(getattr(model, "classes_", [0]))), np.arange(model.n_features_in_)
+    parts, columns = model.estimators_, model.estimators_features_
+    whole = all(hasattr(part, "tree_") and np.array_equal(getattr(part, "classes_", [0]), classes) for part in parts)
+    if whole and all(np.array_equal(seen, every) for seen in columns):
+        _of_forest(Contained(scope, container), operator)
+    else:
+        before(scope, operator, container)
 
 
 def bins(_before: Convert, scope: Any, operator: Any, container: Any) -> None:  # noqa: ANN401
