@@ -77,8 +77,8 @@ class ModelRunner:
         Returns:
             `outputs`: N values per output, called "prediction" if the model names none, and "probability" for classifiers that
             tell them; `classes`: their classes, in order. On failure `error` and `reason`, with a status of 4xx or 503; with
-            MODEL_FAILED `cause`, the class of the model's error and its line, and `stage`, "load" or "predict"; with
-            INPUT_INVALID `column`.
+            INPUT_REJECTED and MODEL_FAILED `cause`, the class of the model's error and its line, and `stage`, "load" or
+            "predict"; with INPUT_INVALID `column`.
         """
 
         def predicted() -> str:

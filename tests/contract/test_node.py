@@ -115,11 +115,11 @@ async def test_node_calls_the_platform(caller: Path, tmp_path: Path) -> None:
         "missing": 5,
         "keyless": 16,
     }
-    for name, reason in (("nameless", "INVALID_FIELDS"), ("missing", "EXPERIMENT_NOT_FOUND"), ("keyless", "API_KEY_MISSING")):
+    for name, reason in (("nameless", "INVALID_FIELDS"), ("missing", "EXPERIMENT_NOT_FOUND"), ("keyless", "CREDENTIALS_MISSING")):
         info = results[name]["info"]
-        assert (info["reason"], info["domain"]) == (reason, "ml-platform")
+        assert (info["reason"], info["domain"]) == (reason, "mlplatform.io")
         assert info["metadata"]["remedy"]
-        assert info["metadata"]["request_id"]
+        assert info["metadata"]["correlation_id"]
 
 
 def check_replies(results: dict[str, Any]) -> None:

@@ -114,7 +114,7 @@ def test_what_the_model_refuses_the_graph_refuses(platform: MLPlatform, both: di
     for each in both.values():
         with pytest.raises(MLPlatformError) as caught:
             platform.predict(each.name, {"amount": 3.0, "hour": 4, "city": "Atlantis"}, environment="staging")
-        assert caught.value.reason == "MODEL_FAILED"
+        assert caught.value.reason == "INPUT_REJECTED"
 
 
 def test_a_version_that_fails_on_a_made_up_row_says_so(platform: MLPlatform, stack: Stack) -> None:
@@ -146,4 +146,4 @@ def test_a_version_that_fails_on_a_made_up_row_says_so(platform: MLPlatform, sta
     )
     with pytest.raises(MLPlatformError, match=r"The model failed on these inputs: ValueError at .*_encoders\.py:\d+") as caught:
         platform.predict(name, unknown, environment="staging")
-    assert caught.value.reason == "MODEL_FAILED"
+    assert caught.value.reason == "INPUT_REJECTED"

@@ -457,9 +457,9 @@ def test_no_key_wrong_key_and_wrong_scope_are_told_apart(channel: grpc.Channel, 
     request = experiments_pb2.CreateExperimentRequest(name="never")
     narrow = stack.create_key("narrow", ["experiments:read"])
     expected = {
-        None: ("UNAUTHENTICATED", "API_KEY_MISSING"),
-        "mlp_wrong": ("UNAUTHENTICATED", "API_KEY_INVALID"),
-        stack.api_key[:-1] + ("a" if stack.api_key[-1] != "a" else "b"): ("UNAUTHENTICATED", "API_KEY_INVALID"),
+        None: ("UNAUTHENTICATED", "CREDENTIALS_MISSING"),
+        "mlp_wrong": ("UNAUTHENTICATED", "CREDENTIALS_INVALID"),
+        stack.api_key[:-1] + ("a" if stack.api_key[-1] != "a" else "b"): ("UNAUTHENTICATED", "CREDENTIALS_INVALID"),
         narrow: ("PERMISSION_DENIED", "SCOPE_MISSING"),
     }
     for key, brief in expected.items():

@@ -80,7 +80,7 @@ def bearer(key: str) -> tuple[tuple[str, str], ...]:
 @every_kind
 async def test_a_stranger_is_refused_before_a_message_comes(frame, kind, metadata):
     """A call without a valid key ends though its request never came: the server does not wait for it, so it does not read it."""
-    reason = "API_KEY_INVALID" if metadata else "API_KEY_MISSING"
+    reason = "CREDENTIALS_INVALID" if metadata else "CREDENTIALS_MISSING"
     assert await brief(silent(frame.channel, f"/{NAME}/{kind}", metadata)) == ("UNAUTHENTICATED", reason)
 
 
@@ -112,7 +112,7 @@ async def test_no_method_of_the_contract_reads_a_strangers_request(tmp_path):
                 if method.name in {"ServerLive", "ServerReady"}:
                     assert await call.read() != grpc.aio.EOF
                 else:
-                    assert await brief(call) == ("UNAUTHENTICATED", "API_KEY_MISSING"), method.full_name
+                    assert await brief(call) == ("UNAUTHENTICATED", "CREDENTIALS_MISSING"), method.full_name
 
 
 async def test_an_open_method_answers_without_reading(tmp_path):
@@ -147,7 +147,7 @@ async def test_a_stream_ends_when_its_key_is_revoked(frame, service, kind):
     call = EchoClient(frame.channel, metadata=bearer(key)).start(kind, Echo(text="wait"), timeout=20)
     await asyncio.wait_for(service.waiting.wait(), 20)
     await frame.keys.revoke(row.key_id)
-    assert await brief(call) == ("UNAUTHENTICATED", "API_KEY_INVALID")
+    assert await brief(call) == ("UNAUTHENTICATED", "CREDENTIALS_INVALID")
 
 
 async def test_others_streams_go_on_when_a_key_is_revoked(frame, client, service):
@@ -168,13 +168,13 @@ async def test_a_revoked_key_is_refused(frame, client, service, kind):
     other = EchoClient(frame.channel, metadata=bearer(key))
     await other.call("Unary", Echo(text="a"))
     await frame.keys.revoke(row.key_id)
-    assert await brief(other.start(kind, Echo(text="a"), timeout=20)) == ("UNAUTHENTICATED", "API_KEY_INVALID")
+    assert await brief(other.start(kind, Echo(text="a"), timeout=20)) == ("UNAUTHENTICATED", "CREDENTIALS_INVALID")
 
 
 async def test_a_peer_that_guesses_is_slowed(frame, client, monkeypatch):
     """Of many unknown keys of one peer at once few are looked up; the rest is refused unseen. Known keys are served meanwhile."""
     refusals = await asyncio.gather(*(brief(silent(frame.channel, f"/{NAME}/Unary", bearer(guess()))) for _ in range(60)))
-    assert set(refusals) == {("UNAUTHENTICATED", "API_KEY_INVALID"), ("RESOURCE_EXHAUSTED", "OVERLOADED")}
+    assert set(refusals) == {("UNAUTHENTICATED", "CREDENTIALS_INVALID"), ("RESOURCE_EXHAUSTED", "OVERLOADED")}
     assert await client.call("Unary", Echo(text="a")) == ["a"]
 
 

@@ -47,7 +47,7 @@ def reason(status: status_pb2.Status) -> str:
     """The reason in a row's error."""
     info = error_details_pb2.ErrorInfo()
     status.details[0].Unpack(info)
-    assert info.metadata["request_id"]
+    assert info.metadata["correlation_id"]
     return str(info.reason)
 
 
@@ -99,7 +99,7 @@ async def test_a_large_batch_leaves_the_loop_to_others(house: House) -> None:
     request = predictions_pb2.BatchPredictRequest(
         model_name="m", environment=PRODUCTION, rows=[struct({"amount": 1, "total": 2})] * 10_000
     )
-    call = Call(method="", request_id="r", context=cast("Any", None), deadline=math.inf)
+    call = Call(method="", correlation_id="r", context=cast("Any", None), deadline=math.inf)
     looking = asyncio.create_task(look())
     answer = await Batches(find=house.engine.served).predict(request, call)
     working = False
@@ -154,9 +154,9 @@ async def test_rows_that_fail_give_others_their_turn(tmp_path: Path, monkeypatch
     monkeypatch.setattr(serving_turns, "TURN_SECONDS", 0.0)
     packed: list[object] = []
 
-    def packing(error: PlatformError, request_id: str) -> status_pb2.Status:
+    def packing(error: PlatformError, correlation_id: str) -> status_pb2.Status:
         packed.append(error)
-        return to_status(error, request_id)
+        return to_status(error, correlation_id)
 
     monkeypatch.setattr(batch_replies, "to_status", packing)
     async with running(House(tmp_path)) as house:

@@ -60,32 +60,32 @@ async def test_every_kind_of_call_reaches_its_servicer(client, kind, expected):
 
 
 @every_kind
-async def test_the_request_id_is_the_callers(client, service, kind):
+async def test_the_correlation_id_is_the_callers(client, service, kind):
     """The caller's x-request-id reaches the servicer and comes back in the trailing metadata."""
     call = client.start(kind, Echo(text="a"), metadata=(*client.metadata, ("x-request-id", "mine-1")))
     _ = [response async for response in call] if KINDS[kind][1] else await call
     trailing = dict(await call.trailing_metadata())
-    assert (service.calls[0].request_id, trailing["x-request-id"]) == ("mine-1", "mine-1")
+    assert (service.calls[0].correlation_id, trailing["x-request-id"]) == ("mine-1", "mine-1")
 
 
-async def test_a_request_id_that_is_not_sane_is_replaced(client, service):
-    """A request id that could break a log line is not taken over."""
+async def test_a_correlation_id_that_is_not_sane_is_replaced(client, service):
+    """A correlation id that could break a log line is not taken over."""
     await client.call("Unary", Echo(), metadata=(*client.metadata, ("x-request-id", 'a "quoted" one')))
-    assert len(service.calls[0].request_id) == 24
+    assert len(service.calls[0].correlation_id) == 24
 
 
 @every_kind
 async def test_a_call_without_a_key_is_refused(client, service, kind):
-    """No key means API_KEY_MISSING, and the servicer never hears of it."""
+    """No key means CREDENTIALS_MISSING, and the servicer never hears of it."""
     brief = await failure(client, kind, Echo(text="a"), metadata=())
-    assert (brief, service.calls) == (("UNAUTHENTICATED", "API_KEY_MISSING"), [])
+    assert (brief, service.calls) == (("UNAUTHENTICATED", "CREDENTIALS_MISSING"), [])
 
 
 @pytest.mark.parametrize("key", ["mlp_x", "mlp_000000000000_" + "0" * 64 + "_00000000", "Ünïcode", "a b"])
 async def test_a_key_that_is_none_is_refused(client, key):
-    """A malformed or unknown key means API_KEY_INVALID."""
+    """A malformed or unknown key means CREDENTIALS_INVALID."""
     metadata = (("authorization", f"Bearer {key}".encode().decode("ascii", "ignore")),)
-    assert await failure(client, "Unary", Echo(), metadata=metadata) == ("UNAUTHENTICATED", "API_KEY_INVALID")
+    assert await failure(client, "Unary", Echo(), metadata=metadata) == ("UNAUTHENTICATED", "CREDENTIALS_INVALID")
 
 
 async def test_the_scheme_is_compared_without_regard_to_case(client, frame):

@@ -11,8 +11,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ml_platform_server.interceptors.access_log import AccessLog
+from ml_platform_server.interceptors.correlation_id import CorrelationId
 from ml_platform_server.interceptors.errors import Errors
-from ml_platform_server.interceptors.request_id import RequestId
 from ml_platform_server.observability.collectors import registry_of
 from ml_platform_server.observability.exposition import MetricsServer, pages_of
 from ml_platform_server.observability.recorders import CallMetrics, PredictionMetrics
@@ -51,7 +51,7 @@ async def observed() -> AsyncIterator[Observed]:
     observed = Observed()
     server = MetricsServer(page=pages_of(registry_of(calls=observed.calls, predictions=PredictionMetrics())))
     observed.port = await server.listen("127.0.0.1", 0)
-    async with echo_behind((RequestId(), AccessLog(observed.calls), Errors()), observed.service) as channel:
+    async with echo_behind((CorrelationId(), AccessLog(observed.calls), Errors()), observed.service) as channel:
         observed.client = EchoClient(channel)
         yield observed
     await server.close()

@@ -127,7 +127,7 @@ async def test_everything_else_needs_a_key(house: House, method: str) -> None:
     request = oip.message(f"{method}Request")()
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call(house, method, request, metadata=())
-    assert rich_error(caught.value).brief == ("UNAUTHENTICATED", "API_KEY_MISSING")
+    assert rich_error(caught.value).brief == ("UNAUTHENTICATED", "CREDENTIALS_MISSING")
     key, _ = await house.frame.keys.create("other", scopes.parse(["models:read"]))
     metadata = (("authorization", f"Bearer {key}"),)
     if method == "ServerMetadata":

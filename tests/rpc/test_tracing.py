@@ -23,8 +23,8 @@ from ml_platform.v1 import errors_pb2
 from ml_platform_server.backends.blocking import BlockingPool
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.interceptors.access_log import AccessLog
+from ml_platform_server.interceptors.correlation_id import CorrelationId
 from ml_platform_server.interceptors.errors import Errors
-from ml_platform_server.interceptors.request_id import RequestId
 from ml_platform_server.interceptors.tracing import Traces
 from ml_platform_server.observability.tracing import CallTrace, SharedTrace, Tracing, current, from_settings, link
 from ml_platform_server.settings import TracingSettings
@@ -66,7 +66,7 @@ def ratio() -> float:
 @pytest.fixture
 async def traced(ratio: float) -> AsyncIterator[Traced]:
     traced = Traced(ratio)
-    interceptors = (RequestId(), Traces(traced.tracing), AccessLog(), Errors())
+    interceptors = (CorrelationId(), Traces(traced.tracing), AccessLog(), Errors())
     async with echo_behind(interceptors, traced.service) as channel:
         traced.client = EchoClient(channel)
         yield traced
@@ -75,7 +75,7 @@ async def traced(ratio: float) -> AsyncIterator[Traced]:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_call_is_one_span(traced, kind):
-    """Every kind of call makes one span of the server's side, with what RPC spans have everywhere and the request id."""
+    """Every kind of call makes one span of the server's side, with what RPC spans have everywhere and the correlation id."""
     await traced.call(kind)
     (span,) = await traced.spans()
     assert (span.name, span.kind, span.parent) == (f"{NAME}/{kind}", SpanKind.SERVER, None)
@@ -84,7 +84,7 @@ async def test_a_call_is_one_span(traced, kind):
         "rpc.service": NAME,
         "rpc.method": kind,
         "rpc.grpc.status_code": 0,
-        "ml_platform.request_id": "mine",
+        "ml_platform.correlation_id": "mine",
     }
     assert span.resource.attributes["service.name"] == "tests"
     assert abs(span.end_time - time.time_ns()) < 10e9
@@ -225,7 +225,7 @@ async def test_spans_arrive_at_a_collector():
     try:
         tracing = from_settings(TracingSettings(endpoint=f"http://127.0.0.1:{port}", sample_ratio=1.0, service_name="door"))
         assert tracing is not None
-        async with echo_behind((RequestId(), Traces(tracing), AccessLog(), Errors()), service) as channel:
+        async with echo_behind((CorrelationId(), Traces(tracing), AccessLog(), Errors()), service) as channel:
             await EchoClient(channel).call("Unary", Echo(text="a"), metadata=())
         await tracing.close()
     finally:
@@ -240,7 +240,7 @@ async def test_a_collector_that_is_away_costs_no_call_and_holds_up_no_end():
     service = EchoService()
     tracing = from_settings(TracingSettings(endpoint="http://127.0.0.1:1", sample_ratio=1.0))
     assert tracing is not None
-    async with echo_behind((RequestId(), Traces(tracing), AccessLog(), Errors()), service) as channel:
+    async with echo_behind((CorrelationId(), Traces(tracing), AccessLog(), Errors()), service) as channel:
         assert await EchoClient(channel).call("Unary", Echo(text="a"), metadata=()) == ["a"]
         start = time.monotonic()
         await tracing.close()

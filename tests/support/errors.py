@@ -39,9 +39,9 @@ def rich_error(error: grpc.RpcError | grpc.aio.AioRpcError) -> RichError:
         detail.Unpack(bad)
         if detail.Unpack(retry):
             retry_after = retry.retry_delay.ToNanoseconds() / 1e9
-    assert info.domain == "ml-platform"
+    assert info.domain == "mlplatform.io"
     assert info.metadata["remedy"]
-    assert info.metadata["request_id"]
+    assert info.metadata["correlation_id"]
     return RichError(
         code=error.code().name,
         reason=info.reason,

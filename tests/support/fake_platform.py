@@ -22,7 +22,7 @@ from ml_platform.rpcs import MethodSpec
 from ml_platform_server.errors import PlatformError, to_status
 
 RPCS: dict[str, MethodSpec[Any, Any]] = {rpc.path: rpc for rpc in vars(rpcs).values() if isinstance(rpc, MethodSpec)}
-REQUEST_ID = "request-of-the-fake"
+CORRELATION_ID = "request-of-the-fake"
 
 
 @dataclass(frozen=True)
@@ -158,6 +158,6 @@ def _given(answer: Any, call: Seen, context: grpc.ServicerContext) -> Message:
     if isinstance(answer, Bare):
         context.abort(answer.code, answer.details)
     if isinstance(answer, PlatformError):
-        context.abort_with_status(rpc_status.to_status(to_status(answer, REQUEST_ID)))
+        context.abort_with_status(rpc_status.to_status(to_status(answer, CORRELATION_ID)))
     assert isinstance(answer, Message)
     return answer

@@ -18,7 +18,7 @@ import structlog
 
 from ml_platform_server import logs
 from ml_platform_server.backends.blocking import BlockingPool
-from ml_platform_server.call import set_request_id
+from ml_platform_server.call import set_correlation_id
 from ml_platform_server.logs import LineWriter
 from ml_platform_server.observability.recorders import PredictionMetrics
 from ml_platform_server.serving.dynamic_batching import BatchingOptions, DynamicBatcher
@@ -72,18 +72,18 @@ def test_what_is_below_the_level_is_not_written(stream):
     assert lines(stream) == []
 
 
-def test_the_request_id_is_in_every_line_of_a_call(stream):
+def test_the_correlation_id_is_in_every_line_of_a_call(stream):
     """Our lines and the libraries' carry the id of the call that the current task works for, set as the server sets it."""
     writer = logs.configure(LogSettings(), stream)
 
     def call() -> None:
-        set_request_id("r-1")
+        set_correlation_id("r-1")
         structlog.get_logger().info("ours")
         logging.getLogger("theirs").warning("theirs")
 
     contextvars.copy_context().run(call)
     writer.flush()
-    assert [line["request_id"] for line in lines(stream)] == ["r-1", "r-1"]
+    assert [line["correlation_id"] for line in lines(stream)] == ["r-1", "r-1"]
 
 
 def test_lines_of_several_processes_do_not_cut_each_other(stream):
@@ -125,16 +125,16 @@ async def test_a_backends_thread_logs_the_id_of_the_call(stream):
         structlog.get_logger().warning("vendor_failed")
         logging.getLogger("vendor").warning("failed")
 
-    async def call(request_id):
-        set_request_id(request_id)
+    async def call(correlation_id):
+        set_correlation_id(correlation_id)
         await pool.run(ask)
 
-    for request_id in ("r-1", "r-2"):
-        await asyncio.create_task(call(request_id))
+    for correlation_id in ("r-1", "r-2"):
+        await asyncio.create_task(call(correlation_id))
     await pool.run(ask)
     pool.close()
     writer.flush()
-    assert [line.get("request_id") for line in lines(stream)] == ["r-1", "r-1", "r-2", "r-2", None, None]
+    assert [line.get("correlation_id") for line in lines(stream)] == ["r-1", "r-1", "r-2", "r-2", None, None]
 
 
 async def test_a_batch_logs_the_ids_of_its_calls(stream):
@@ -147,8 +147,8 @@ async def test_a_batch_logs_the_ids_of_its_calls(stream):
 
     batcher = DynamicBatcher(answer, BatchingOptions(), PredictionMetrics().no_version)
 
-    async def call(request_id):
-        set_request_id(request_id)
+    async def call(correlation_id):
+        set_correlation_id(correlation_id)
         await batcher.submit(Row({}, [1.0], []), time.monotonic() + 60)
 
     await asyncio.gather(*(asyncio.create_task(call(f"r-{at}")) for at in range(3)))
@@ -156,10 +156,10 @@ async def test_a_batch_logs_the_ids_of_its_calls(stream):
     await asyncio.gather(*(asyncio.create_task(call(f"{at:0100}")) for at in range(200)))
     writer.flush()
     shared, lone, many = lines(stream)
-    assert shared["request_id"].split(",") == ["r-0", "r-1", "r-2"]
-    assert lone["request_id"] == "r-3"
-    assert many["request_id"].startswith(f"{0:0100},{1:0100},")
-    assert len(many["request_id"]) < PIPE_BUF
+    assert shared["correlation_id"].split(",") == ["r-0", "r-1", "r-2"]
+    assert lone["correlation_id"] == "r-3"
+    assert many["correlation_id"].startswith(f"{0:0100},{1:0100},")
+    assert len(many["correlation_id"]) < PIPE_BUF
 
 
 @pytest.mark.parametrize("fault", ["the reader ended", "the stream is closed"])

@@ -68,7 +68,7 @@ class MLPlatformError(Exception):
         code: the canonical code.
         reason: the value to branch on, "EXPERIMENT_NOT_FOUND" for instance; empty where the server gave none.
         remedy: what can be done about it.
-        request_id: what to quote when asking for help; the server's log has it too. Empty if nothing was sent.
+        correlation_id: what to quote when asking for help; the server's log has it too. Empty if nothing was sent.
         violations: the fields at fault.
         resource: kind and name of what is missing or in the way, if the server told.
         retry_after: seconds after which a retry may help, if the server told.
@@ -84,7 +84,7 @@ class MLPlatformError(Exception):
         code: Code | None = None,
         reason: str = "",
         remedy: str = "",
-        request_id: str = "",
+        correlation_id: str = "",
         violations: Sequence[Violation] = (),
         resource: tuple[str, str] | None = None,
         retry_after: float | None = None,
@@ -95,7 +95,7 @@ class MLPlatformError(Exception):
         self.code = code or self.default_code
         self.reason = reason
         self.remedy = remedy
-        self.request_id = request_id
+        self.correlation_id = correlation_id
         self.violations = tuple(violations)
         self.resource = resource
         self.retry_after = retry_after
@@ -104,7 +104,7 @@ class MLPlatformError(Exception):
     def __str__(self) -> str:
         """What failed, which fields, what to do, and what to quote."""
         untold = [f"{v.field}: {v.description}" for v in self.violations if v.description not in self.message]
-        marks = [self.reason or self.code, f"request id {self.request_id}" if self.request_id else ""]
+        marks = [self.reason or self.code, f"correlation id {self.correlation_id}" if self.correlation_id else ""]
         parts = [self.message, "; ".join(untold), self.remedy, f"({', '.join(mark for mark in marks if mark)})"]
         return " ".join(part for part in parts if part)
 
@@ -182,7 +182,7 @@ class Unimplemented(MLPlatformError):
 
 
 class Internal(MLPlatformError):
-    """The platform failed in a way it did not foresee. Its log has the details under the request id."""
+    """The platform failed in a way it did not foresee. Its log has the details under the correlation id."""
 
     default_code = Code.INTERNAL
 

@@ -40,7 +40,7 @@ METHODS: Mapping[str, str] = {
 }
 # Remedies that speak of what this client does by itself.
 _BY_REASON: Mapping[str, str] = {
-    "API_KEY_MISSING": "Give api_key, or set ML_PLATFORM_API_KEY.",
+    "CREDENTIALS_MISSING": "Give api_key, or set ML_PLATFORM_API_KEY.",
     "PAGE_TOKEN_INVALID": "Call again: the list has changed while it was read.",
 }
 _RPC = re.compile(rf"\b(?:\w+Service\.)?({'|'.join(sorted(METHODS, key=len, reverse=True))})\b(?!\()")

@@ -16,7 +16,7 @@ from ml_platform.remedies import in_python
 from ml_platform.unreachable import Cause, too_large, unreachable
 
 STATUS_KEY = "grpc-status-details-bin"
-REQUEST_ID_KEY = "x-request-id"
+CORRELATION_ID_KEY = "x-request-id"
 
 # What a status means that the platform itself did not send: nobody answered, or something in between did.
 _WITHOUT_DETAILS: Mapping[Code, Cause] = {
@@ -32,28 +32,28 @@ _WITHOUT_DETAILS: Mapping[Code, Cause] = {
 }
 
 
-def to_error(error: grpc.RpcError, *, endpoint: Endpoint, request_id: str, tried: str = "") -> MLPlatformError:
+def to_error(error: grpc.RpcError, *, endpoint: Endpoint, correlation_id: str, tried: str = "") -> MLPlatformError:
     """Translate a failed call.
 
     Args:
         error: what gRPC raised, from either of its APIs.
         endpoint: the platform's address, for the text.
-        request_id: the id that was sent with the call, in case the answer holds none.
+        correlation_id: the id that was sent with the call, in case the answer holds none.
         tried: how often and for how long the call was tried, for the text.
     """
     code = _code(error)
     metadata = _metadata(error)
     status = _status(metadata.get(STATUS_KEY))
-    request_id = _text(metadata.get(REQUEST_ID_KEY)) or request_id
+    correlation_id = _text(metadata.get(CORRELATION_ID_KEY)) or correlation_id
     if status is None:
         details = str(_ask(error, "details") or "")
-        return _bare(code, _cause(code, details, endpoint), details, request_id=request_id, tried=tried)
-    return _rich(code, status, request_id=request_id)
+        return _bare(code, _cause(code, details, endpoint), details, correlation_id=correlation_id, tried=tried)
+    return _rich(code, status, correlation_id=correlation_id)
 
 
 def from_status(status: status_pb2.Status) -> MLPlatformError:
     """The error that a reply holds for a part of what was asked, one row for instance."""
-    return _rich(_CODES.get(status.code, Code.UNKNOWN), status, request_id="")
+    return _rich(_CODES.get(status.code, Code.UNKNOWN), status, correlation_id="")
 
 
 # Failures where it matters how long somebody tried.
@@ -61,7 +61,7 @@ _TRIED = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED})
 _CODES = {code.value[0]: Code(code.name) for code in grpc.StatusCode if code is not grpc.StatusCode.OK}
 
 
-def _rich(code: Code, status: status_pb2.Status, *, request_id: str) -> MLPlatformError:
+def _rich(code: Code, status: status_pb2.Status, *, correlation_id: str) -> MLPlatformError:
     info = _detail(status, error_details_pb2.ErrorInfo())
     facts = dict(info.metadata) if info else {}
     remedy = facts.pop("remedy", "")
@@ -74,7 +74,7 @@ def _rich(code: Code, status: status_pb2.Status, *, request_id: str) -> MLPlatfo
         code=code,
         reason=info.reason if info else "",
         remedy=in_python(remedy, info.reason if info else ""),
-        request_id=facts.pop("request_id", "") or request_id,
+        correlation_id=facts.pop("correlation_id", "") or correlation_id,
         violations=[Violation(v.field, v.description) for v in bad.field_violations] if bad else (),
         resource=(resource.resource_type, resource.resource_name) if resource else None,
         retry_after=retry.retry_delay.ToTimedelta().total_seconds() if retry else None,
@@ -91,12 +91,12 @@ def _cause(code: Code, details: str, endpoint: Endpoint) -> Cause:
     return replace(cause, message=cause.message.replace("{url}", endpoint.url))
 
 
-def _bare(code: Code, cause: Cause, details: str, *, request_id: str, tried: str) -> MLPlatformError:
+def _bare(code: Code, cause: Cause, details: str, *, correlation_id: str, tried: str) -> MLPlatformError:
     return class_for(code)(
         f"{cause.message} {tried}".rstrip() if code in _TRIED else cause.message,
         code=code,
         remedy=cause.remedy,
-        request_id=request_id,
+        correlation_id=correlation_id,
         metadata={"transport": details} if details else {},
     )
 

@@ -91,5 +91,5 @@ class WatchState:
             f"Job {self.job_id}{state} after {self.timeout:g} seconds." if self.timeout else error.message,
             reason=error.reason,
             remedy="The job goes on. Wait again, or for longer.",
-            request_id=error.request_id,
+            correlation_id=error.correlation_id,
         )

@@ -26,7 +26,7 @@ class ArtifactMissing(Failure):
 
 
 class ModelFailed(Failure):
-    """The model does not load, or fails on these rows.
+    """The model does not load, or fails for a reason that is not the rows.
 
     Args:
         error: what the model raised.
@@ -45,6 +45,22 @@ class ModelFailed(Failure):
     def details(self) -> dict[str, str]:
         """The class of the model's error, the line that raised it, and what the model was doing."""
         return {"cause": origin(self._error), "stage": "load" if self._loading else "predict"}
+
+
+class InputRejected(ModelFailed):
+    """The model raised an error on the values of these rows."""
+
+    reason = "INPUT_REJECTED"
+
+
+DATA_ERRORS = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError)
+"""What code raises on values that it cannot work with. Anything else (memory, files, imports) is not about the row."""
+
+
+def raised(error: BaseException) -> ModelFailed:
+    """The failure for what a model has raised on rows."""
+    kind = InputRejected if isinstance(error, DATA_ERRORS) or type(error).__name__ == "MlflowException" else ModelFailed
+    return kind("The model failed on these inputs.", error)
 
 
 class InputInvalid(Failure):

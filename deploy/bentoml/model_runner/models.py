@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from model_runner.failures import ArtifactMissing, ArtifactUnreadable, InputInvalid, ModelFailed, RegistryUnavailable
+from model_runner.failures import ArtifactMissing, ArtifactUnreadable, InputInvalid, ModelFailed, RegistryUnavailable, raised
 from model_runner.inputs import Columns, by_own_names, groups, misfit, model_input
 from model_runner.outputs import named_outputs, plain
 
@@ -38,7 +38,7 @@ class LoadedModel:
         """Answer N rows; see the service's `predict_batch`.
 
         Raises:
-            Failure: InputInvalid, ModelFailed.
+            Failure: InputInvalid, InputRejected, ModelFailed.
         """
         parts = groups(by_own_names(columns, self._schema), self._schema)
         if len(parts) == 1:
@@ -61,7 +61,7 @@ class LoadedModel:
         except Exception as error:  # the model is somebody else's code and may raise anything
             if (column := misfit(given, self._schema)) is not None:
                 raise InputInvalid("is not of the type that the signature says", column) from error
-            raise ModelFailed("The model failed on these inputs.", error) from error
+            raise raised(error) from error
         answer: dict[str, Any] = {"outputs": outputs}
         # What predict_proba says may be about another question than the one that params ask.
         if self._classes is not None and not params:

@@ -13,12 +13,12 @@ import grpc
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
-REQUEST_ID_HEADER = "x-request-id"
+CORRELATION_ID_HEADER = "x-request-id"
 # Stands for two keys or more in one call: nobody can tell which of them was meant.
 SEVERAL = "several"
 
 _deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
-_request_id: ContextVar[str] = ContextVar("request_id", default="")
+_correlation_id: ContextVar[str] = ContextVar("correlation_id", default="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Call:
     method: str
     context: grpc.aio.ServicerContext  # type: ignore[type-arg]  # the same for every request and response type
     metadata: Metadata = field(default=(), repr=False)
-    request_id: str = ""
+    correlation_id: str = ""
     deadline: float = math.inf
     principal: Principal = ANONYMOUS
     response_limit: int = sys.maxsize
@@ -54,24 +54,24 @@ class Call:
 
 
 def credentials_in(metadata: Metadata) -> tuple[str, str]:
-    """The authorization and the request id that a call brings; empty where it brings none."""
-    authorization = request_id = ""
+    """The authorization and the correlation id that a call brings; empty where it brings none."""
+    authorization = correlation_id = ""
     for key, value in metadata:
         if key == "authorization":
             authorization = SEVERAL if authorization else str(value)
-        elif key == REQUEST_ID_HEADER:
-            request_id = str(value)
-    return authorization, request_id
+        elif key == CORRELATION_ID_HEADER:
+            correlation_id = str(value)
+    return authorization, correlation_id
 
 
-def set_request_id(request_id: str) -> None:
+def set_correlation_id(correlation_id: str) -> None:
     """Make the call's id known to every line that the current task logs."""
-    _request_id.set(request_id)
+    _correlation_id.set(correlation_id)
 
 
-def current_request_id() -> str:
+def current_correlation_id() -> str:
     """The id of the call that the current task works for; empty outside a call."""
-    return _request_id.get()
+    return _correlation_id.get()
 
 
 def set_deadline(deadline: float | None) -> None:

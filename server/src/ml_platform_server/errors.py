@@ -15,14 +15,14 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from ml_platform.v1 import errors_pb2
 from ml_platform.v1.errors_pb2 import ErrorReason
 
-DOMAIN = "ml-platform"
+DOMAIN = "mlplatform.io"
 
 _Code = grpc.StatusCode
 CODES: Mapping[ErrorReason.ValueType, grpc.StatusCode] = {
     errors_pb2.ERROR_REASON_INTERNAL: _Code.INTERNAL,
     errors_pb2.ERROR_REASON_INVALID_FIELDS: _Code.INVALID_ARGUMENT,
-    errors_pb2.ERROR_REASON_API_KEY_MISSING: _Code.UNAUTHENTICATED,
-    errors_pb2.ERROR_REASON_API_KEY_INVALID: _Code.UNAUTHENTICATED,
+    errors_pb2.ERROR_REASON_CREDENTIALS_MISSING: _Code.UNAUTHENTICATED,
+    errors_pb2.ERROR_REASON_CREDENTIALS_INVALID: _Code.UNAUTHENTICATED,
     errors_pb2.ERROR_REASON_SCOPE_MISSING: _Code.PERMISSION_DENIED,
     errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED: _Code.DEADLINE_EXCEEDED,
     errors_pb2.ERROR_REASON_CANCELLED: _Code.CANCELLED,
@@ -36,6 +36,7 @@ CODES: Mapping[ErrorReason.ValueType, grpc.StatusCode] = {
     errors_pb2.ERROR_REASON_OVERLOADED: _Code.RESOURCE_EXHAUSTED,
     errors_pb2.ERROR_REASON_REPLY_TOO_LARGE: _Code.RESOURCE_EXHAUSTED,
     errors_pb2.ERROR_REASON_REQUEST_TOO_LARGE: _Code.RESOURCE_EXHAUSTED,
+    errors_pb2.ERROR_REASON_WATCH_EXPIRED: _Code.UNAVAILABLE,
     errors_pb2.ERROR_REASON_EXPERIMENT_NOT_FOUND: _Code.NOT_FOUND,
     errors_pb2.ERROR_REASON_EXPERIMENT_EXISTS: _Code.ALREADY_EXISTS,
     errors_pb2.ERROR_REASON_EXPERIMENT_DELETED: _Code.FAILED_PRECONDITION,
@@ -67,7 +68,8 @@ CODES: Mapping[ErrorReason.ValueType, grpc.StatusCode] = {
     errors_pb2.ERROR_REASON_INPUT_MISSING: _Code.INVALID_ARGUMENT,
     errors_pb2.ERROR_REASON_INPUT_INVALID: _Code.INVALID_ARGUMENT,
     errors_pb2.ERROR_REASON_FEATURE_MISSING: _Code.FAILED_PRECONDITION,
-    errors_pb2.ERROR_REASON_MODEL_FAILED: _Code.FAILED_PRECONDITION,
+    errors_pb2.ERROR_REASON_MODEL_FAILED: _Code.INTERNAL,
+    errors_pb2.ERROR_REASON_INPUT_REJECTED: _Code.INVALID_ARGUMENT,
     errors_pb2.ERROR_REASON_FEATURE_STALE: _Code.FAILED_PRECONDITION,
     errors_pb2.ERROR_REASON_FEATURE_POLICY_INVALID: _Code.INVALID_ARGUMENT,
     errors_pb2.ERROR_REASON_MODEL_ARTIFACT_UNREADABLE: _Code.FAILED_PRECONDITION,
@@ -198,20 +200,20 @@ def overloaded(message: str) -> PlatformError:
 
 
 def internal_error() -> PlatformError:
-    """The error for whatever nobody foresaw: it shows nothing but the request id, by which the log has the rest."""
+    """The error for whatever nobody foresaw: it shows nothing but the correlation id, by which the log has the rest."""
     return PlatformError(
         errors_pb2.ERROR_REASON_INTERNAL,
         "The server failed in a way it did not foresee.",
-        remedy="Try again; if it goes on, give the request id to whoever runs the server: its log has the details.",
+        remedy="Try again; if it goes on, give the correlation id to whoever runs the server: its log has the details.",
     )
 
 
-def to_status(error: PlatformError, request_id: str) -> status_pb2.Status:
+def to_status(error: PlatformError, correlation_id: str) -> status_pb2.Status:
     """Pack an error into the rich status that travels in the trailing metadata (google.rpc.Status, as AIP-193 has it)."""
     info = error_details_pb2.ErrorInfo(
         reason=error.reason_name,
         domain=DOMAIN,
-        metadata={**error.metadata, "remedy": error.remedy, "request_id": request_id},
+        metadata={**error.metadata, "remedy": error.remedy, "correlation_id": correlation_id},
     )
     status = status_pb2.Status(
         code=code_pb2.Code.Value(error.code.name), message=f"{error.message} {error.remedy}", details=[_packed(info)]

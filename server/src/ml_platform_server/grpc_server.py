@@ -14,12 +14,12 @@ from ml_platform_server.descriptors import most_connections
 from ml_platform_server.interceptors.access_log import AccessLog
 from ml_platform_server.interceptors.auth import Auth, Keys, allowed
 from ml_platform_server.interceptors.chain import Chain
+from ml_platform_server.interceptors.correlation_id import CorrelationId
 from ml_platform_server.interceptors.deadline import Deadline
 from ml_platform_server.interceptors.errors import Errors
 from ml_platform_server.interceptors.idempotency import Idempotency
 from ml_platform_server.interceptors.overload import Overload
 from ml_platform_server.interceptors.receive import Receive
-from ml_platform_server.interceptors.request_id import RequestId
 from ml_platform_server.interceptors.response_size import ResponseSize
 from ml_platform_server.interceptors.revocation import Revocation
 from ml_platform_server.interceptors.shutdown import Shutdown, Unadmitted
@@ -101,7 +101,7 @@ class GrpcServer:
         """
         self._idempotency = Idempotency(calls=calls)
         traces = () if tracing is None else (Traces(tracing),)
-        observing = (RequestId(), *traces, AccessLog(metrics), Errors())
+        observing = (CorrelationId(), *traces, AccessLog(metrics), Errors())
         auth, revocation = Auth(keys=keys), Revocation(keys=keys)
         deadline, timed = (Deadline(default=self._settings.default_deadline, timed=timed) for timed in (False, True))
         largest = self._settings.max_message_bytes

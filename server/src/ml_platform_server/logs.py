@@ -16,7 +16,7 @@ from typing import TextIO
 import orjson
 import structlog
 
-from ml_platform_server.call import current_request_id
+from ml_platform_server.call import current_correlation_id
 from ml_platform_server.settings import LogSettings
 
 # Between two writes, in seconds. A thread woken for every line would cost a call more than its line does.
@@ -187,9 +187,9 @@ class _LibraryHandler(logging.Handler):
         self._writer.msg(self.format(record))
 
 
-def _add_request_id(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    if request_id := current_request_id():
-        event.setdefault("request_id", request_id)
+def _add_correlation_id(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    if correlation_id := current_correlation_id():
+        event.setdefault("correlation_id", correlation_id)
     return event
 
 
@@ -204,7 +204,7 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> LineWriter
     )
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
-        _add_request_id,
+        _add_correlation_id,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]

@@ -14,7 +14,7 @@ import ml_platform
 from ml_platform import MLPlatform, MLPlatformError, rpcs
 from ml_platform.v1 import errors_pb2, experiments_pb2, platform_pb2
 from ml_platform_server.errors import CODES, PlatformError, Violation
-from tests.support.fake_platform import REQUEST_ID, Bare, FakePlatform, Hang
+from tests.support.fake_platform import CORRELATION_ID, Bare, FakePlatform, Hang
 
 CREATED = experiments_pb2.CreateExperimentResponse(experiment=experiments_pb2.Experiment(experiment_id="7"))
 DOWN = PlatformError(errors_pb2.ERROR_REASON_BACKEND_UNAVAILABLE, "MLflow does not answer.", remedy="Wait.", retry_after=0.01)
@@ -96,7 +96,7 @@ def test_a_slow_platform_runs_into_the_deadline(platform: MLPlatform, fake: Fake
     with pytest.raises(TimeoutError, match="deadline") as caught:
         platform.with_options(timeout=0.2).whoami()
     assert isinstance(caught.value, ml_platform.DeadlineExceeded)
-    assert caught.value.request_id
+    assert caught.value.correlation_id
     assert fake.seen[0].gone.wait(timeout=10)
 
 
@@ -116,11 +116,11 @@ def test_an_error_carries_everything_the_server_told(platform: MLPlatform, fake:
         platform.create_experiment("exp")
     error = caught.value
     assert (error.code, error.reason, error.message) == ("INVALID_ARGUMENT", "INVALID_FIELDS", "The request breaks a rule.")
-    assert (error.remedy, error.request_id, error.retry_after) == ("Correct it.", REQUEST_ID, 1.5)
+    assert (error.remedy, error.correlation_id, error.retry_after) == ("Correct it.", CORRELATION_ID, 1.5)
     assert error.violations == (ml_platform.Violation("name", "must not be empty"),)
     assert (error.resource, error.metadata) == (("experiment", "exp"), {"more": "facts"})
     assert str(error) == (
-        "The request breaks a rule. name: must not be empty Correct it. (INVALID_FIELDS, request id request-of-the-fake)"
+        "The request breaks a rule. name: must not be empty Correct it. (INVALID_FIELDS, correlation id request-of-the-fake)"
     )
     assert str(pickle.loads(pickle.dumps(error))) == str(copy.copy(error)) == str(error)
 
@@ -143,7 +143,7 @@ def test_no_grpc_error_escapes(platform: MLPlatform, fake: FakePlatform, code: g
     with pytest.raises(MLPlatformError) as caught:
         platform.with_options(retries=0).whoami()
     assert caught.value.code == code.name
-    assert caught.value.request_id == fake.seen[0].metadata["x-request-id"]
+    assert caught.value.correlation_id == fake.seen[0].metadata["x-request-id"]
     assert not isinstance(caught.value, grpc.RpcError)
     assert caught.value.message
 

@@ -92,7 +92,7 @@ def test_a_row_that_fails_raises_or_is_returned(
     assert caught.value.violations[0].field == "inputs.x"
     found: Any = platform.predict_many("m", rows, on_error="return")
     assert [type(each).__name__ for each in found] == ["Prediction", "Prediction", "Prediction", "InvalidArgument"]
-    assert (found[3].reason, found[3].remedy, found[3].request_id) == ("INPUT_INVALID", "Mend it.", "r")
+    assert (found[3].reason, found[3].remedy, found[3].correlation_id) == ("INPUT_INVALID", "Mend it.", "r")
 
 
 @pytest.mark.parametrize(

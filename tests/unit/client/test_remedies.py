@@ -29,7 +29,8 @@ def test_methods_are_named_as_in_python(remedy: str, expected: str):
 def test_what_the_client_does_by_itself_is_said_in_its_terms():
     """A missing key is an argument or a variable here, not metadata."""
     assert (
-        in_python("Send one in the metadata 'authorization'.", "API_KEY_MISSING") == "Give api_key, or set ML_PLATFORM_API_KEY."
+        in_python("Send one in the metadata 'authorization'.", "CREDENTIALS_MISSING")
+        == "Give api_key, or set ML_PLATFORM_API_KEY."
     )
 
 

@@ -26,7 +26,7 @@ async def test_no_part_of_an_error_outgrows_the_header() -> None:
         metadata={"entity": long},
     )
     abort = AsyncMock()
-    await end(cast("Call", SimpleNamespace(context=SimpleNamespace(abort=abort), log_fields={}, request_id="r")), failure)
+    await end(cast("Call", SimpleNamespace(context=SimpleNamespace(abort=abort), log_fields={}, correlation_id="r")), failure)
     assert abort.await_args is not None
     _, text, trailing = abort.await_args.args
     assert len(text) + sum(len(value) for _, value in trailing) < 8192

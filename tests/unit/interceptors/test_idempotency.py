@@ -74,7 +74,9 @@ async def handle(calls, work):
 
 def call(principal="ann", deadline=math.inf):
     no_context: Any = None
-    return Call(method="", request_id="", context=no_context, deadline=deadline, principal=Principal(principal, "", frozenset()))
+    return Call(
+        method="", correlation_id="", context=no_context, deadline=deadline, principal=Principal(principal, "", frozenset())
+    )
 
 
 def request(name="e", request_id="r"):

@@ -29,7 +29,7 @@ def house(database: Database) -> House:
 def call() -> Call:
     return Call(
         method="/test",
-        request_id="call-1",
+        correlation_id="call-1",
         context=cast("Any", None),
         deadline=float("inf"),
         principal=Principal(name="ada", key_id="k", scopes=frozenset()),

@@ -253,11 +253,12 @@ async def test_shutdown_ends_every_stream_with_a_retry(hub: WatchHub, looks: Loo
 
 
 async def test_a_watch_that_is_too_old_asks_to_come_back(hub: WatchHub, clock: FakeClock) -> None:
-    """After max_watch_duration the stream ends with UNAVAILABLE and says how to go on."""
+    """After max_watch_duration the stream ends with WATCH_EXPIRED and says how to go on."""
     async with reading(hub) as reader:
         await clock.advance(100)
         assert reader.error is not None
-        assert (reader.error.code.name, reader.error.retry_after) == ("UNAVAILABLE", 0.0)
+        error = reader.error
+        assert (error.reason_name, error.code.name, error.retry_after) == ("WATCH_EXPIRED", "UNAVAILABLE", 0.0)
         assert "resume_after" in reader.error.remedy
 
 

@@ -158,7 +158,7 @@ def service(prober):
 
 def call(principal=ANONYMOUS):
     no_context: Any = None
-    return Call(method="", request_id="", context=no_context, deadline=0, principal=principal)
+    return Call(method="", correlation_id="", context=no_context, deadline=0, principal=principal)
 
 
 async def test_get_health_asks_now(service, backends):

@@ -86,7 +86,7 @@ async def test_the_database_does_not_hold_the_key(keys, database):
 async def test_a_key_of_another_pepper_is_refused(keys, database):
     """Stored hashes are worth nothing without the pepper."""
     key, _ = await keys.create("ann", READ)
-    assert await refusal(ApiKeys(database=database, pepper="another"), key) == "API_KEY_INVALID"
+    assert await refusal(ApiKeys(database=database, pepper="another"), key) == "CREDENTIALS_INVALID"
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ async def test_a_key_of_another_pepper_is_refused(keys, database):
 async def test_a_malformed_key_is_refused(keys, change):
     """What is not even written as a key is refused."""
     key, _ = await keys.create("ann", READ)
-    assert await refusal(keys, change(key)) == "API_KEY_INVALID"
+    assert await refusal(keys, change(key)) == "CREDENTIALS_INVALID"
 
 
 async def test_a_key_with_anothers_secret_is_refused(keys, database):
@@ -112,7 +112,7 @@ async def test_a_key_with_anothers_secret_is_refused(keys, database):
     first, _ = await keys.create("ann", READ)
     second, _ = await keys.create("bob", READ)
     body = "_".join(["mlp", first.split("_")[1], second.split("_")[2]])
-    assert await refusal(keys, f"{body}_{keys_module._checksum(body)}") == "API_KEY_INVALID"
+    assert await refusal(keys, f"{body}_{keys_module._checksum(body)}") == "CREDENTIALS_INVALID"
 
 
 async def test_an_expired_key_is_refused_though_it_is_known(keys, database):
@@ -130,7 +130,7 @@ async def test_a_revoked_key_is_refused_at_once_where_it_was_revoked(keys):
     key, row = await keys.create("ann", READ)
     await keys.verify(key)
     assert await keys.revoke(row.key_id)
-    assert await refusal(keys, key) == "API_KEY_INVALID"
+    assert await refusal(keys, key) == "CREDENTIALS_INVALID"
 
 
 async def test_another_process_notices_a_revoked_key(keys, polling):
@@ -142,7 +142,7 @@ async def test_another_process_notices_a_revoked_key(keys, polling):
     await keys.revoke(row.key_id)
     await eventually(lambda: ended)
     assert (ended, polling.find(key), polling.is_live(row.key_id)) == ([frozenset({row.key_id})], None, False)
-    assert await refusal(polling, key) == "API_KEY_INVALID"
+    assert await refusal(polling, key) == "CREDENTIALS_INVALID"
 
 
 async def test_a_key_that_expires_is_announced(keys, polling):
@@ -185,7 +185,7 @@ async def test_guesses_share_few_looks_at_the_store(keys, database):
         await read()
 
     keys._read = counted
-    assert set(await asyncio.gather(*(refusal(keys, guess()) for _ in range(300)))) == {"API_KEY_INVALID"}
+    assert set(await asyncio.gather(*(refusal(keys, guess()) for _ in range(300)))) == {"CREDENTIALS_INVALID"}
     assert len(reads) == 1
     await asyncio.gather(*(refusal(keys, f"mlp_{number}") for number in range(300)))
     assert len(reads) == 1

@@ -1,5 +1,5 @@
 # Made from ml_platform/aio/invoker.py by scripts/sync_api.py. Change that file and run `make generate`.
-"""Makes calls: deadlines, retries, request ids and pages are settled here, so that no method needs to think of them."""
+"""Makes calls: deadlines, retries, correlation ids and pages are settled here, so that no method needs to think of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ml_platform.errors import MLPlatformError
 from ml_platform.records import Listing
 from ml_platform.retry import Attempts
 from ml_platform.rpcs import MethodSpec, Req, Resp
-from ml_platform.status import REQUEST_ID_KEY, to_error
+from ml_platform.status import CORRELATION_ID_KEY, to_error
 from ml_platform.sync.transport import Metadata, Requests, Stream, Transport, sleep
 from ml_platform.values import to_number
 
@@ -96,14 +96,14 @@ class Invoker:
 
     def translate(self, error: grpc.RpcError, call_id: str, *, tried: str = "") -> MLPlatformError:
         """The client's error for what gRPC raised."""
-        return to_error(error, endpoint=self.config.endpoint, request_id=call_id, tried=tried)
+        return to_error(error, endpoint=self.config.endpoint, correlation_id=call_id, tried=tried)
 
     def close(self) -> None:
         """Hang up."""
         self._transport.close()
 
     def _metadata(self, call_id: str) -> Metadata:
-        pairs = ((REQUEST_ID_KEY, call_id), _LIMIT)
+        pairs = ((CORRELATION_ID_KEY, call_id), _LIMIT)
         return (("authorization", f"Bearer {self.config.api_key}"), *pairs) if self.config.api_key else pairs
 
 

@@ -25,15 +25,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_UNSPECIFIED: _ErrorReason.ValueType  # 0
     """Never sent."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 1
-    """The server failed in a way it did not foresee. Code INTERNAL. The server's log has the details under the request id."""
+    """The server failed in a way it did not foresee. Code INTERNAL. The server's log has the details under the correlation id."""
     ERROR_REASON_INVALID_FIELDS: _ErrorReason.ValueType  # 2
     """One or more fields break their rules; google.rpc.BadRequest lists them. Code INVALID_ARGUMENT."""
-    ERROR_REASON_API_KEY_MISSING: _ErrorReason.ValueType  # 3
-    """The call brought no API key. Code UNAUTHENTICATED."""
-    ERROR_REASON_API_KEY_INVALID: _ErrorReason.ValueType  # 4
-    """The API key is malformed, unknown, expired or revoked. Code UNAUTHENTICATED."""
+    ERROR_REASON_CREDENTIALS_MISSING: _ErrorReason.ValueType  # 3
+    """The call brought no credentials. Code UNAUTHENTICATED."""
+    ERROR_REASON_CREDENTIALS_INVALID: _ErrorReason.ValueType  # 4
+    """The credentials (an API key) are malformed, unknown, expired or revoked. Code UNAUTHENTICATED."""
     ERROR_REASON_SCOPE_MISSING: _ErrorReason.ValueType  # 5
-    """The API key lacks the scope that the method needs. Code PERMISSION_DENIED."""
+    """The credentials lack the scope that the method needs. Code PERMISSION_DENIED."""
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 6
     """The deadline passed before the work was done. Code DEADLINE_EXCEEDED."""
     ERROR_REASON_CANCELLED: _ErrorReason.ValueType  # 7
@@ -60,6 +60,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The request is larger than its method takes: 2 MiB for Predict and for each message of StreamPredict, what a message may have at
     all (16 MiB unless configured) for BatchPredict, ModelInfer, PushFeatures and GetOnlineFeatures, 1 MiB for everything else. A
     request that was compressed counts inflated. Code RESOURCE_EXHAUSTED.
+    """
+    ERROR_REASON_WATCH_EXPIRED: _ErrorReason.ValueType  # 18
+    """The watch has lasted as long as the server lets one last; what is watched goes on. Watch again with `resume_after`. Code UNAVAILABLE,
+    with RetryInfo.
     """
     ERROR_REASON_EXPERIMENT_NOT_FOUND: _ErrorReason.ValueType  # 20
     """There is no such experiment. Code NOT_FOUND."""
@@ -126,33 +130,35 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_FEATURE_MISSING: _ErrorReason.ValueType  # 72
     """The feature store has no value for a feature that the model needs. Code FAILED_PRECONDITION."""
     ERROR_REASON_MODEL_FAILED: _ErrorReason.ValueType  # 73
-    """The model itself failed on these inputs. Code FAILED_PRECONDITION."""
+    """The model failed, whatever the inputs: it cannot be loaded, or raised an error that is not about values. Code INTERNAL."""
     ERROR_REASON_FEATURE_STALE: _ErrorReason.ValueType  # 74
     """The value of a feature is older than its view allows, and the deployment's policy is to fail then. Code FAILED_PRECONDITION."""
     ERROR_REASON_FEATURE_POLICY_INVALID: _ErrorReason.ValueType  # 75
     """A deployment's default is of no column which features supply, not of its type, or not used. Code INVALID_ARGUMENT."""
+    ERROR_REASON_INPUT_REJECTED: _ErrorReason.ValueType  # 76
+    """The model raised an error on the values of this row, which fit its signature. Code INVALID_ARGUMENT."""
     ERROR_REASON_MODEL_ARTIFACT_UNREADABLE: _ErrorReason.ValueType  # 81
     """The files of the model version are there, and cannot be fetched or understood. Code FAILED_PRECONDITION."""
     ERROR_REASON_MODEL_CACHE_UNAVAILABLE: _ErrorReason.ValueType  # 82
     """The server cannot keep the model's files on its own disk, so it cannot load the model now. Code UNAVAILABLE."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
-    """ErrorReason is the `reason` of the google.rpc.ErrorInfo that every failed call carries, with domain "ml-platform". Names are stable;
-    new ones may be added. ErrorInfo's metadata holds `remedy` (what to do) and `request_id` (what to quote when you ask for help).
+    """ErrorReason is the `reason` of the google.rpc.ErrorInfo that every failed call carries, with domain "mlplatform.io". Names are stable;
+    new ones may be added. ErrorInfo's metadata holds `remedy` (what to do) and `correlation_id` (what to quote when you ask for help).
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 """Never sent."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 1
-"""The server failed in a way it did not foresee. Code INTERNAL. The server's log has the details under the request id."""
+"""The server failed in a way it did not foresee. Code INTERNAL. The server's log has the details under the correlation id."""
 ERROR_REASON_INVALID_FIELDS: ErrorReason.ValueType  # 2
 """One or more fields break their rules; google.rpc.BadRequest lists them. Code INVALID_ARGUMENT."""
-ERROR_REASON_API_KEY_MISSING: ErrorReason.ValueType  # 3
-"""The call brought no API key. Code UNAUTHENTICATED."""
-ERROR_REASON_API_KEY_INVALID: ErrorReason.ValueType  # 4
-"""The API key is malformed, unknown, expired or revoked. Code UNAUTHENTICATED."""
+ERROR_REASON_CREDENTIALS_MISSING: ErrorReason.ValueType  # 3
+"""The call brought no credentials. Code UNAUTHENTICATED."""
+ERROR_REASON_CREDENTIALS_INVALID: ErrorReason.ValueType  # 4
+"""The credentials (an API key) are malformed, unknown, expired or revoked. Code UNAUTHENTICATED."""
 ERROR_REASON_SCOPE_MISSING: ErrorReason.ValueType  # 5
-"""The API key lacks the scope that the method needs. Code PERMISSION_DENIED."""
+"""The credentials lack the scope that the method needs. Code PERMISSION_DENIED."""
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 6
 """The deadline passed before the work was done. Code DEADLINE_EXCEEDED."""
 ERROR_REASON_CANCELLED: ErrorReason.ValueType  # 7
@@ -179,6 +185,10 @@ ERROR_REASON_REQUEST_TOO_LARGE: ErrorReason.ValueType  # 17
 """The request is larger than its method takes: 2 MiB for Predict and for each message of StreamPredict, what a message may have at
 all (16 MiB unless configured) for BatchPredict, ModelInfer, PushFeatures and GetOnlineFeatures, 1 MiB for everything else. A
 request that was compressed counts inflated. Code RESOURCE_EXHAUSTED.
+"""
+ERROR_REASON_WATCH_EXPIRED: ErrorReason.ValueType  # 18
+"""The watch has lasted as long as the server lets one last; what is watched goes on. Watch again with `resume_after`. Code UNAVAILABLE,
+with RetryInfo.
 """
 ERROR_REASON_EXPERIMENT_NOT_FOUND: ErrorReason.ValueType  # 20
 """There is no such experiment. Code NOT_FOUND."""
@@ -245,11 +255,13 @@ ERROR_REASON_INPUT_INVALID: ErrorReason.ValueType  # 71
 ERROR_REASON_FEATURE_MISSING: ErrorReason.ValueType  # 72
 """The feature store has no value for a feature that the model needs. Code FAILED_PRECONDITION."""
 ERROR_REASON_MODEL_FAILED: ErrorReason.ValueType  # 73
-"""The model itself failed on these inputs. Code FAILED_PRECONDITION."""
+"""The model failed, whatever the inputs: it cannot be loaded, or raised an error that is not about values. Code INTERNAL."""
 ERROR_REASON_FEATURE_STALE: ErrorReason.ValueType  # 74
 """The value of a feature is older than its view allows, and the deployment's policy is to fail then. Code FAILED_PRECONDITION."""
 ERROR_REASON_FEATURE_POLICY_INVALID: ErrorReason.ValueType  # 75
 """A deployment's default is of no column which features supply, not of its type, or not used. Code INVALID_ARGUMENT."""
+ERROR_REASON_INPUT_REJECTED: ErrorReason.ValueType  # 76
+"""The model raised an error on the values of this row, which fit its signature. Code INVALID_ARGUMENT."""
 ERROR_REASON_MODEL_ARTIFACT_UNREADABLE: ErrorReason.ValueType  # 81
 """The files of the model version are there, and cannot be fetched or understood. Code FAILED_PRECONDITION."""
 ERROR_REASON_MODEL_CACHE_UNAVAILABLE: ErrorReason.ValueType  # 82

@@ -42,17 +42,17 @@ class PredictionServiceStub:
     are looked up in the online feature store, by the join keys among the inputs. What the caller sends wins over what is stored.
 
     Scope: predictions:predict. Errors: NOT_FOUND (MODEL_NOT_FOUND; FEATURE_VIEW_NOT_FOUND, FEATURE_NOT_FOUND, FEATURE_SERVICE_NOT_FOUND:
-    the model's features were removed), FAILED_PRECONDITION (MODEL_NOT_DEPLOYED, MODEL_ARTIFACT_MISSING, MODEL_ARTIFACT_UNREADABLE, MODEL_WITHOUT_SIGNATURE,
-    FEATURE_MISSING, MODEL_FAILED), INVALID_ARGUMENT (INPUT_MISSING, INPUT_INVALID, FEATURE_VALUE_INVALID), RESOURCE_EXHAUSTED
-    (OVERLOADED), INTERNAL (BACKEND_FAILED).
+    the model's features were removed), FAILED_PRECONDITION (MODEL_NOT_DEPLOYED, MODEL_ARTIFACT_MISSING,
+    MODEL_ARTIFACT_UNREADABLE, MODEL_WITHOUT_SIGNATURE, FEATURE_MISSING, FEATURE_STALE), INVALID_ARGUMENT (INPUT_MISSING, INPUT_INVALID,
+    INPUT_REJECTED, FEATURE_VALUE_INVALID), RESOURCE_EXHAUSTED (OVERLOADED), INTERNAL (MODEL_FAILED, BACKEND_FAILED).
     """
     BatchPredict: _grpc.UnaryUnaryMultiCallable[_predictions_pb2.BatchPredictRequest, _predictions_pb2.BatchPredictResponse]
     """BatchPredict asks one version for many predictions in one call: it reads the feature store and runs the model for hundreds of rows at
     a time. A row that cannot be predicted gets its own error, and its neighbours their predictions. Rows come as objects, or as columns
     of typed values, which cost a fraction of the time.
 
-    Scope: predictions:predict. Errors of the whole call: as Predict gives them, save INPUT_MISSING, INPUT_INVALID, FEATURE_MISSING and
-    FEATURE_VALUE_INVALID, which are errors of a row; a column that is no column of the model is ignored, and named in the response's
+    Scope: predictions:predict. Errors of the whole call: as Predict gives them, save INPUT_MISSING, INPUT_INVALID, INPUT_REJECTED,
+    FEATURE_MISSING, FEATURE_STALE, FEATURE_VALUE_INVALID and MODEL_FAILED, which are errors of a row; a column that is no column of the model is ignored, and named in the response's
     `unused_inputs`; one of another length than the rest is INVALID_ARGUMENT (INVALID_FIELDS).
     """
     StreamPredict: _grpc.StreamStreamMultiCallable[_predictions_pb2.StreamPredictRequest, _predictions_pb2.StreamPredictResponse]
@@ -81,17 +81,17 @@ class PredictionServiceAsyncStub(PredictionServiceStub):
     are looked up in the online feature store, by the join keys among the inputs. What the caller sends wins over what is stored.
 
     Scope: predictions:predict. Errors: NOT_FOUND (MODEL_NOT_FOUND; FEATURE_VIEW_NOT_FOUND, FEATURE_NOT_FOUND, FEATURE_SERVICE_NOT_FOUND:
-    the model's features were removed), FAILED_PRECONDITION (MODEL_NOT_DEPLOYED, MODEL_ARTIFACT_MISSING, MODEL_ARTIFACT_UNREADABLE, MODEL_WITHOUT_SIGNATURE,
-    FEATURE_MISSING, MODEL_FAILED), INVALID_ARGUMENT (INPUT_MISSING, INPUT_INVALID, FEATURE_VALUE_INVALID), RESOURCE_EXHAUSTED
-    (OVERLOADED), INTERNAL (BACKEND_FAILED).
+    the model's features were removed), FAILED_PRECONDITION (MODEL_NOT_DEPLOYED, MODEL_ARTIFACT_MISSING,
+    MODEL_ARTIFACT_UNREADABLE, MODEL_WITHOUT_SIGNATURE, FEATURE_MISSING, FEATURE_STALE), INVALID_ARGUMENT (INPUT_MISSING, INPUT_INVALID,
+    INPUT_REJECTED, FEATURE_VALUE_INVALID), RESOURCE_EXHAUSTED (OVERLOADED), INTERNAL (MODEL_FAILED, BACKEND_FAILED).
     """
     BatchPredict: _aio.UnaryUnaryMultiCallable[_predictions_pb2.BatchPredictRequest, _predictions_pb2.BatchPredictResponse]  # type: ignore[assignment]
     """BatchPredict asks one version for many predictions in one call: it reads the feature store and runs the model for hundreds of rows at
     a time. A row that cannot be predicted gets its own error, and its neighbours their predictions. Rows come as objects, or as columns
     of typed values, which cost a fraction of the time.
 
-    Scope: predictions:predict. Errors of the whole call: as Predict gives them, save INPUT_MISSING, INPUT_INVALID, FEATURE_MISSING and
-    FEATURE_VALUE_INVALID, which are errors of a row; a column that is no column of the model is ignored, and named in the response's
+    Scope: predictions:predict. Errors of the whole call: as Predict gives them, save INPUT_MISSING, INPUT_INVALID, INPUT_REJECTED,
+    FEATURE_MISSING, FEATURE_STALE, FEATURE_VALUE_INVALID and MODEL_FAILED, which are errors of a row; a column that is no column of the model is ignored, and named in the response's
     `unused_inputs`; one of another length than the rest is INVALID_ARGUMENT (INVALID_FIELDS).
     """
     StreamPredict: _aio.StreamStreamMultiCallable[_predictions_pb2.StreamPredictRequest, _predictions_pb2.StreamPredictResponse]  # type: ignore[assignment]
@@ -123,9 +123,9 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
         are looked up in the online feature store, by the join keys among the inputs. What the caller sends wins over what is stored.
 
         Scope: predictions:predict. Errors: NOT_FOUND (MODEL_NOT_FOUND; FEATURE_VIEW_NOT_FOUND, FEATURE_NOT_FOUND, FEATURE_SERVICE_NOT_FOUND:
-        the model's features were removed), FAILED_PRECONDITION (MODEL_NOT_DEPLOYED, MODEL_ARTIFACT_MISSING, MODEL_ARTIFACT_UNREADABLE, MODEL_WITHOUT_SIGNATURE,
-        FEATURE_MISSING, MODEL_FAILED), INVALID_ARGUMENT (INPUT_MISSING, INPUT_INVALID, FEATURE_VALUE_INVALID), RESOURCE_EXHAUSTED
-        (OVERLOADED), INTERNAL (BACKEND_FAILED).
+        the model's features were removed), FAILED_PRECONDITION (MODEL_NOT_DEPLOYED, MODEL_ARTIFACT_MISSING,
+        MODEL_ARTIFACT_UNREADABLE, MODEL_WITHOUT_SIGNATURE, FEATURE_MISSING, FEATURE_STALE), INVALID_ARGUMENT (INPUT_MISSING, INPUT_INVALID,
+        INPUT_REJECTED, FEATURE_VALUE_INVALID), RESOURCE_EXHAUSTED (OVERLOADED), INTERNAL (MODEL_FAILED, BACKEND_FAILED).
         """
 
     @_abc_1.abstractmethod
@@ -138,8 +138,8 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
         a time. A row that cannot be predicted gets its own error, and its neighbours their predictions. Rows come as objects, or as columns
         of typed values, which cost a fraction of the time.
 
-        Scope: predictions:predict. Errors of the whole call: as Predict gives them, save INPUT_MISSING, INPUT_INVALID, FEATURE_MISSING and
-        FEATURE_VALUE_INVALID, which are errors of a row; a column that is no column of the model is ignored, and named in the response's
+        Scope: predictions:predict. Errors of the whole call: as Predict gives them, save INPUT_MISSING, INPUT_INVALID, INPUT_REJECTED,
+        FEATURE_MISSING, FEATURE_STALE, FEATURE_VALUE_INVALID and MODEL_FAILED, which are errors of a row; a column that is no column of the model is ignored, and named in the response's
         `unused_inputs`; one of another length than the rest is INVALID_ARGUMENT (INVALID_FIELDS).
         """
 

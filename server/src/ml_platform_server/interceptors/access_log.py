@@ -16,7 +16,7 @@ from ml_platform_server.observability.recorders import CallMetrics
 # The fields of a prediction that went well and used all that was sent; and what differs between the lines of such
 # predictions.
 _PREDICTED = {"model", "version", "prediction_id"}
-_VARYING = {"prediction_id": "%s", "duration_ms": "%.3f", "request_id": "%s"}
+_VARYING = {"prediction_id": "%s", "duration_ms": "%.3f", "correlation_id": "%s"}
 _MOST_WRITERS = 1000
 # A method that does not exist has the name that its caller chose.
 _LONGEST_METHOD = 250
@@ -75,7 +75,7 @@ class AccessLog:
             names = ("principal", "key_id", "model", "version")
             shared = {"event": "grpc_call", "level": "info", "code": "OK", "method": call.method}
             write = self._predictions[about] = logs.line_writer({**shared, **dict(zip(names, about, strict=True))}, _VARYING)
-        write(log_fields["prediction_id"], seconds * 1000, call.request_id)
+        write(log_fields["prediction_id"], seconds * 1000, call.correlation_id)
 
     def _write_call(self, call: Call, seconds: float) -> None:
         principal = call.principal
@@ -86,7 +86,7 @@ class AccessLog:
             **call.log_fields,
             "method": call.method[:_LONGEST_METHOD],
             "duration_ms": round(seconds * 1000, 3),
-            "request_id": call.request_id,
+            "correlation_id": call.correlation_id,
             "principal": principal.name,
             "key_id": principal.key_id,
         }

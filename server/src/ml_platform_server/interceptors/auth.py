@@ -36,7 +36,7 @@ class Keys(Protocol):
         """The principal of a live key, from memory alone."""
 
     async def verify(self, key: str) -> Principal:
-        """The principal of a live key; PlatformError (API_KEY_INVALID) if there is none. May look into the store."""
+        """The principal of a live key; PlatformError (CREDENTIALS_INVALID) if there is none. May look into the store."""
 
     def is_live(self, key_id: str) -> bool:
         """Whether a key that was found before is still live."""
@@ -168,7 +168,7 @@ def _key_in(authorization: str) -> str:
 
 def _key_missing() -> PlatformError:
     return PlatformError(
-        errors_pb2.ERROR_REASON_API_KEY_MISSING,
+        errors_pb2.ERROR_REASON_CREDENTIALS_MISSING,
         "The call brought no API key, or several.",
         remedy="Send one in the metadata 'authorization', as 'Bearer mlp_...'.",
     )

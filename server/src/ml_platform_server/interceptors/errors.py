@@ -1,4 +1,4 @@
-"""Turns every failure into a rich status. Nothing leaves as UNKNOWN; an unforeseen failure shows nothing but its request id."""
+"""Turns every failure into a rich status. Nothing leaves as UNKNOWN; an internal error shows nothing but its correlation id."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import quote
 import grpc
 import structlog
 
-from ml_platform_server.call import REQUEST_ID_HEADER, Call
+from ml_platform_server.call import CORRELATION_ID_HEADER, Call
 from ml_platform_server.errors import PlatformError, Violation, internal_error, to_status
 from ml_platform_server.method import Handler, Method, Response
 
@@ -22,7 +22,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Errors:
-    """Ends a call that failed with the code, the details and the request id that the failure stands for."""
+    """Ends a call that failed with the code, the details and the correlation id that the failure stands for."""
 
     def wrap(self, method: Method, continuation: Handler) -> Handler:
         """See Interceptor."""
@@ -52,11 +52,11 @@ async def end(call: Call, failure: PlatformError) -> None:
     call.log_fields["code"] = failure.code.name
     call.log_fields["reason"] = failure.reason_name
     failure = _fitted(failure)
-    status = to_status(failure, call.request_id)
+    status = to_status(failure, call.correlation_id)
     while len(status.SerializeToString()) > _MAX_DETAILS and failure.violations:
         failure.violations = failure.violations[: len(failure.violations) // 2]
-        status = to_status(failure, call.request_id)
-    trailing = ((REQUEST_ID_HEADER, call.request_id), (_DETAILS, status.SerializeToString()))
+        status = to_status(failure, call.correlation_id)
+    trailing = ((CORRELATION_ID_HEADER, call.correlation_id), (_DETAILS, status.SerializeToString()))
     await call.context.abort(failure.code, status.message, trailing)
 
 

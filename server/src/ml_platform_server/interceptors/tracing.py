@@ -37,7 +37,7 @@ class Traces:
         attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": bare}
 
         async def traced(request: object, call: Call) -> Message | bytes | None:
-            trace = tracing.begin(name, _parent(call), {**attributes, "ml_platform.request_id": call.request_id})
+            trace = tracing.begin(name, _parent(call), {**attributes, "ml_platform.correlation_id": call.correlation_id})
             call.log_fields["trace_id"] = trace.trace_id
             current.set(trace)
             code = "CANCELLED"

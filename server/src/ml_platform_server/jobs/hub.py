@@ -62,8 +62,8 @@ class WatchHub:
         """Tell how a job goes: a SNAPSHOT, each CHANGE, HEARTBEATs in between, one TERMINAL. Close it when done with it.
 
         Raises:
-            PlatformError: what `read` raises on the first look (JOB_NOT_FOUND among it); SHUTTING_DOWN when the server stops
-                or the watch has lasted `max_watch_duration`: the caller may come back with `resume_after`.
+            PlatformError: what `read` raises on the first look (JOB_NOT_FOUND among it); SHUTTING_DOWN when the server
+                stops, WATCH_EXPIRED after `max_watch_duration`: the caller may resume with `resume_after`.
         """
         age_limit = self._clock.monotonic() + self._settings.max_watch_duration
         sequence = resume_after
@@ -72,7 +72,7 @@ class WatchHub:
             while True:
                 news = await watcher.next(self._patience(event, age_limit))
                 if news is None and self._clock.monotonic() >= age_limit:
-                    raise _too_old(self._settings.max_watch_duration)
+                    raise _watch_expired(self._settings.max_watch_duration)
                 if news is None:
                     sequence += 1
                     yield _message(jobs_pb2.WATCH_EVENT_HEARTBEAT, sequence, self._clock.now())
@@ -262,9 +262,9 @@ def _shutting_down() -> PlatformError:
     )
 
 
-def _too_old(limit: float) -> PlatformError:
+def _watch_expired(limit: float) -> PlatformError:
     return PlatformError(
-        errors_pb2.ERROR_REASON_SHUTTING_DOWN,
+        errors_pb2.ERROR_REASON_WATCH_EXPIRED,
         f"This watch has lasted as long as a watch may, {limit:g} seconds. The job goes on.",
         remedy="Watch again with resume_after set to the last sequence seen.",
         retry_after=0.0,
@@ -275,5 +275,5 @@ def _internal_error() -> PlatformError:
     return PlatformError(
         errors_pb2.ERROR_REASON_INTERNAL,
         "The server could not look at the job.",
-        remedy="Quote the request id when you ask the server's operator for help.",
+        remedy="Quote the correlation id when you ask the server's operator for help.",
     )

@@ -98,11 +98,11 @@ def _found(method: Method, handle: Handler, admission: Admission) -> Found:
     waiting = _maker(method.full_name, _writing(admission.waiting(method, handle)))
 
     def found(metadata: Metadata) -> grpc.RpcMethodHandler[Any, Any]:
-        authorization, request_id = credentials_in(metadata)
+        authorization, correlation_id = credentials_in(metadata)
         principal = identify(authorization)
         if principal is None or full() or not allowed(principal):
-            return waiting(metadata, request_id, ANONYMOUS)
-        return admitted(metadata, request_id, principal)
+            return waiting(metadata, correlation_id, ANONYMOUS)
+        return admitted(metadata, correlation_id, principal)
 
     return found
 
@@ -143,10 +143,10 @@ def _maker(name: str, handle: Handler, streams: tuple[bool, bool] = (True, True)
     """What makes the handler of one call: what all calls share is in the class, what is its own in the object."""
     kind = _KINDS[streams]
 
-    def bind(self: object, metadata: Metadata, request_id: str, principal: Principal, method: str = name) -> None:
+    def bind(self: object, metadata: Metadata, correlation_id: str, principal: Principal, method: str = name) -> None:
         # A plain function, not a method: gRPC looks at what it is for every call, and looks longer at methods.
         async def serve(request: object, context: grpc.aio.ServicerContext[Any, Any]) -> Response:
-            return await handle(request, Call(method, context, metadata, request_id, principal=principal))
+            return await handle(request, Call(method, context, metadata, correlation_id, principal=principal))
 
         setattr(self, kind, serve)
 

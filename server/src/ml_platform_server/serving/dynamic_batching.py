@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ml_platform_server.call import current_request_id, set_deadline, set_request_id
+from ml_platform_server.call import current_correlation_id, set_correlation_id, set_deadline
 from ml_platform_server.errors import PlatformError, deadline_exceeded, overloaded
 from ml_platform_server.event_loop import when_idle
 from ml_platform_server.observability.recorders import ModelMetrics
@@ -42,7 +42,7 @@ class _Waiting(NamedTuple):
     deadline: float
     future: asyncio.Future[Outcome]
     trace: CallTrace | SharedTrace | None
-    request_id: str
+    correlation_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class DynamicBatcher:
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         if not queue:
             self._waiting_since = time.monotonic()
-        queue.append(_Waiting(row, deadline, future, current.get(), current_request_id()))
+        queue.append(_Waiting(row, deadline, future, current.get(), current_correlation_id()))
         if not self._free:
             return future
         if len(queue) >= self._batching.max_batch_size:
@@ -191,7 +191,7 @@ class DynamicBatcher:
         self._free -= 1
 
     async def _run(self, batch: list[_Waiting]) -> None:
-        set_request_id(_ids(batch))
+        set_correlation_id(_ids(batch))
         set_deadline(max(waiting.deadline for waiting in batch))
         current.set(link(waiting.trace for waiting in batch))
         watch = _BatchWatch(batch, self._borrow_permit)
@@ -266,6 +266,6 @@ def _fail_late(waiting: Sequence[_Waiting], now: float) -> None:
 def _ids(batch: Sequence[_Waiting]) -> str:
     """The request ids of a batch, comma-separated, cut to what fits into a log line."""
     if len(batch) == 1:
-        return batch[0].request_id
-    ids = ",".join([waiting.request_id for waiting in batch if waiting.request_id])
+        return batch[0].correlation_id
+    ids = ",".join([waiting.correlation_id for waiting in batch if waiting.correlation_id])
     return ids if len(ids) <= LONGEST_IDS else f"{ids[: ids.rindex(',', 0, LONGEST_IDS)]},..."

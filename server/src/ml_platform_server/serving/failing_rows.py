@@ -75,7 +75,7 @@ def about_rows(error: PlatformError) -> bool:
     """Whether other rows may have an answer. A model that cannot be loaded has none for any."""
     if error.reason == errors_pb2.ERROR_REASON_MODEL_FAILED:
         return error.metadata.get("stage") != "load"
-    return error.reason == errors_pb2.ERROR_REASON_INPUT_INVALID
+    return error.reason in (errors_pb2.ERROR_REASON_INPUT_INVALID, errors_pb2.ERROR_REASON_INPUT_REJECTED)
 
 
 def log_failure(model: str, error: PlatformError, **facts: object) -> None:
@@ -95,7 +95,7 @@ def _limit(runs: int) -> PlatformError | None:
     if runs < MOST_RUNS:
         return None
     return PlatformError(
-        errors_pb2.ERROR_REASON_MODEL_FAILED,
+        errors_pb2.ERROR_REASON_INPUT_REJECTED,
         "The model failed on a batch with this row, and on too many of its rows to try each of them alone.",
         remedy="Check the inputs against the model's signature and training data, and send fewer rows at once.",
     )

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import structlog
 
-from ml_platform.v1 import errors_pb2, models_pb2
+from ml_platform.v1 import models_pb2
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.observability.recorders import ModelMetrics, PredictionMetrics
 from ml_platform_server.observability.tracing import current
@@ -33,7 +33,6 @@ _log = structlog.get_logger(__name__)
 # How long a caller without a deadline waits for a model to be loaded.
 LOAD_SECONDS = 60.0
 # Errors that mean that the graph of a converted version cannot be loaded or run, so that BentoML has to run the version itself.
-_GRAPH_FAULTS = (errors_pb2.ERROR_REASON_MODEL_ARTIFACT_MISSING, errors_pb2.ERROR_REASON_MODEL_FAILED)
 
 
 class _Predictor:

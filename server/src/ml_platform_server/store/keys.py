@@ -95,8 +95,8 @@ class ApiKeys:
         """The principal of a live key. A key that is not known yet waits for a look at the store, which all such keys share.
 
         Raises:
-            PlatformError: API_KEY_INVALID when it is malformed, unknown, expired or revoked; BACKEND_UNAVAILABLE when it is not
-                known and the store does not answer.
+            PlatformError: CREDENTIALS_INVALID when it is malformed, unknown, expired or revoked; BACKEND_UNAVAILABLE when it is
+                not known and the store does not answer.
         """
         principal = self.find(key)
         if principal is None and _well_formed(key):
@@ -210,7 +210,7 @@ def expired(principal: Principal) -> bool:
 def invalid_key() -> PlatformError:
     """The error for a key that is not, or no longer, good for anything."""
     return PlatformError(
-        errors_pb2.ERROR_REASON_API_KEY_INVALID,
+        errors_pb2.ERROR_REASON_CREDENTIALS_INVALID,
         "The API key is malformed, unknown, expired or revoked.",
         remedy="Check that the whole key was sent, or ask whoever runs the platform for a new one.",
     )

@@ -52,7 +52,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
 
 async def ask(house: House, **forms: Any) -> BatchPredictResponse:
     """The answer to a batch in one form or the other."""
-    call = Call(method="", request_id="r", context=cast("Any", None), deadline=math.inf)
+    call = Call(method="", correlation_id="r", context=cast("Any", None), deadline=math.inf)
     request = BatchPredictRequest(model_name="m", environment=PRODUCTION, **forms)
     answer = await Batches(find=house.engine.served).predict(request, call)
     message = BatchPredictResponse.FromString(answer)

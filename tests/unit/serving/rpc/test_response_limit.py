@@ -41,7 +41,7 @@ async def test_rows_beyond_the_limit_are_not_worked_on(tmp_path: Path, form: str
     async with opened(House(tmp_path)) as house:
         house.deploy()
         request = BatchPredictRequest(model_name="m", environment=PRODUCTION, **FORMS[form])
-        call = Call(method="", request_id="r", context=cast("Any", None), response_limit=100_000)
+        call = Call(method="", correlation_id="r", context=cast("Any", None), response_limit=100_000)
         with pytest.raises(PlatformError) as caught:
             await Batches(find=house.engine.served).predict(request, call)
     assert caught.value.reason_name == "REPLY_TOO_LARGE"

@@ -43,6 +43,7 @@ async def _predictor(status: str, body: str, *, silent: bool = False) -> AsyncIt
     [
         (404, {"error": "gone", "reason": "MODEL_ARTIFACT_MISSING"}, "MODEL_ARTIFACT_MISSING"),
         (422, {"error": "ValueError: secret", "reason": "MODEL_FAILED"}, "MODEL_FAILED"),
+        (422, {"error": "ValueError: secret", "reason": "INPUT_REJECTED"}, "INPUT_REJECTED"),
         (422, {"error": "is no time", "reason": "INPUT_INVALID", "column": "at"}, "INPUT_INVALID"),
         (503, {"error": "no registry", "reason": "REGISTRY_UNAVAILABLE"}, "BACKEND_UNAVAILABLE"),
         (503, {"error": "busy"}, "BACKEND_UNAVAILABLE"),

@@ -227,7 +227,7 @@ async def test_misfit_is_refused_when_it_is_loaded(
 
 
 async def test_graph_that_fails_on_a_row_is_told_without_its_words(tmp_path: Path, pool: BlockingPool) -> None:
-    """What ONNX Runtime raises on a row becomes MODEL_FAILED in the platform's words."""
+    """What ONNX Runtime raises on a row becomes INPUT_REJECTED in the platform's words."""
     node = helper.make_node("Gather", ["table", "place"], ["found"], axis=0)
     table = helper.make_node("Constant", [], ["table"], value=helper.make_tensor("t", TensorProto.FLOAT, [2], [1.0, 2.0]))
     model = _graph([table, node], [_info("place", TensorProto.INT64, [None, 1])], [_info("found", TensorProto.FLOAT, [None, 1])])
@@ -239,7 +239,7 @@ async def test_graph_that_fails_on_a_row_is_told_without_its_words(tmp_path: Pat
 
     assert fine.prediction == 2.0
     message = "The model failed on these inputs: InvalidArgument in ONNX Runtime."
-    assert (caught.value.reason_name, caught.value.message) == ("MODEL_FAILED", message)
+    assert (caught.value.reason_name, caught.value.message) == ("INPUT_REJECTED", message)
 
 
 @pytest.mark.parametrize("rows", [1, 20])

@@ -88,7 +88,7 @@ class BentomlBackend:
             params: params of the signature.
 
         Raises:
-            PlatformError: MODEL_FAILED, INPUT_INVALID, MODEL_ARTIFACT_MISSING, BACKEND_UNAVAILABLE, OVERLOADED,
+            PlatformError: MODEL_FAILED, INPUT_REJECTED, INPUT_INVALID, MODEL_ARTIFACT_MISSING, BACKEND_UNAVAILABLE, OVERLOADED,
                 DEADLINE_EXCEEDED, BACKEND_FAILED.
         """
         asked = {"model_name": model_name, "version": version, "columns": columns, "params": params}

@@ -14,7 +14,7 @@ from ml_platform_server.errors import PlatformError, Violation, backend_unavaila
 _log = structlog.get_logger(__name__)
 
 
-_ABOUT_ROWS = ("MODEL_FAILED", "INPUT_INVALID")
+_ABOUT_ROWS = ("MODEL_FAILED", "INPUT_REJECTED", "INPUT_INVALID")
 
 
 class BentomlHTTPError(Exception):
@@ -75,8 +75,9 @@ def _model_failed(body: Mapping[str, str]) -> PlatformError:
         if loading
         else "Check the inputs against the model's signature and training data"
     )
+    rejected = body.get("reason") == "INPUT_REJECTED"
     return PlatformError(
-        errors_pb2.ERROR_REASON_MODEL_FAILED,
+        errors_pb2.ERROR_REASON_INPUT_REJECTED if rejected else errors_pb2.ERROR_REASON_MODEL_FAILED,
         sentence(f"{what}: {cause}" if cause else what),
         remedy=f"{check}; BentoML's log has the model's own words.",
         metadata={name: body[name] for name in ("cause", "stage") if name in body},
@@ -108,6 +109,7 @@ _BY_REASON: Mapping[str, Callable[[Mapping[str, str]], PlatformError]] = {
     "MODEL_ARTIFACT_MISSING": _artifact_missing,
     "MODEL_ARTIFACT_UNREADABLE": _artifact_unreadable,
     "MODEL_FAILED": _model_failed,
+    "INPUT_REJECTED": _model_failed,
     "DEADLINE_EXCEEDED": lambda _: deadline_exceeded("The prediction in BentoML"),
     "INPUT_INVALID": _input_invalid,
     "REGISTRY_UNAVAILABLE": lambda _: backend_unavailable("MLflow"),

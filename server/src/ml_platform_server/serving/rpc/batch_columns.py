@@ -76,7 +76,7 @@ class _Batch:
     def __init__(self, served: ServedVersion, rows: int, call: Call) -> None:
         self._served = served
         self._outputs = Outputs(rows)
-        self._row_errors = RowErrors(call.request_id)
+        self._row_errors = RowErrors(call.correlation_id)
         self._errors = ResponseParts(call.response_limit)
         self._degraded: dict[int, Sequence[str]] = {}
         # The rows that have errors, in order.

@@ -88,7 +88,7 @@ async def predict_rows(served: ServedVersion, request: BatchPredictRequest, call
     prediction_id = new_prediction_id()
     parts = ResponseParts(call.response_limit)
     parts.append(response_prefix(served, prediction_id))
-    errors = RowErrors(call.request_id)
+    errors = RowErrors(call.correlation_id)
     failed = 0
     for start in range(0, len(request.rows), CHUNK_ROWS):
         rows, outcomes = await _outcomes(served, request.rows[start : start + CHUNK_ROWS], errors)

@@ -180,7 +180,7 @@ class _Stream:
         self._answers.put_nowait(answer)
 
     def _failure(self, request_id: str, error: PlatformError) -> _StreamedPrediction:
-        return _answer(request_id, _ERROR, to_status(error, self._call.request_id).SerializeToString())
+        return _answer(request_id, _ERROR, to_status(error, self._call.correlation_id).SerializeToString())
 
 
 # The tags of StreamPredictResponse: fields 1, 2 and 3, each of a length that is told.

@@ -42,7 +42,7 @@ class Runtime(Protocol):
                 null.
 
         Raises:
-            PlatformError: MODEL_FAILED and whatever its backend gives.
+            PlatformError: INPUT_REJECTED, MODEL_FAILED and whatever its backend gives.
         """
         ...
 

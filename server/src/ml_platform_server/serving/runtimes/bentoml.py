@@ -62,8 +62,8 @@ class BentomlRuntime:
         """Answer N rows.
 
         Raises:
-            PlatformError: MODEL_FAILED, MODEL_ARTIFACT_MISSING, BACKEND_UNAVAILABLE, OVERLOADED, DEADLINE_EXCEEDED,
-                BACKEND_FAILED.
+            PlatformError: INPUT_REJECTED, MODEL_FAILED, MODEL_ARTIFACT_MISSING, BACKEND_UNAVAILABLE, OVERLOADED,
+                DEADLINE_EXCEEDED, BACKEND_FAILED.
         """
         columns = {column.name: [_json(row[at]) for row in rows] for at, column in enumerate(self._columns)}
         response = await self._backend.predict(self._model_name, self._version, columns, self._params)

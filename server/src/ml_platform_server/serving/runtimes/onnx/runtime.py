@@ -14,6 +14,7 @@ import structlog
 import yaml
 
 from ml_platform.v1 import errors_pb2
+from ml_platform.v1.errors_pb2 import ErrorReason
 from ml_platform_server.backends.blocking import BlockingPool
 from ml_platform_server.errors import PlatformError, Violation, sentence
 from ml_platform_server.serving.inputs import refusals
@@ -72,7 +73,8 @@ class OnnxRuntime:
         """Answer N rows.
 
         Raises:
-            PlatformError: MODEL_FAILED when the graph fails on these rows; OVERLOADED and DEADLINE_EXCEEDED of the pool.
+            PlatformError: INPUT_REJECTED when the graph fails on these rows; MODEL_FAILED; OVERLOADED and DEADLINE_EXCEEDED of
+                the pool.
         """
         if self._times.expected(len(rows)) < INLINE_SECONDS:
             return self._predict(rows)
@@ -118,7 +120,7 @@ class OnnxRuntime:
             self._take_one_at_a_time(error, rows)
             return self._predict_columns(columns, rows)
         except Exception as error:  # ONNX Runtime's errors and NumPy's have no common class
-            raise failed(f"The model failed on these inputs: {type(error).__name__} in ONNX Runtime.") from error
+            raise _raised(error) from error
         self._times.took(rows, time.thread_time() - started)
         return to_predictions
 
@@ -132,7 +134,7 @@ class OnnxRuntime:
             self._take_one_at_a_time(error, 1 if self._one_at_a_time else len(rows))
             return self._predict(rows)
         except Exception as error:  # ONNX Runtime's errors and NumPy's have no common class
-            raise failed(f"The model failed on these inputs: {type(error).__name__} in ONNX Runtime.") from error
+            raise _raised(error) from error
         self._times.took(len(rows), time.thread_time() - started)
         return found[0] if len(found) == 1 else [answer for batch in found for answer in batch]
 
@@ -200,13 +202,19 @@ async def load_onnx(folder: Path, columns: Sequence[Column], pool: BlockingPool)
         raise failed(sentence(f"The model cannot be served: {error}")) from error
 
 
-def failed(message: str) -> PlatformError:
+def failed(message: str, reason: ErrorReason.ValueType = errors_pb2.ERROR_REASON_MODEL_FAILED) -> PlatformError:
     """The error for a model that does not do what it should."""
     return PlatformError(
-        errors_pb2.ERROR_REASON_MODEL_FAILED,
+        reason,
         message,
         remedy="Check the inputs against the model's signature and training data; the server's log has the model's own words.",
     )
+
+
+def _raised(error: Exception) -> PlatformError:
+    """The error for what a run has raised. A graph that is loaded fails on the values of its rows, or for lack of memory."""
+    reason = errors_pb2.ERROR_REASON_MODEL_FAILED if isinstance(error, MemoryError) else errors_pb2.ERROR_REASON_INPUT_REJECTED
+    return failed(f"The model failed on these inputs: {type(error).__name__} in ONNX Runtime.", reason)
 
 
 def _session(folder: Path) -> InferenceSession:
