@@ -13,7 +13,7 @@ from ml_platform_server.store.deployments import DeploymentRecords
 from ml_platform_server.store.jobs import JobRecords
 from ml_platform_server.store.tables import DeploymentRow, JobRow
 
-PRODUCTION = deployments_pb2.ENVIRONMENT_PRODUCTION
+PRODUCTION = "production"
 WHO = "benchmarks"
 
 

@@ -48,8 +48,8 @@ def candidate(number: int) -> Candidate:
             table, fresh = (each.assign(**{name: each[name].mask(random.random(len(each)) < 0.1)}) for each in (table, fresh))
     make, _ = FAMILIES[family]
     model = make(random, objective)
-    # What draws by itself would be another model each time.
-    model.set_params(**{name: 0 for name, value in model.get_params().items() if name == "random_state" and value is None})
+    if getattr(model, "random_state", 0) is None:
+        model.random_state = 0  # Else it would be another model each time.
     steps = _steps(random, here, table) if piped or "words" in here.kinds.values() else []
     target = _target(random, objective, score)
     if steps:

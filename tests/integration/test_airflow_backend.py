@@ -165,7 +165,7 @@ async def test_a_run_that_was_ended_from_outside_says_who_or_what_did_it(pipelin
 @pytest.mark.stack
 async def test_a_deployment_whose_job_hangs_gives_its_place_back(pipelines: Pipelines, tmp_path: Path) -> None:
     """After our own time limit it has failed, its job is ended in Airflow too, and the same model can be deployed again."""
-    request = DeployModelRequest(model_name="m", version=1, environment=deployments_pb2.ENVIRONMENT_STAGING)
+    request = DeployModelRequest(model_name="m", version=1, environment="staging")
     call = Call(method="/test", context=cast("Any", None), principal=Principal(name="ada", key_id="k", scopes=frozenset()))
     async with opened_database(tmp_path) as database:
         house = House(database, pipelines=cast("Any", pipelines), deployment_pipeline="tests_hanging")

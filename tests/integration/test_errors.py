@@ -186,7 +186,7 @@ TABLE: list[tuple[str, str, Any, str, str]] = [
     (
         "deployments",
         "DeployModel",
-        deployments_pb2.DeployModelRequest(model_name="nope", version=1, environment=deployments_pb2.ENVIRONMENT_STAGING),
+        deployments_pb2.DeployModelRequest(model_name="nope", version=1, environment="staging"),
         "NOT_FOUND",
         "MODEL_NOT_FOUND",
     ),
@@ -369,11 +369,19 @@ TABLE: list[tuple[str, str, Any, str, str]] = [
     (
         "predictions",
         "Predict",
-        predictions_pb2.PredictRequest(model_name="nope", environment=deployments_pb2.ENVIRONMENT_STAGING),
+        predictions_pb2.PredictRequest(model_name="nope", environment="staging"),
         "NOT_FOUND",
         "MODEL_NOT_FOUND",
     ),
     ("predictions", "Predict", predictions_pb2.PredictRequest(model_name="nope"), "INVALID_ARGUMENT", "INVALID_FIELDS"),
+    *(
+        (service, method, request_, "INVALID_ARGUMENT", "INVALID_FIELDS")
+        for service, method, request_ in (
+            ("predictions", "Predict", predictions_pb2.PredictRequest(model_name="nope", environment="moon")),
+            ("deployments", "DeployModel", deployments_pb2.DeployModelRequest(model_name="nope", version=1, environment="moon")),
+            ("deployments", "ListDeployments", deployments_pb2.ListDeploymentsRequest(environment="moon")),
+        )
+    ),
 ]
 
 
@@ -409,17 +417,13 @@ def test_a_version_that_does_not_exist_is_named(stubs: Stubs, deployed: Deployed
     """A known model without the version asked for is told apart from an unknown model."""
     request = models_pb2.GetModelVersionRequest(model_name=deployed.model_name, version=99)
     assert stubs.fail(stubs.models.GetModelVersion, request).brief == ("NOT_FOUND", "MODEL_VERSION_NOT_FOUND")
-    deploy = deployments_pb2.DeployModelRequest(
-        model_name=deployed.model_name, version=99, environment=deployments_pb2.ENVIRONMENT_STAGING
-    )
+    deploy = deployments_pb2.DeployModelRequest(model_name=deployed.model_name, version=99, environment="staging")
     assert stubs.fail(stubs.deployments.DeployModel, deploy).brief == ("NOT_FOUND", "MODEL_VERSION_NOT_FOUND")
 
 
 def test_a_model_is_not_deployed_everywhere(stubs: Stubs, deployed: Deployed) -> None:
     """A model in staging does not answer in production."""
-    request = predictions_pb2.PredictRequest(
-        model_name=deployed.model_name, environment=deployments_pb2.ENVIRONMENT_PRODUCTION, inputs=struct(amount=1.0)
-    )
+    request = predictions_pb2.PredictRequest(model_name=deployed.model_name, environment="production", inputs=struct(amount=1.0))
     assert stubs.fail(stubs.predictions.Predict, request).brief == ("FAILED_PRECONDITION", "MODEL_NOT_DEPLOYED")
 
 
@@ -427,9 +431,7 @@ def predict(deployed: Deployed, **changes: Any) -> predictions_pb2.PredictReques
     """A prediction request with some inputs changed, or left out where the change is None."""
     usual = {"user_id": "user_1", "amount": 10.0, "merchant_category": "grocery", "is_international": False, "hour_of_day": 9}
     inputs = {name: value for name, value in {**usual, **changes}.items() if value is not ...}
-    return predictions_pb2.PredictRequest(
-        model_name=deployed.model_name, environment=deployments_pb2.ENVIRONMENT_STAGING, inputs=struct(**inputs)
-    )
+    return predictions_pb2.PredictRequest(model_name=deployed.model_name, environment="staging", inputs=struct(**inputs))
 
 
 @pytest.mark.parametrize(

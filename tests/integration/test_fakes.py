@@ -32,7 +32,7 @@ from tests.support.refusals import refused
 from tests.support.serving import ONNX, PRODUCTION, STAGING, FakeDeployments, FakeFeatures, FakeRegistry, column
 
 pytestmark = pytest.mark.parametrize("real", [False, True], ids=["fake", "real"])
-Activate = Callable[[str, int, int], Awaitable[str]]
+Activate = Callable[[str, int, str], Awaitable[str]]
 Door = TypeVar("Door", MlflowBackend, FeastBackend)
 
 
@@ -97,7 +97,7 @@ async def deployments(real: bool, request: pytest.FixtureRequest) -> AsyncIterat
     if not real:
         fake = FakeDeployments()
 
-        async def pretend(name: str, version: int, environment: int) -> str:
+        async def pretend(name: str, version: int, environment: str) -> str:
             return fake.activate(name, version, environment)
 
         yield fake, pretend
@@ -107,7 +107,7 @@ async def deployments(real: bool, request: pytest.FixtureRequest) -> AsyncIterat
         job = {"kind": jobs_pb2.JOB_KIND_DEPLOYMENT, "pipeline": "p", "state": jobs_pb2.JOB_STATE_QUEUED, "conf": {}}
         await JobRecords(database=database).add(JobRow(job_id="mlp-1", submitted_by="ada", create_time=start, **job))
 
-        async def activate(name: str, version: int, environment: int) -> str:
+        async def activate(name: str, version: int, environment: str) -> str:
             deployment_id = f"dep-{name}-{version}-{environment}"
             state = deployments_pb2.DEPLOYMENT_STATE_IN_PROGRESS
             known: dict[str, Any] = {"model_name": name, "version": version, "environment": environment, "state": state}

@@ -36,7 +36,7 @@ async def frame(tmp_path: Path) -> AsyncIterator[Frame]:
 
 async def deploy(frame: Frame, policy: pb.FeaturePolicy | None) -> pb.Deployment:
     stub: Any = deployments_pb2_grpc.DeploymentServiceStub(frame.channel)
-    request = pb.DeployModelRequest(model_name="m", version=1, environment=pb.ENVIRONMENT_STAGING, feature_policy=policy)
+    request = pb.DeployModelRequest(model_name="m", version=1, environment="staging", feature_policy=policy)
     started = (await stub.DeployModel(request, metadata=frame.metadata, timeout=20)).deployment
     looked_up = pb.GetDeploymentRequest(deployment_id=started.deployment_id)
     found: pb.Deployment = (await stub.GetDeployment(looked_up, metadata=frame.metadata, timeout=20)).deployment

@@ -12,14 +12,13 @@ from google.protobuf import struct_pb2, timestamp_pb2
 from onnx import TensorProto, helper
 
 from ml_platform.v1 import deployments_pb2, errors_pb2, features_pb2, models_pb2
-from ml_platform.v1.deployments_pb2 import Environment
 from ml_platform_server.backends.feast.online import Cell, CellColumn, JoinKey, OnlinePlan, PlannedFeature
 from ml_platform_server.backends.feast.plan import by_column
 from ml_platform_server.errors import PlatformError, backend_unavailable
 from ml_platform_server.store.tables import DeploymentRow
 
-PRODUCTION = deployments_pb2.ENVIRONMENT_PRODUCTION
-STAGING = deployments_pb2.ENVIRONMENT_STAGING
+PRODUCTION = "production"
+STAGING = "staging"
 ONNX = deployments_pb2.SERVING_RUNTIME_ONNX
 EVENT_TIME = 1_700_000_000.0
 
@@ -208,7 +207,7 @@ class FakeFeatures:
 class FakeDeployments:
     """The active deployments and the number that counts their changes."""
 
-    rows: dict[tuple[str, int], DeploymentRow] = field(default_factory=dict)
+    rows: dict[tuple[str, str], DeploymentRow] = field(default_factory=dict)
     changes: int = 0
     down: bool = False
 
@@ -216,7 +215,7 @@ class FakeDeployments:
         self,
         name: str,
         version: int,
-        environment: int = PRODUCTION,
+        environment: str = PRODUCTION,
         runtime: int = ONNX,
         policy: deployments_pb2.FeaturePolicy | None = None,
     ) -> str:
@@ -233,7 +232,7 @@ class FakeDeployments:
         self.rows[name, environment] = row
         return row.deployment_id
 
-    async def active(self, model_name: str, environment: Environment.ValueType) -> DeploymentRow | None:
+    async def active(self, model_name: str, environment: str) -> DeploymentRow | None:
         self._check()
         return self.rows.get((model_name, environment))
 

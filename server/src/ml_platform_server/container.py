@@ -18,6 +18,7 @@ from ml_platform_server.backends.feast.registry.views import FeatureViews
 from ml_platform_server.backends.mlflow.client import MlflowBackend
 from ml_platform_server.backends.mlflow.experiments import Experiments
 from ml_platform_server.backends.mlflow.models import Models
+from ml_platform_server.environments import Environments
 from ml_platform_server.jobs.clock import SystemClock
 from ml_platform_server.jobs.deployments import Deployments
 from ml_platform_server.jobs.hub import WatchHub
@@ -203,6 +204,7 @@ class Container:
         """Deployments, with what carries them on when nobody looks."""
         _ = self.reconciler
         return Deployments(
+            environments=Environments(self.settings.server.environment_names),
             records=self.deployment_records,
             jobs=self.jobs,
             registry=self.models,
@@ -235,6 +237,7 @@ class Container:
         """What answers predictions."""
         return self._kept(
             PredictionEngine(
+                environments=Environments(self.settings.server.environment_names),
                 settings=self.settings.serving,
                 deployments=self.deployment_records,
                 registry=self.models,

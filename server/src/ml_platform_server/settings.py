@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,6 +13,8 @@ Seconds = Annotated[float, Field(gt=0)]
 _EmptyIsNone = BeforeValidator(lambda value: None if value == "" else value)
 PathOrNone = Annotated[Path | None, _EmptyIsNone]
 PortOrNone = Annotated[int | None, _EmptyIsNone]
+# What the registry takes for an alias, but for its case: it keeps "latest" and "v1" for itself.
+_ALIAS = re.compile(r"(?!v\d+$|latest$)[a-z][a-z0-9-]{0,62}")
 WebAddressOrEmpty = Annotated[str, Field(pattern=r"^((?i:https?)://\S+)?$")]
 
 SERVICES = ("experiments", "models", "deployments", "training", "jobs", "features", "predictions", "platform")
@@ -53,6 +56,10 @@ class ServerSettings(BaseModel):
     )
     batch_scheduling: bool = Field(default=True, description="Keep threads from interrupting each other; see docs/adr/0006.")
     services: str = Field(default="all", description=f"Some of {', '.join(SERVICES)}, with commas between them; or all.")
+    environments: str = Field(
+        default="staging,production",
+        description="Where versions can be deployed to: names, with commas between them. Each becomes an alias in the registry.",
+    )
     metrics_host: str = Field(default="127.0.0.1", description="Where metrics are told: they are nobody else's business.")
     metrics_port: PortOrNone = Field(default=None, ge=0, le=65535, description="Empty for no metrics; 0 lets the system choose.")
 
@@ -60,6 +67,21 @@ class ServerSettings(BaseModel):
     def offered(self) -> frozenset[str]:
         """The services to offer, by name."""
         return frozenset(SERVICES if self.services == "all" else _names(self.services))
+
+    @property
+    def environment_names(self) -> list[str]:
+        """The environments, by name."""
+        return _names(self.environments)
+
+    @field_validator("environments")
+    @classmethod
+    def _aliases(cls, environments: str) -> str:
+        names = _names(environments)
+        wrong = [name for name in names if not _ALIAS.fullmatch(name)]
+        if wrong or not names:
+            problem = f"{', '.join(map(repr, wrong))} cannot be an environment's name" if wrong else "no environment is named"
+            raise ValueError(f"{problem}; it has lower-case letters, digits and '-', a letter first, and is not 'latest' or 'v1'")
+        return environments
 
     @field_validator("host")
     @classmethod

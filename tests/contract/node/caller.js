@@ -57,7 +57,7 @@ const main = async () => {
     watched: await stream(stub(v1.JobService), "WatchJob", { job_id: "mlp-1" }),
     predicted: await call(stub(v1.PredictionService), "Predict", {
       model_name: "fraud",
-      environment: "ENVIRONMENT_STAGING",
+      environment: "staging",
       inputs,
     }),
   };

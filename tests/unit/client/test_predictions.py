@@ -15,7 +15,7 @@ from google.protobuf.struct_pb2 import ListValue, Value
 
 from ml_platform import AsyncMLPlatform, InvalidArgument, MLPlatform, NotFound, Unavailable, rpcs
 from ml_platform.resources import batches
-from ml_platform.v1 import deployments_pb2, errors_pb2, predictions_pb2
+from ml_platform.v1 import errors_pb2, predictions_pb2
 from ml_platform.v1.predictions_pb2 import (
     BatchPredictRequest,
     BatchPredictResponse,
@@ -35,7 +35,7 @@ from ml_platform.values import from_struct, to_struct
 from ml_platform_server.errors import PlatformError, Violation, to_status
 from tests.support.fake_platform import Bare, FakePlatform
 
-STAGING = deployments_pb2.ENVIRONMENT_STAGING
+STAGING = "staging"
 BAD = PlatformError(
     errors_pb2.ERROR_REASON_INPUT_INVALID,
     "It is bad.",
@@ -103,7 +103,7 @@ def test_a_row_that_fails_raises_or_is_returned(
         ({"rows": [1]}, r"rows\[0\]"),
         ({"rows": [{"x": object()}]}, r"rows\[0\]"),
         ({"rows": [{}], "on_error": "ignore"}, "on_error"),
-        ({"rows": [{}], "environment": "moon"}, "environment"),
+        ({"rows": [{}], "environment": 7}, "environment"),
         ({"rows": pd.DataFrame({"x": [1]}), "include_features": True}, "include_features"),
     ],
 )

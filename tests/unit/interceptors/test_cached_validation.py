@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ml_platform.v1.deployments_pb2 import ENVIRONMENT_PRODUCTION, ENVIRONMENT_STAGING
 from ml_platform.v1.predictions_pb2 import BatchPredictRequest, PredictRequest
 from ml_platform_server.errors import Violation
 from ml_platform_server.interceptors.validation import cached_validation
@@ -28,7 +27,7 @@ def found(check, message):
     return [violation.field for violation in violations]
 
 
-def request(model_name, environment=ENVIRONMENT_PRODUCTION, **inputs):
+def request(model_name, environment="production", **inputs):
     made = PredictRequest(model_name=model_name, environment=environment)
     made.inputs.update(inputs)
     return made
@@ -37,7 +36,7 @@ def request(model_name, environment=ENVIRONMENT_PRODUCTION, **inputs):
 def test_good_names_are_looked_at_once():
     """Other inputs are no reason to look again; another name is, and so is another environment."""
     check, looks = counting(PredictRequest)
-    for message in (request("m", a=1), request("m", a=2), request("n"), request("m", ENVIRONMENT_STAGING), request("m")):
+    for message in (request("m", a=1), request("m", a=2), request("n"), request("m", "staging"), request("m")):
         assert found(check, message) == []
     assert len(looks) == 3
 
@@ -48,7 +47,7 @@ def test_what_is_wrong_is_told_every_time():
     assert found(check, request("m")) == []
     for _ in range(2):
         assert found(check, request("")) == ["model_name"]
-        assert found(check, request("m", 99)) == ["environment"]
+        assert found(check, request("m", "x" * 64)) == ["environment"]
     assert len(looks) == 5
 
 
@@ -65,5 +64,5 @@ def test_a_message_of_many_values_is_always_looked_at():
     """Where rules are about lists, nothing is remembered."""
     check, looks = counting(BatchPredictRequest)
     for _ in range(2):
-        found(check, BatchPredictRequest(model_name="m", environment=ENVIRONMENT_PRODUCTION))
+        found(check, BatchPredictRequest(model_name="m", environment="production"))
     assert len(looks) == 2

@@ -183,14 +183,14 @@ def test_a_flood_of_violations_is_cut_off():
 
 
 def test_an_enum_value_that_the_contract_does_not_know_is_a_violation():
-    """A number outside the enum is told with the names inside it, in a required field and in an optional one."""
-    request = deployments_pb2.DeployModelRequest(model_name="m", version=1)
-    request.environment = 7  # type: ignore[assignment]  # what a newer client might send
-    expected = "is 7, which is no Environment; there are ENVIRONMENT_STAGING, ENVIRONMENT_PRODUCTION"
-    assert [("environment", expected)] == violations(request)
-    optional = deployments_pb2.ListDeploymentsRequest()
-    optional.state = 99  # type: ignore[assignment]  # the same
-    assert fields(optional) == ["state"]
+    """The violation names the values that there are; for an optional field and for a required one."""
+    request = jobs_pb2.ListJobsRequest()
+    request.kind = 7  # type: ignore[assignment]  # what a newer client might send
+    expected = "is 7, which is no JobKind; there are JOB_KIND_TRAINING, JOB_KIND_DEPLOYMENT, JOB_KIND_MATERIALIZATION"
+    assert [("kind", expected)] == violations(request)
+    required = view()
+    required.feature_view.features[0].value_type = 99  # type: ignore[assignment]  # the same
+    assert fields(required) == ["feature_view.features[0].value_type"]
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_free_structures_are_left_alone():
     """What a Struct holds is the model's business."""
     inputs = struct_pb2.Struct()
     inputs.update({"a": {"b": ["\0", None, float("inf")]}})
-    request = predictions_pb2.PredictRequest(model_name="m", environment=deployments_pb2.ENVIRONMENT_STAGING, inputs=inputs)
+    request = predictions_pb2.PredictRequest(model_name="m", environment="staging", inputs=inputs)
     assert violations(request) == []
 
 

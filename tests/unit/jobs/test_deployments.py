@@ -18,8 +18,8 @@ from ml_platform_server.store.paging import Page
 from tests.support.jobs import START, a_run
 from tests.support.jobs_house import House
 
-STAGING = deployments_pb2.ENVIRONMENT_STAGING
-PRODUCTION = deployments_pb2.ENVIRONMENT_PRODUCTION
+STAGING = "staging"
+PRODUCTION = "production"
 GONE_BAD = PlatformError(errors_pb2.ERROR_REASON_PIPELINE_BROKEN, "its file is broken.", remedy="no")
 
 

@@ -6,7 +6,6 @@ from collections.abc import Collection
 from types import SimpleNamespace
 from typing import cast
 
-from ml_platform.v1 import deployments_pb2
 from ml_platform.v1.models_pb2 import (
     MODEL_STAGE_ARCHIVED,
     MODEL_STAGE_NONE,
@@ -27,7 +26,7 @@ class Records:
         return {key: stage for key, stage in known.items() if key[0] in model_names}
 
     async def all_active(self) -> list[SimpleNamespace]:
-        return [SimpleNamespace(model_name="fraud", environment=deployments_pb2.ENVIRONMENT_PRODUCTION, version=2)]
+        return [SimpleNamespace(model_name="fraud", environment="production", version=2)]
 
 
 STAGES = Stages(deployments=cast("DeploymentRecords", Records()))
@@ -48,8 +47,8 @@ async def test_a_version_stands_where_its_deployments_put_it() -> None:
 
 
 async def test_a_model_tells_its_newest_version_s_stage_and_which_versions_answer() -> None:
-    """No version is 0."""
+    """By environment."""
     models = [RegisteredModel(name="fraud", latest_version=3), RegisteredModel(name="b", latest_version=1)]
     await STAGES.set_models(models)
-    told = [(model.latest_stage, model.staging_version, model.production_version) for model in models]
-    assert told == [(MODEL_STAGE_NONE, 0, 2), (MODEL_STAGE_NONE, 0, 0)]
+    told = [(model.latest_stage, dict(model.active_versions)) for model in models]
+    assert told == [(MODEL_STAGE_NONE, {"production": 2}), (MODEL_STAGE_NONE, {})]

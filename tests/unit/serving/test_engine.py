@@ -12,7 +12,7 @@ import pytest
 from google.protobuf import json_format
 
 from ml_platform.v1 import models_pb2, predictions_pb2
-from ml_platform.v1.deployments_pb2 import MISSING_FEATURES_DEFAULT, Environment, FeaturePolicy
+from ml_platform.v1.deployments_pb2 import MISSING_FEATURES_DEFAULT, FeaturePolicy
 from ml_platform.v1.features_pb2 import FEATURE_STATUS_DEFAULT, FEATURE_STATUS_FROM_REQUEST, FEATURE_STATUS_PRESENT
 from ml_platform_server.backends.bentoml.client import BentomlBackend
 from ml_platform_server.call import set_deadline
@@ -65,7 +65,7 @@ class House:
         engine: PredictionEngine,
         *,
         name: str = "m",
-        environment: Environment.ValueType = PRODUCTION,
+        environment: str = PRODUCTION,
         include_features: bool = False,
         **inputs: object,
     ) -> predictions_pb2.PredictResponse:

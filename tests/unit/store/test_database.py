@@ -9,6 +9,7 @@ import sys
 import threading
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text, update
@@ -16,6 +17,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.store.database import Database
+from ml_platform_server.store.migrations import run
 from ml_platform_server.store.tables import Base, GenerationRow
 from tests.support.frame import opened_database, opened_store, sqlite_url
 from tests.support.processes import free_port
@@ -68,6 +70,35 @@ async def test_migrating_again_changes_nothing(database):
         (await session.get_one(GenerationRow, 1)).value = 7
     await database.migrate()
     assert await generation(database) == 7
+
+
+async def test_deployments_keep_their_environments_when_those_get_names(database):
+    """Down to the numbers and up again; what has no number is left out on the way down."""
+    rows = [("a", "staging"), ("b", "production"), ("c", "canary")]
+    insert = text(
+        "INSERT INTO deployments (deployment_id, model_name, version, environment, state, message, actor, reason, job_id,"
+        " runtime, alias_mirrored, previous_deployment_id, create_time)"
+        " VALUES (:id, 'm', 1, :environment, 2, '', '', '', 'j', 0, :no, '', CURRENT_TIMESTAMP)"
+    )
+    job = text(
+        "INSERT INTO jobs (job_id, kind, pipeline, state, experiment_name, conf, submitted_by, message, create_time)"
+        " VALUES ('j', 2, '', 3, '', '{}', '', '', CURRENT_TIMESTAMP)"
+    )
+    found = []
+
+    def down_and_up(connection):
+        for move, revision in ((command.downgrade, "0004"), (command.upgrade, "head")):
+            config = run._config()
+            config.attributes["connection"] = connection
+            move(config, revision)
+            found.append({*connection.execute(text("SELECT deployment_id, environment FROM deployments")).all()})
+
+    async with database.engine.begin() as connection:
+        await connection.execute(job)
+        for deployment_id, environment in rows:
+            await connection.execute(insert, {"id": deployment_id, "environment": environment, "no": False})
+        await connection.run_sync(down_and_up)
+    assert found == [{("a", 1), ("b", 2)}, {("a", "staging"), ("b", "production")}]
 
 
 def migrate_in_a_process(url):

@@ -18,8 +18,8 @@ from ml_platform_server.store.policies import policy_of, stored
 from ml_platform_server.store.tables import DeploymentRow, JobRow
 from tests.support.frame import opened_store
 
-STAGING = deployments_pb2.ENVIRONMENT_STAGING
-PRODUCTION = deployments_pb2.ENVIRONMENT_PRODUCTION
+STAGING = "staging"
+PRODUCTION = "production"
 ACTIVE = deployments_pb2.DEPLOYMENT_STATE_ACTIVE
 ARCHIVED = deployments_pb2.DEPLOYMENT_STATE_ARCHIVED
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -46,7 +46,7 @@ def records(database: Database) -> DeploymentRecords:
     return DeploymentRecords(database=database)
 
 
-def row(number: int, environment: int = STAGING, version: int | None = None, model_name: str = "fraud") -> DeploymentRow:
+def row(number: int, environment: str = STAGING, version: int | None = None, model_name: str = "fraud") -> DeploymentRow:
     return DeploymentRow(
         deployment_id=f"dep-{number}",
         model_name=model_name,

@@ -5,16 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from ml_platform.errors import invalid
 from ml_platform.records import Record
 from ml_platform.resources.policies import FeaturePolicy, read_policy
 from ml_platform.v1 import deployments_pb2
-from ml_platform.v1.deployments_pb2 import DeploymentState, Environment
+from ml_platform.v1.deployments_pb2 import DeploymentState
 from ml_platform.values import choice, enum_name, to_datetime
 
-_ENVIRONMENTS: dict[str, Environment.ValueType] = {
-    "staging": deployments_pb2.ENVIRONMENT_STAGING,
-    "production": deployments_pb2.ENVIRONMENT_PRODUCTION,
-}
 _STATES: dict[str, DeploymentState.ValueType] = {
     "in_progress": deployments_pb2.DEPLOYMENT_STATE_IN_PROGRESS,
     "active": deployments_pb2.DEPLOYMENT_STATE_ACTIVE,
@@ -57,9 +54,11 @@ class Deployment(Record):
         return self.state == "in_progress"
 
 
-def to_environment(name: str) -> Environment.ValueType:
-    """The environment of a name, in any case."""
-    return choice(name, _ENVIRONMENTS, "environment")
+def to_environment(name: str) -> str:
+    """The environment of a name, in any case. Which there are is the server's to say."""
+    if not isinstance(name, str) or not name.strip():
+        raise invalid("environment", f"{name!r} is not an environment's name, such as 'staging' or 'production'")
+    return name.strip().lower()
 
 
 def to_state(name: str) -> DeploymentState.ValueType:
@@ -74,7 +73,7 @@ def read_deployment(message: deployments_pb2.Deployment, *, status: str = "") ->
         deployment_id=message.deployment_id,
         model_name=message.model_name,
         version=message.version,
-        environment=enum_name(Environment.Name, message.environment, "ENVIRONMENT_"),
+        environment=message.environment,
         status=status or state,
         state=state,
         message=message.message,

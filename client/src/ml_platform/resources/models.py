@@ -15,9 +15,9 @@ from ml_platform.values import enum_name, from_value, to_datetime
 class RegisteredModel(Record):
     """A name under which versions are kept.
 
-    `version` is the one that matters most now: the version in production, else the one in staging, else the newest; `stage` is
-    where that version stands: "None", "Staging", "Production" or "Archived". The versions in the environments are 0 if there is
-    none. `url` is the model's page in MLflow.
+    `version` is the one that matters most now: the version in production, else the newest one in another environment, else the
+    newest; `stage` is where that version stands: "None", "Staging", "Production" or "Archived". `active_versions` holds the
+    version that is active in each environment. `url` is the model's page in MLflow.
     """
 
     name: str
@@ -26,12 +26,21 @@ class RegisteredModel(Record):
     description: str
     latest_version: int
     latest_stage: str
-    staging_version: int
-    production_version: int
+    active_versions: dict[str, int]
     create_time: datetime | None
     update_time: datetime | None
     tags: dict[str, str]
     url: str = ""
+
+    @property
+    def staging_version(self) -> int:
+        """The version that is active in staging; 0 if none is."""
+        return self.active_versions.get("staging", 0)
+
+    @property
+    def production_version(self) -> int:
+        """The version that is active in production; 0 if none is."""
+        return self.active_versions.get("production", 0)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -119,8 +128,7 @@ def read_model(message: models_pb2.RegisteredModel) -> RegisteredModel:
         description=message.description,
         latest_version=message.latest_version,
         latest_stage=_stage(message.latest_stage),
-        staging_version=message.staging_version,
-        production_version=message.production_version,
+        active_versions=dict(message.active_versions),
         create_time=to_datetime(message, "create_time"),
         update_time=to_datetime(message, "update_time"),
         tags=dict(message.tags),
@@ -152,10 +160,11 @@ def read_version(message: models_pb2.ModelVersion) -> ModelVersion:
 
 
 def _foremost(message: models_pb2.RegisteredModel) -> tuple[int, str]:
-    if message.production_version:
-        return message.production_version, "Production"
-    if message.staging_version:
-        return message.staging_version, "Staging"
+    active = message.active_versions
+    if "production" in active:
+        return active["production"], "Production"
+    if active:
+        return max(active.values()), "Staging"
     return message.latest_version, _stage(message.latest_stage)
 
 

@@ -21,30 +21,6 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
-class _Environment:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _EnvironmentEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Environment.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    ENVIRONMENT_UNSPECIFIED: _Environment.ValueType  # 0
-    """Not valid in a request that needs an environment."""
-    ENVIRONMENT_STAGING: _Environment.ValueType  # 1
-    """For trying a version before it counts."""
-    ENVIRONMENT_PRODUCTION: _Environment.ValueType  # 2
-    """For real."""
-
-class Environment(_Environment, metaclass=_EnvironmentEnumTypeWrapper):
-    """Environment is where a model answers."""
-
-ENVIRONMENT_UNSPECIFIED: Environment.ValueType  # 0
-"""Not valid in a request that needs an environment."""
-ENVIRONMENT_STAGING: Environment.ValueType  # 1
-"""For trying a version before it counts."""
-ENVIRONMENT_PRODUCTION: Environment.ValueType  # 2
-"""For real."""
-Global___Environment: _TypeAlias = Environment  # noqa: Y015
-
 class _DeploymentState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -197,8 +173,8 @@ class Deployment(_message.Message):
     """The registered model's name."""
     version: _builtins.int
     """The version deployed."""
-    environment: Global___Environment.ValueType
-    """Where it is deployed."""
+    environment: _builtins.str
+    """The environment that it is deployed to: "staging"."""
     state: Global___DeploymentState.ValueType
     """Where the deployment stands."""
     message: _builtins.str
@@ -239,7 +215,7 @@ class Deployment(_message.Message):
         deployment_id: _builtins.str = ...,
         model_name: _builtins.str = ...,
         version: _builtins.int = ...,
-        environment: Global___Environment.ValueType = ...,
+        environment: _builtins.str = ...,
         state: Global___DeploymentState.ValueType = ...,
         message: _builtins.str = ...,
         actor: _builtins.str = ...,
@@ -312,8 +288,8 @@ class DeployModelRequest(_message.Message):
     """The registered model's name."""
     version: _builtins.int
     """The version's number, from 1."""
-    environment: Global___Environment.ValueType
-    """Where to deploy it."""
+    environment: _builtins.str
+    """The environment to deploy it to, one of those that the server is set up with: "staging" or "production" unless configured."""
     reason: _builtins.str
     """Why, for the history."""
     request_id: _builtins.str
@@ -327,7 +303,7 @@ class DeployModelRequest(_message.Message):
         *,
         model_name: _builtins.str = ...,
         version: _builtins.int = ...,
-        environment: Global___Environment.ValueType = ...,
+        environment: _builtins.str = ...,
         reason: _builtins.str = ...,
         request_id: _builtins.str = ...,
         feature_policy: Global___FeaturePolicy | None = ...,
@@ -423,8 +399,8 @@ class ListDeploymentsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """Only deployments of this model; empty for all."""
-    environment: Global___Environment.ValueType
-    """Only deployments to this environment; unspecified for all."""
+    environment: _builtins.str
+    """Only deployments to this environment; empty for all."""
     state: Global___DeploymentState.ValueType
     """Only deployments in this state; unspecified for all."""
     page_size: _builtins.int
@@ -435,7 +411,7 @@ class ListDeploymentsRequest(_message.Message):
         self,
         *,
         model_name: _builtins.str = ...,
-        environment: Global___Environment.ValueType = ...,
+        environment: _builtins.str = ...,
         state: Global___DeploymentState.ValueType = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,

@@ -32,9 +32,9 @@ class _ModelStageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ModelStage
     MODEL_STAGE_NONE: _ModelStage.ValueType  # 1
     """Registered and never deployed."""
     MODEL_STAGE_STAGING: _ModelStage.ValueType  # 2
-    """Deployed to staging."""
+    """Active in an environment, and not in the one called production."""
     MODEL_STAGE_PRODUCTION: _ModelStage.ValueType  # 3
-    """Deployed to production, and perhaps to staging too."""
+    """Active in production, and perhaps elsewhere too."""
     MODEL_STAGE_ARCHIVED: _ModelStage.ValueType  # 4
     """Was deployed once and has been replaced."""
 
@@ -46,9 +46,9 @@ MODEL_STAGE_UNSPECIFIED: ModelStage.ValueType  # 0
 MODEL_STAGE_NONE: ModelStage.ValueType  # 1
 """Registered and never deployed."""
 MODEL_STAGE_STAGING: ModelStage.ValueType  # 2
-"""Deployed to staging."""
+"""Active in an environment, and not in the one called production."""
 MODEL_STAGE_PRODUCTION: ModelStage.ValueType  # 3
-"""Deployed to production, and perhaps to staging too."""
+"""Active in production, and perhaps elsewhere too."""
 MODEL_STAGE_ARCHIVED: ModelStage.ValueType  # 4
 """Was deployed once and has been replaced."""
 Global___ModelStage: _TypeAlias = ModelStage  # noqa: Y015
@@ -96,6 +96,26 @@ class RegisteredModel(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
+    class ActiveVersionsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
     class TagsEntry(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -119,8 +139,7 @@ class RegisteredModel(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     LATEST_VERSION_FIELD_NUMBER: _builtins.int
     LATEST_STAGE_FIELD_NUMBER: _builtins.int
-    STAGING_VERSION_FIELD_NUMBER: _builtins.int
-    PRODUCTION_VERSION_FIELD_NUMBER: _builtins.int
+    ACTIVE_VERSIONS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
@@ -133,12 +152,12 @@ class RegisteredModel(_message.Message):
     """The number of its newest version."""
     latest_stage: Global___ModelStage.ValueType
     """The stage of its newest version."""
-    staging_version: _builtins.int
-    """The version deployed to staging; 0 if none."""
-    production_version: _builtins.int
-    """The version deployed to production; 0 if none."""
     url: _builtins.str
     """The page that shows it in MLflow's web interface; empty where no address of that is known."""
+    @_builtins.property
+    def active_versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """The version that is active in each environment, by the environment's name: {"production": 3}."""
+
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When the model was first registered."""
@@ -158,8 +177,7 @@ class RegisteredModel(_message.Message):
         description: _builtins.str = ...,
         latest_version: _builtins.int = ...,
         latest_stage: Global___ModelStage.ValueType = ...,
-        staging_version: _builtins.int = ...,
-        production_version: _builtins.int = ...,
+        active_versions: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
@@ -167,7 +185,7 @@ class RegisteredModel(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "description", b"description", "latest_stage", b"latest_stage", "latest_version", b"latest_version", "name", b"name", "production_version", b"production_version", "staging_version", b"staging_version", "tags", b"tags", "update_time", b"update_time", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_versions", b"active_versions", "create_time", b"create_time", "description", b"description", "latest_stage", b"latest_stage", "latest_version", b"latest_version", "name", b"name", "tags", b"tags", "update_time", b"update_time", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

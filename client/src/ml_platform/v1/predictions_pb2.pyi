@@ -9,7 +9,6 @@ from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
 from google.rpc import status_pb2 as _status_pb2
-from ml_platform.v1 import deployments_pb2 as _deployments_pb2
 from ml_platform.v1 import features_pb2 as _features_pb2
 import builtins as _builtins
 import sys
@@ -35,7 +34,7 @@ class PredictRequest(_message.Message):
     PARAMS_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """The registered model's name."""
-    environment: _deployments_pb2.Environment.ValueType
+    environment: _builtins.str
     """Which of its deployments to ask."""
     include_features: _builtins.bool
     """Whether the reply tells every feature that was used."""
@@ -57,7 +56,7 @@ class PredictRequest(_message.Message):
         self,
         *,
         model_name: _builtins.str = ...,
-        environment: _deployments_pb2.Environment.ValueType = ...,
+        environment: _builtins.str = ...,
         inputs: _struct_pb2.Struct | None = ...,
         include_features: _builtins.bool = ...,
         params: _struct_pb2.Struct | None = ...,
@@ -182,7 +181,7 @@ class BatchPredictRequest(_message.Message):
     PARAMS_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """The registered model's name."""
-    environment: _deployments_pb2.Environment.ValueType
+    environment: _builtins.str
     """Which of its deployments to ask."""
     include_features: _builtins.bool
     """Whether the reply tells every feature that was used. With `rows` only."""
@@ -202,7 +201,7 @@ class BatchPredictRequest(_message.Message):
         self,
         *,
         model_name: _builtins.str = ...,
-        environment: _deployments_pb2.Environment.ValueType = ...,
+        environment: _builtins.str = ...,
         rows: _abc.Iterable[_struct_pb2.Struct] | None = ...,
         columns: _abc.Iterable[Global___InputColumn] | None = ...,
         include_features: _builtins.bool = ...,
@@ -726,7 +725,7 @@ class StreamPredictRequest(_message.Message):
     """The caller's name for this request, which its answer repeats."""
     model_name: _builtins.str
     """The registered model's name."""
-    environment: _deployments_pb2.Environment.ValueType
+    environment: _builtins.str
     """Which of its deployments to ask."""
     include_features: _builtins.bool
     """Whether the reply tells every feature that was used."""
@@ -743,7 +742,7 @@ class StreamPredictRequest(_message.Message):
         *,
         id: _builtins.str = ...,
         model_name: _builtins.str = ...,
-        environment: _deployments_pb2.Environment.ValueType = ...,
+        environment: _builtins.str = ...,
         inputs: _struct_pb2.Struct | None = ...,
         include_features: _builtins.bool = ...,
         params: _struct_pb2.Struct | None = ...,

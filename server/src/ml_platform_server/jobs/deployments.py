@@ -9,10 +9,11 @@ import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from ml_platform.v1 import deployments_pb2, errors_pb2, jobs_pb2, models_pb2
-from ml_platform.v1.deployments_pb2 import Deployment, DeploymentState, DeployModelRequest, Environment, ServingRuntime
+from ml_platform.v1.deployments_pb2 import Deployment, DeploymentState, DeployModelRequest, ServingRuntime
 from ml_platform.v1.models_pb2 import OnnxConversion
 from ml_platform_server.backends.mlflow.artifacts import ModelDetails
 from ml_platform_server.call import Call
+from ml_platform_server.environments import DEFAULT, Environments
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.jobs.clock import Clock
 from ml_platform_server.jobs.ids import derived_id
@@ -25,13 +26,6 @@ from ml_platform_server.store.policies import policy_of, stored
 from ml_platform_server.store.tables import DeploymentRow, JobRow
 
 log = structlog.get_logger(__name__)
-
-ENVIRONMENTS = {
-    deployments_pb2.ENVIRONMENT_STAGING: "staging",
-    deployments_pb2.ENVIRONMENT_PRODUCTION: "production",
-}
-"""The environments, as the pipeline and the registry's aliases call them."""
-
 
 STAND_IN = "BentoML executes it, as its ONNX graph cannot be used at present. The graph is tried again."
 
@@ -54,6 +48,7 @@ class Deployments:
         check_policy: PolicyCheck,
         settings: AirflowSettings,
         clock: Clock,
+        environments: Environments = DEFAULT,
         version_page: Callable[[str, int], str],
         runtime_in_use: Callable[[str], ServingRuntime.ValueType | None] = lambda _: None,
         follow: Callable[[Collection[str]], Awaitable[None]] | None = None,
@@ -67,15 +62,17 @@ class Deployments:
         self._check_policy = check_policy
         self._settings = settings
         self._clock = clock
+        self._environments = environments
 
     async def deploy(self, request: DeployModelRequest, call: Call) -> Deployment:
         """Start a deployment. The same principal and request id give the same deployment, unless that one has failed.
 
         Raises:
-            PlatformError: MODEL_NOT_FOUND, MODEL_VERSION_NOT_FOUND, MODEL_WITHOUT_SIGNATURE, MODEL_ARTIFACT_MISSING,
-                FEATURE_AMBIGUOUS, FEATURE_POLICY_INVALID, DEPLOYMENT_IN_PROGRESS, and what starting a pipeline raises; then the
-                deployment stays in the history as failed.
+            PlatformError: INVALID_FIELDS, MODEL_NOT_FOUND, MODEL_VERSION_NOT_FOUND, MODEL_WITHOUT_SIGNATURE,
+                MODEL_ARTIFACT_MISSING, FEATURE_AMBIGUOUS, FEATURE_POLICY_INVALID, DEPLOYMENT_IN_PROGRESS, and what starting a
+                pipeline raises; then the deployment stays in the history as failed.
         """
+        self._environments.check(request.environment)
         principal, request_id = call.principal.name, request.request_id
         deployment_id = derived_id("dep", principal=principal, kind="deployment", request_id=request_id)
         known = await self._records.get(deployment_id)
@@ -120,14 +117,16 @@ class Deployments:
         page: Page,
         *,
         model_name: str = "",
-        environment: Environment.ValueType | None = None,
+        environment: str = "",
         state: DeploymentState.ValueType | None = None,
     ) -> tuple[list[Deployment], str]:
         """A page of the history, newest first, and the token of the next page.
 
         Raises:
-            PlatformError: PAGE_TOKEN_INVALID.
+            PlatformError: INVALID_FIELDS, PAGE_TOKEN_INVALID.
         """
+        if environment:
+            self._environments.check(environment)
         rows, token = await self._records.list(page, model_name=model_name, environment=environment, state=state)
         await self._served(rows)
         return page.shortened([self._told(row) for row in rows], token, rows, lambda row: (row.create_time, row.deployment_id))
@@ -170,7 +169,7 @@ class Deployments:
                 "deployment_id": deployment_id,
                 "model_name": request.model_name,
                 "version": request.version,
-                "environment": ENVIRONMENTS[request.environment],
+                "environment": request.environment,
             },
             principal=principal,
             request_id=request_id,
@@ -216,7 +215,7 @@ class Deployments:
             deployment_id=row.deployment_id,
             model_name=row.model_name,
             version=row.version,
-            environment=ENVIRONMENTS[Environment.ValueType(row.environment)],
+            environment=row.environment,
             actor=row.actor,
         )
 
@@ -241,7 +240,7 @@ def message_of(row: DeploymentRow, url: str) -> Deployment:
         deployment_id=row.deployment_id,
         model_name=row.model_name,
         version=row.version,
-        environment=Environment.ValueType(row.environment),
+        environment=row.environment,
         state=DeploymentState.ValueType(row.state),
         message=row.message,
         actor=row.actor,

@@ -10,11 +10,11 @@ from datetime import timedelta
 import structlog
 
 from ml_platform.v1 import deployments_pb2, errors_pb2, jobs_pb2
-from ml_platform.v1.deployments_pb2 import Environment, ServingRuntime
+from ml_platform.v1.deployments_pb2 import ServingRuntime
 from ml_platform.v1.jobs_pb2 import Job
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.jobs.clock import Clock
-from ml_platform_server.jobs.deployments import ENVIRONMENTS, runtime_of
+from ml_platform_server.jobs.deployments import runtime_of
 from ml_platform_server.jobs.jobs import ENDED, Jobs
 from ml_platform_server.jobs.ports import Registry
 from ml_platform_server.settings import JobSettings
@@ -186,9 +186,8 @@ class Reconciler:
                 log.warning("alias_mirror_failed", deployment_id=row.deployment_id, error=error.message)
 
     async def _mirror(self, row: DeploymentRow) -> None:
-        alias = ENVIRONMENTS[Environment.ValueType(row.environment)]
         try:
-            await self._registry.set_alias(row.model_name, alias, row.version)
+            await self._registry.set_alias(row.model_name, row.environment, row.version)
         except PlatformError as error:
             if error.reason not in _VERSION_IS_GONE:
                 raise

@@ -16,7 +16,7 @@ from ml_platform_server.store.paging import Page
 
 
 class DeploymentService:
-    """Moves model versions into staging and production and remembers every move."""
+    """Moves model versions into environments and remembers every move."""
 
     def __init__(self, *, deployments: Deployments) -> None:
         self._deployments = deployments

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ml_platform.v1 import deployments_pb2, models_pb2
-from ml_platform.v1.deployments_pb2 import Environment
+from ml_platform.v1 import models_pb2
 from ml_platform.v1.models_pb2 import ModelStage, ModelVersion, RegisteredModel
 from ml_platform_server.store.deployments import DeploymentRecords
 
@@ -27,16 +26,14 @@ class Stages:
     async def set_models(self, models: Sequence[RegisteredModel]) -> None:
         """Set the stage of each model's newest version, and which of its versions answer where."""
         stages: _Stages = await self._deployments.stages({model.name for model in models})
-        active = {(row.model_name, row.environment): row.version for row in await self._deployments.all_active()}
+        active: dict[str, dict[str, int]] = {}
+        for row in await self._deployments.all_active():
+            active.setdefault(row.model_name, {})[row.environment] = row.version
         for model in models:
             model.latest_stage = _stage(stages, model.name, model.latest_version)
-            model.staging_version = _answering(active, model.name, deployments_pb2.ENVIRONMENT_STAGING)
-            model.production_version = _answering(active, model.name, deployments_pb2.ENVIRONMENT_PRODUCTION)
+            model.active_versions.clear()
+            model.active_versions.update(active.get(model.name, {}))
 
 
 def _stage(stages: _Stages, name: str, version: int) -> ModelStage.ValueType:
     return stages.get((name, version), models_pb2.MODEL_STAGE_NONE)
-
-
-def _answering(active: Mapping[tuple[str, int], int], name: str, environment: Environment.ValueType) -> int:
-    return active.get((name, environment), 0)

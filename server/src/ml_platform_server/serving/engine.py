@@ -8,10 +8,11 @@ from collections.abc import Collection, MutableMapping
 from typing import Self
 
 from ml_platform.v1 import deployments_pb2, predictions_pb2
-from ml_platform.v1.deployments_pb2 import Environment, ServingRuntime
+from ml_platform.v1.deployments_pb2 import ServingRuntime
 from ml_platform_server.backends.bentoml.client import BentomlBackend
 from ml_platform_server.backends.blocking import BlockingPool
 from ml_platform_server.call import current_deadline, remaining
+from ml_platform_server.environments import DEFAULT, Environments
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.observability.recorders import PredictionMetrics
 from ml_platform_server.serving.features.binding import FeatureReader
@@ -25,7 +26,6 @@ from ml_platform_server.struct_values import plain_fields
 
 # How long a caller waits for an activated deployment to be loaded in this process before it gets its response anyway.
 FOLLOW_SECONDS = 5.0
-_ENVIRONMENTS = (deployments_pb2.ENVIRONMENT_PRODUCTION, deployments_pb2.ENVIRONMENT_STAGING)
 
 RUNTIMES = {"onnx": deployments_pb2.SERVING_RUNTIME_ONNX, "bentoml": deployments_pb2.SERVING_RUNTIME_BENTOML}
 
@@ -40,6 +40,7 @@ class PredictionEngine:
         features: the feature store.
         bentoml: runs the versions that have no ONNX graph.
         metrics: counters and histograms of predictions.
+        environments: those that versions can be deployed to.
     """
 
     def __init__(
@@ -51,7 +52,9 @@ class PredictionEngine:
         features: FeatureReader,
         bentoml: BentomlBackend,
         metrics: PredictionMetrics | None = None,
+        environments: Environments = DEFAULT,
     ) -> None:
+        self.environments = environments
         self._metrics = metrics or PredictionMetrics()
         self._pool = BlockingPool("ONNX Runtime", threads=settings.threads)
         self._cache = ModelCache(
@@ -64,7 +67,11 @@ class PredictionEngine:
             cache=self._cache, reader=features, bentoml=bentoml, pool=self._pool, settings=settings, metrics=self._metrics
         )
         self._router = Router(
-            deployments=deployments, registry=registry, loader=self._loader, refresh_interval=settings.refresh_interval
+            deployments=deployments,
+            registry=registry,
+            loader=self._loader,
+            refresh_interval=settings.refresh_interval,
+            environments=environments,
         )
 
     async def open(self) -> None:
@@ -106,7 +113,7 @@ class PredictionEngine:
         served = self._router.serving(deployment_id)
         return RUNTIMES[served.model.runtime.platform] if served is not None else None
 
-    async def served(self, model_name: str, environment: Environment.ValueType) -> ServedVersion:
+    async def served(self, model_name: str, environment: str) -> ServedVersion:
         """The version that serves a model in an environment.
 
         Raises:
@@ -123,7 +130,7 @@ class PredictionEngine:
 
     def loaded(self, model_name: str, version: str) -> ServedVersion | None:
         """The version of this number, if it is loaded and serves in an environment."""
-        for environment in _ENVIRONMENTS:
+        for environment in self.environments:
             served = self._router.ready(model_name, environment)
             if served is not None and str(served.model.number) == version:
                 return served

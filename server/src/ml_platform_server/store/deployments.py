@@ -11,8 +11,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ml_platform.v1 import deployments_pb2, errors_pb2, models_pb2
-from ml_platform.v1.deployments_pb2 import DeploymentState, Environment, ServingRuntime
+from ml_platform.v1.deployments_pb2 import DeploymentState, ServingRuntime
 from ml_platform.v1.models_pb2 import ModelStage
+from ml_platform_server.environments import PRODUCTION
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.store.database import Database
 from ml_platform_server.store.paging import Page
@@ -51,10 +52,9 @@ class DeploymentRecords:
             async with self._database.session() as session:
                 session.add(row)
         except IntegrityError:
-            where = Environment.Name(Environment.ValueType(row.environment)).removeprefix("ENVIRONMENT_").lower()
             raise PlatformError(
                 errors_pb2.ERROR_REASON_DEPLOYMENT_IN_PROGRESS,
-                f"A deployment of '{row.model_name}' to {where} is under way.",
+                f"A deployment of '{row.model_name}' to {row.environment} is under way.",
                 remedy="Wait until it has ended (ListDeployments tells its job), then deploy again.",
                 resource=("model", row.model_name),
             ) from None
@@ -74,7 +74,7 @@ class DeploymentRecords:
         page: Page,
         *,
         model_name: str = "",
-        environment: Environment.ValueType | None = None,
+        environment: str = "",
         state: DeploymentState.ValueType | None = None,
     ) -> tuple[list[DeploymentRow], str]:
         """A page of deployments, newest first, and the token of the next page.
@@ -139,7 +139,7 @@ class DeploymentRecords:
         async with self._database.session() as session:
             return await _changes(session, change)
 
-    async def active(self, model_name: str, environment: Environment.ValueType) -> DeploymentRow | None:
+    async def active(self, model_name: str, environment: str) -> DeploymentRow | None:
         """The deployment that answers for a model in an environment."""
         async with self._database.session() as session:
             return await session.scalar(_active_of(model_name, environment))
@@ -163,7 +163,7 @@ class DeploymentRecords:
     async def stages(self, model_names: Collection[str]) -> dict[tuple[str, int], ModelStage.ValueType]:
         """The stage of each version of these models, by (model name, version); a version never deployed is left out.
 
-        A version deployed to both environments stands in production; one that answers nowhere any more is archived.
+        A version active in production and elsewhere stands in production; one that answers nowhere any more is archived.
         """
         query = (
             select(DeploymentRow.model_name, DeploymentRow.version, DeploymentRow.environment, DeploymentRow.state)
@@ -204,7 +204,7 @@ async def _changes(session: AsyncSession, change: Update) -> bool:
     return cast("CursorResult[Any]", await session.execute(change)).rowcount == 1
 
 
-def _active_of(model_name: str, environment: int) -> Select[DeploymentRow]:
+def _active_of(model_name: str, environment: str) -> Select[DeploymentRow]:
     return select(DeploymentRow).where(
         DeploymentRow.model_name == model_name, DeploymentRow.environment == environment, DeploymentRow.state == _ACTIVE
     )
@@ -216,9 +216,9 @@ async def _count_up(session: AsyncSession) -> None:
         session.add(GenerationRow(id=_THE_GENERATION, value=1))
 
 
-def _stage(environment: int, state: int) -> ModelStage.ValueType:
+def _stage(environment: str, state: int) -> ModelStage.ValueType:
     if state != _ACTIVE:
         return models_pb2.MODEL_STAGE_ARCHIVED
-    if environment == deployments_pb2.ENVIRONMENT_PRODUCTION:
+    if environment == PRODUCTION:
         return models_pb2.MODEL_STAGE_PRODUCTION
     return models_pb2.MODEL_STAGE_STAGING

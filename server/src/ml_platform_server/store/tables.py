@@ -109,7 +109,7 @@ class DeploymentRow(Base):
     deployment_id: Mapped[str] = mapped_column(String(64), primary_key=True)
     model_name: Mapped[str] = mapped_column(String(250))
     version: Mapped[int] = mapped_column(Integer)
-    environment: Mapped[int] = mapped_column(Integer)
+    environment: Mapped[str] = mapped_column(String(63), server_default="")
     state: Mapped[int] = mapped_column(Integer)
     message: Mapped[str] = mapped_column(Message, default="")
     actor: Mapped[str] = mapped_column(String(250))

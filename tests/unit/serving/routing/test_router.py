@@ -11,7 +11,6 @@ import pytest
 
 from ml_platform.v1 import predictions_pb2
 from ml_platform.v1.deployments_pb2 import SERVING_RUNTIME_BENTOML as BENTOML
-from ml_platform.v1.deployments_pb2 import Environment
 from ml_platform_server.backends.bentoml.client import BentomlBackend
 from ml_platform_server.call import set_deadline
 from ml_platform_server.errors import PlatformError
@@ -46,7 +45,7 @@ class SlowDeployments(FakeDeployments):
         for event in self.go_on.values():
             event.set()
 
-    async def active(self, model_name: str, environment: Environment.ValueType) -> DeploymentRow | None:
+    async def active(self, model_name: str, environment: str) -> DeploymentRow | None:
         found = await super().active(model_name, environment)
         await self._let_go("active")
         return found

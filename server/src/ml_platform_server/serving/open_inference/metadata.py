@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from ml_platform.v1 import deployments_pb2, errors_pb2
-from ml_platform.v1.deployments_pb2 import Environment
+from ml_platform.v1 import errors_pb2
+from ml_platform_server.environments import Environments
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.open_inference import Message, ModelMetadataResponse
 from ml_platform_server.serving.inputs.signature import Column
@@ -17,7 +17,9 @@ from ml_platform_server.serving.routing.router import ServedVersion
 class ServedModels(Protocol):
     """The models that are served."""
 
-    async def served(self, model_name: str, environment: Environment.ValueType) -> ServedVersion:
+    environments: Environments
+
+    async def served(self, model_name: str, environment: str) -> ServedVersion:
         """The version that answers in an environment, loaded first if need be."""
         ...
 
@@ -26,41 +28,33 @@ class ServedModels(Protocol):
         ...
 
 
-_ENVIRONMENTS = {
-    "": deployments_pb2.ENVIRONMENT_PRODUCTION,
-    "production": deployments_pb2.ENVIRONMENT_PRODUCTION,
-    "staging": deployments_pb2.ENVIRONMENT_STAGING,
-}
-_BOTH = (deployments_pb2.ENVIRONMENT_PRODUCTION, deployments_pb2.ENVIRONMENT_STAGING)
-
-
 async def meant(models: ServedModels, name: str, version: str) -> ServedVersion:
     """The version that answers.
 
     Args:
         models: those that are served.
         name: the registered model.
-        version: "production" or "", "staging", or the number of a version that is deployed.
+        version: an environment, the number of a version that is deployed, or "" for the default environment.
 
     Raises:
         PlatformError: as the engine gives them; MODEL_NOT_DEPLOYED for a version that is deployed nowhere.
     """
-    environment = _ENVIRONMENTS.get(version)
-    if environment is None:
+    environment = version or models.environments.default
+    if environment not in models.environments:
         return models.loaded(name, version) or await _numbered(models, name, version)
     try:
         return await models.served(name, environment)
     except PlatformError as error:
         if version or error.reason != errors_pb2.ERROR_REASON_MODEL_NOT_DEPLOYED:
             raise
-        error.remedy = f'{error.remedy} To ask what is deployed to staging, say "staging" for the model\'s version.'
+        error.remedy = f'{error.remedy} To ask what is deployed elsewhere, give an environment as the version, such as "staging".'
         raise
 
 
 async def _numbered(models: ServedModels, name: str, version: str) -> ServedVersion:
     deployed: list[str] = []
     absent: PlatformError | None = None
-    for environment in _BOTH:
+    for environment in models.environments:
         try:
             served = await models.served(name, environment)
         except PlatformError as error:
@@ -76,7 +70,7 @@ async def _numbered(models: ServedModels, name: str, version: str) -> ServedVers
     raise PlatformError(
         errors_pb2.ERROR_REASON_MODEL_NOT_DEPLOYED,
         f"Version {version[:50]!r} of the model {name!r} is not deployed; deployed are {', '.join(deployed)}.",
-        remedy='Say "production" or "staging" for the version, the number of a deployed one, or nothing for production.',
+        remedy=f"Give as version an environment ({', '.join(models.environments)}) or a deployed version's number, or none.",
         resource=("model", name),
     )
 

@@ -11,8 +11,8 @@ from typing import Any, Protocol, TypeVar
 import structlog
 
 from ml_platform.v1 import errors_pb2, predictions_pb2
-from ml_platform.v1.deployments_pb2 import Environment
 from ml_platform_server.call import remaining
+from ml_platform_server.environments import DEFAULT, Environments
 from ml_platform_server.errors import PlatformError, within
 from ml_platform_server.serving.inputs.policy import DEFAULT_POLICY, Policy, compiled
 from ml_platform_server.serving.inputs.rows import Fields, Row
@@ -24,7 +24,7 @@ from ml_platform_server.store.tables import DeploymentRow
 
 _log = structlog.get_logger(__name__)
 
-Key = tuple[str, int]
+Key = tuple[str, str]
 T = TypeVar("T")
 # Backoff after a version could not be loaded in the background.
 RETRY_SECONDS = 5.0
@@ -35,7 +35,7 @@ POLL_TIMEOUT = 30.0
 class ActiveDeployments(Protocol):
     """What the router reads from the platform's store."""
 
-    async def active(self, model_name: str, environment: Environment.ValueType) -> DeploymentRow | None:
+    async def active(self, model_name: str, environment: str) -> DeploymentRow | None:
         """The active deployment of a model in an environment."""
         ...
 
@@ -83,11 +83,18 @@ class Router:
     """
 
     def __init__(
-        self, *, deployments: ActiveDeployments, registry: Registry, loader: ModelLoader, refresh_interval: float
+        self,
+        *,
+        deployments: ActiveDeployments,
+        registry: Registry,
+        loader: ModelLoader,
+        refresh_interval: float,
+        environments: Environments = DEFAULT,
     ) -> None:
         self._deployments = deployments
         self._registry = registry
         self._loader = loader
+        self._environments = environments
         self._refresh_interval = refresh_interval
         self._generation = -1
         # The deployments as last read, and how many times they were replaced: see `_read`.
@@ -109,7 +116,7 @@ class Router:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def ready(self, model_name: str, environment: Environment.ValueType) -> ServedVersion | None:
+    def ready(self, model_name: str, environment: str) -> ServedVersion | None:
         """The version that serves a model in an environment, if it is loaded."""
         return self._served.get((model_name, environment))
 
@@ -117,15 +124,17 @@ class Router:
         """The loaded version of a deployment, if the deployment serves."""
         return next((served for served in self._served.values() if served.deployment_id == deployment_id), None)
 
-    async def find(self, model_name: str, environment: Environment.ValueType) -> ServedVersion:
+    async def find(self, model_name: str, environment: str) -> ServedVersion:
         """The version that serves a model in an environment; loads it if necessary.
 
         Raises:
-            PlatformError: MODEL_NOT_DEPLOYED, MODEL_NOT_FOUND, DEADLINE_EXCEEDED, and what ModelLoader.load gives.
+            PlatformError: INVALID_FIELDS for an unknown environment, MODEL_NOT_DEPLOYED, MODEL_NOT_FOUND, DEADLINE_EXCEEDED, and
+                what ModelLoader.load gives.
         """
         served = self.ready(model_name, environment)
         if served is not None:
             return served
+        self._environments.check(environment)
         # The store and the registry may hang, so the timeout covers the whole search, not only the loading.
         async with within(remaining(LOAD_SECONDS), f"Finding the version of the model {model_name!r}"):
             row = await self._read(lambda: self._deployments.active(model_name, environment))
@@ -213,17 +222,16 @@ class Router:
             self._served[key] = served
         return served
 
-    async def _not_deployed(self, model_name: str, environment: Environment.ValueType) -> PlatformError:
+    async def _not_deployed(self, model_name: str, environment: str) -> PlatformError:
         """The error for a model without a deployment. Only here is the registry asked, and it may be down."""
         try:
             await self._registry.get(model_name)
         except PlatformError as error:
             if error.reason == errors_pb2.ERROR_REASON_MODEL_NOT_FOUND:
                 return error
-        name = Environment.Name(environment).removeprefix("ENVIRONMENT_").lower()
         return PlatformError(
             errors_pb2.ERROR_REASON_MODEL_NOT_DEPLOYED,
-            f"No version of the model {model_name!r} is deployed to {name}.",
+            f"No version of the model {model_name!r} is deployed to {environment}.",
             remedy="Deploy one with DeploymentService.DeployModel, and wait until the deployment is active.",
             resource=("model", model_name),
         )

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from google.protobuf import struct_pb2
 
-from ml_platform.v1.deployments_pb2 import Environment
 from ml_platform.v1.predictions_pb2 import BatchPredictRequest, RowPrediction
 from ml_platform_server import protobuf_encoding
 from ml_platform_server.call import Call
@@ -27,7 +26,7 @@ _RESULT = b"\x2a"
 CHUNK_ROWS = 256
 
 
-Find = Callable[[str, Environment.ValueType], Awaitable[ServedVersion]]
+Find = Callable[[str, str], Awaitable[ServedVersion]]
 
 
 class Batches:
