@@ -189,7 +189,7 @@ def test_an_enum_value_that_the_contract_does_not_know_is_a_violation():
     expected = "is 7, which is no JobKind; there are JOB_KIND_TRAINING, JOB_KIND_DEPLOYMENT, JOB_KIND_MATERIALIZATION"
     assert [("kind", expected)] == violations(request)
     required = view()
-    required.feature_view.features[0].value_type = 99  # type: ignore[assignment]  # the same
+    required.feature_view.features[0].value_type = 99
     assert fields(required) == ["feature_view.features[0].value_type"]
 
 
