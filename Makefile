@@ -1,7 +1,7 @@
 # Every task of the project. `make` alone lists them.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install lock up down status logs env key demo test test-fast check generate format bench bench-quick clean
+.PHONY: help protos install lock up down status logs env key demo test test-fast check generate format bench bench-quick clean
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -94,17 +94,20 @@ check: install ## lint, format, types, layers, contract
 	$(BIN)/ruff format --check
 	$(BIN)/mypy client/src/ml_platform server/src/ml_platform_server deploy examples scripts tests benchmarks
 	$(BIN)/lint-imports
-	$(BIN)/python scripts/contract.py lint breaking drift
+	$(BIN)/python -m scripts.contract lint breaking drift
 	$(BIN)/python scripts/sync_api.py --check
 
+protos: install ## put the files of google/api and google/rpc that the protos import into build/googleapis, for any language's compiler
+	@$(BIN)/python -m scripts.contract imports
+
 generate: install ## generate the stubs from the protos, and the client's synchronous API
-	$(BIN)/python scripts/contract.py generate
+	$(BIN)/python -m scripts.contract generate
 	$(BIN)/python scripts/sync_api.py
 
 format: install ## format code and protos
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
-	$(BIN)/python scripts/contract.py format
+	$(BIN)/python -m scripts.contract format
 
 bench: install ## measure everything and write benchmarks/results (PARTS=curve,peers or SKIP=steady; about 25 minutes)
 	@$(BIN)/python -m benchmarks all $(if $(PARTS),--parts "$(PARTS)") $(if $(SKIP),--skip "$(SKIP)")

@@ -16,12 +16,17 @@ from pathlib import Path
 
 import google.api
 
+from scripts.contract_rules import tightened, unmarked
+
 ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "protos"
 # Its stubs are the business of its own clients; the server reads its descriptor.
 OPEN_INFERENCE = PROTOS / "open_inference" / "grpc_service.proto"
 STUBS = ROOT / "client" / "src"
-DESCRIPTOR = ROOT / "server" / "src" / "ml_platform_server" / "open_inference" / "descriptor.binpb"
+SERVER = ROOT / "server" / "src" / "ml_platform_server"
+# The whole contract with its comments: reflection serves it, and an edge transcodes by it.
+CONTRACT = Path("contract.binpb")
+OPEN_INFERENCE_SET = Path("open_inference", "descriptor.binpb")
 GOOGLEAPIS = ROOT / "build" / "googleapis"
 GENERATOR = ROOT / ".tools" / "stubs"
 GENERATOR_PACKAGES = ["grpcio-tools==1.76.0", "protobuf==6.33.6", "mypy-protobuf==5.1.0", "setuptools<81"]
@@ -38,7 +43,7 @@ def run(*command: str | Path, cwd: Path = ROOT) -> None:
 def provide_googleapis(target: Path = GOOGLEAPIS) -> None:
     """Copy the googleapis files that the contract imports out of the installed wheel."""
     source = Path(next(iter(google.api.__path__))).parent
-    for name in ("api/annotations.proto", "api/http.proto", "rpc/status.proto"):
+    for name in ("api/annotations.proto", "api/field_behavior.proto", "api/http.proto", "rpc/status.proto"):
         (target / "google" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / name, target / "google" / name)
 
@@ -48,6 +53,8 @@ def lint() -> None:
     provide_googleapis()
     run(BIN / "buf", "lint")
     run(BIN / "buf", "format", "--diff", "--exit-code", "protos")
+    if fields := unmarked((SERVER / CONTRACT).read_bytes()):
+        sys.exit("Required by one option and not by the other:\n  " + "\n  ".join(fields))
 
 
 def format_() -> None:
@@ -66,11 +73,25 @@ def breaking() -> None:
         print("There is no contract on main yet: nothing to compare with.")
         return
     with tempfile.TemporaryDirectory() as folder:
-        before = Path(folder)
+        before = Path(folder) / "main"
+        before.mkdir()
         archive = subprocess.run(["git", "archive", "main", "protos", "buf.yaml"], cwd=ROOT, check=True, stdout=subprocess.PIPE)
         subprocess.run(["tar", "-x", "-C", str(before)], input=archive.stdout, check=True)
         provide_googleapis(before / "build" / "googleapis")
         run(BIN / "buf", "breaking", "--against", before)
+        # What buf does not look at: our own options.
+        old = before / CONTRACT
+        protoc: list[str | Path] = [
+            provide_generator(),
+            "-m",
+            "grpc_tools.protoc",
+            "--proto_path=protos",
+            "--proto_path=build/googleapis",
+        ]
+        files = sorted(path.relative_to(before) for path in (before / "protos" / "ml_platform").rglob("*.proto"))
+        run(*protoc, f"--descriptor_set_out={old}", *files, cwd=before)
+        if broken := tightened(old.read_bytes(), (SERVER / CONTRACT).read_bytes()):
+            sys.exit("Callers of the contract on main would be refused:\n  " + "\n  ".join(broken))
 
 
 def provide_generator() -> Path:
@@ -85,8 +106,8 @@ def provide_generator() -> Path:
     return python
 
 
-def generate(target: Path = STUBS, descriptor: Path = DESCRIPTOR) -> None:
-    """Generate the Python stubs into the client's source tree, and the server's descriptor of the Open Inference Protocol."""
+def generate(target: Path = STUBS, server: Path = SERVER) -> None:
+    """Generate the Python stubs into the client's source tree, and the descriptors that the server reads."""
     provide_googleapis()
     python = provide_generator()
     files = sorted(set(PROTOS.rglob("*.proto")) - {OPEN_INFERENCE})
@@ -95,23 +116,35 @@ def generate(target: Path = STUBS, descriptor: Path = DESCRIPTOR) -> None:
     plugins = [f"--plugin=protoc-gen-{name}={GENERATOR / 'bin' / f'protoc-gen-{name}'}" for name in ("mypy", "mypy_grpc")]
     run(*protoc, *plugins, f"--python_out={target}", f"--mypy_out=quiet:{target}", *files)
     run(*protoc, *plugins, f"--grpc_python_out={target}", f"--mypy_grpc_out=quiet:{target}", *services)
-    run(*protoc, f"--descriptor_set_out={descriptor}", OPEN_INFERENCE)
+    (server / OPEN_INFERENCE_SET).parent.mkdir(exist_ok=True)
+    run(*protoc, f"--descriptor_set_out={server / OPEN_INFERENCE_SET}", OPEN_INFERENCE)
+    run(*protoc, "--include_imports", "--include_source_info", f"--descriptor_set_out={server / CONTRACT}", *files)
 
 
 def drift() -> None:
-    """Fail if the stubs that are checked in are not those that the contract generates."""
+    """Fail if what is checked in is not what the contract generates."""
     with tempfile.TemporaryDirectory() as folder:
         fresh = Path(folder)
-        generate(fresh, fresh / DESCRIPTOR.name)
-        same = DESCRIPTOR.exists() and filecmp.cmp(fresh / DESCRIPTOR.name, DESCRIPTOR, shallow=False)
+        generate(fresh, fresh)
         wanted = {path.relative_to(fresh) for path in fresh.rglob("*_pb2*")}
         present = {path.relative_to(STUBS) for path in STUBS.rglob("*_pb2*") if path.suffix in {".py", ".pyi"}}
-        stale = {path for path in wanted & present if not filecmp.cmp(fresh / path, STUBS / path, shallow=False)}
-    if drifted := sorted(stale | (wanted ^ present)) + ([] if same else [DESCRIPTOR.relative_to(ROOT)]):
-        sys.exit("The stubs are not what the contract generates; run `make generate`:\n  " + "\n  ".join(map(str, drifted)))
+        drifted = [STUBS / path for path in wanted ^ present]
+        pairs = [(fresh / path, STUBS / path) for path in wanted & present]
+        pairs += [(fresh / path, SERVER / path) for path in (OPEN_INFERENCE_SET, CONTRACT)]
+        drifted += [kept for made, kept in pairs if not kept.exists() or not filecmp.cmp(made, kept, shallow=False)]
+    if drifted:
+        names = "\n  ".join(sorted(str(path.relative_to(ROOT)) for path in drifted))
+        sys.exit(f"What is checked in is not what the contract generates; run `make generate`:\n  {names}")
 
 
-COMMANDS = {"lint": lint, "format": format_, "breaking": breaking, "generate": generate, "drift": drift}
+COMMANDS = {
+    "imports": provide_googleapis,
+    "lint": lint,
+    "format": format_,
+    "breaking": breaking,
+    "generate": generate,
+    "drift": drift,
+}
 
 
 def main() -> None:

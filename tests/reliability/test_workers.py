@@ -158,6 +158,7 @@ def test_sigterm_drains_the_workers_of_some_services(tmp_path: Path):
         with fresh_channel(server.port) as channel:
             assert services(channel) == {
                 "grpc.health.v1.Health",
+                "grpc.reflection.v1.ServerReflection",
                 "grpc.reflection.v1alpha.ServerReflection",
                 "inference.GRPCInferenceService",
                 "ml_platform.v1.PredictionService",

@@ -23,13 +23,14 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from ml_platform.v1 import auth_pb2 as ml__platform_dot_v1_dot_auth__pb2
 from ml_platform.v1 import validation_pb2 as ml__platform_dot_v1_dot_validation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n ml_platform/v1/deployments.proto\x12\x0eml_platform.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19ml_platform/v1/auth.proto\x1a\x1fml_platform/v1/validation.proto\"\xf4\x03\n\nDeployment\x12\x15\n\rdeployment_id\x18\x01 \x01(\t\x12\x12\n\nmodel_name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x13\n\x0b\x65nvironment\x18\x04 \x01(\t\x12.\n\x05state\x18\x05 \x01(\x0e\x32\x1f.ml_platform.v1.DeploymentState\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x07 \x01(\t\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x0e\n\x06job_id\x18\t \x01(\t\x12/\n\x07runtime\x18\n \x01(\x0e\x32\x1e.ml_platform.v1.ServingRuntime\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\ractivate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1e\n\x16previous_deployment_id\x18\x0e \x01(\t\x12\x35\n\x0e\x66\x65\x61ture_policy\x18\x0f \x01(\x0b\x32\x1d.ml_platform.v1.FeaturePolicy\x12\x0b\n\x03url\x18\x10 \x01(\t\"\x9a\x01\n\rFeaturePolicy\x12\x30\n\x07missing\x18\x01 \x01(\x0e\x32\x1f.ml_platform.v1.MissingFeatures\x12,\n\x05stale\x18\x02 \x01(\x0e\x32\x1d.ml_platform.v1.StaleFeatures\x12)\n\x08\x64\x65\x66\x61ults\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"\xdf\x01\n\x12\x44\x65ployModelRequest\x12\x1d\n\nmodel_name\x18\x01 \x01(\tB\t\xb2\xbb\x18\x05\x08\x01\x10\xfa\x01\x12\x1e\n\x07version\x18\x02 \x01(\x03\x42\r\xb2\xbb\x18\t)\x00\x00\x00\x00\x00\x00\xf0?\x12\x1d\n\x0b\x65nvironment\x18\x03 \x01(\tB\x08\xb2\xbb\x18\x04\x08\x01\x10?\x12\x17\n\x06reason\x18\x04 \x01(\tB\x07\xb2\xbb\x18\x03\x10\xe8\x07\x12\x1b\n\nrequest_id\x18\x05 \x01(\tB\x07\xb2\xbb\x18\x03\x10\x80\x01\x12\x35\n\x0e\x66\x65\x61ture_policy\x18\x06 \x01(\x0b\x32\x1d.ml_platform.v1.FeaturePolicy\"E\n\x13\x44\x65ployModelResponse\x12.\n\ndeployment\x18\x01 \x01(\x0b\x32\x1a.ml_platform.v1.Deployment\"8\n\x14GetDeploymentRequest\x12 \n\rdeployment_id\x18\x01 \x01(\tB\t\xb2\xbb\x18\x05\x08\x01\x10\x80\x01\"G\n\x15GetDeploymentResponse\x12.\n\ndeployment\x18\x01 \x01(\x0b\x32\x1a.ml_platform.v1.Deployment\"\xb8\x01\n\x16ListDeploymentsRequest\x12\x1b\n\nmodel_name\x18\x01 \x01(\tB\x07\xb2\xbb\x18\x03\x10\xfa\x01\x12\x1b\n\x0b\x65nvironment\x18\x02 \x01(\tB\x06\xb2\xbb\x18\x02\x10?\x12.\n\x05state\x18\x03 \x01(\x0e\x32\x1f.ml_platform.v1.DeploymentState\x12 \n\tpage_size\x18\x04 \x01(\x05\x42\r\xb2\xbb\x18\t)\x00\x00\x00\x00\x00\x00\x00\x00\x12\x12\n\npage_token\x18\x05 \x01(\t\"c\n\x17ListDeploymentsResponse\x12/\n\x0b\x64\x65ployments\x18\x01 \x03(\x0b\x32\x1a.ml_platform.v1.Deployment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\xae\x01\n\x0f\x44\x65ploymentState\x12 \n\x1c\x44\x45PLOYMENT_STATE_UNSPECIFIED\x10\x00\x12 \n\x1c\x44\x45PLOYMENT_STATE_IN_PROGRESS\x10\x01\x12\x1b\n\x17\x44\x45PLOYMENT_STATE_ACTIVE\x10\x02\x12\x1b\n\x17\x44\x45PLOYMENT_STATE_FAILED\x10\x03\x12\x1d\n\x19\x44\x45PLOYMENT_STATE_ARCHIVED\x10\x04*h\n\x0eServingRuntime\x12\x1f\n\x1bSERVING_RUNTIME_UNSPECIFIED\x10\x00\x12\x18\n\x14SERVING_RUNTIME_ONNX\x10\x01\x12\x1b\n\x17SERVING_RUNTIME_BENTOML\x10\x02*\xad\x01\n\x0fMissingFeatures\x12 \n\x1cMISSING_FEATURES_UNSPECIFIED\x10\x00\x12!\n\x1dMISSING_FEATURES_NULL_OR_FAIL\x10\x01\x12\x19\n\x15MISSING_FEATURES_FAIL\x10\x02\x12\x1c\n\x18MISSING_FEATURES_DEFAULT\x10\x03\x12\x1c\n\x18MISSING_FEATURES_PROCEED\x10\x04*\x9b\x01\n\rStaleFeatures\x12\x1e\n\x1aSTALE_FEATURES_UNSPECIFIED\x10\x00\x12\x16\n\x12STALE_FEATURES_USE\x10\x01\x12\x17\n\x13STALE_FEATURES_FAIL\x10\x02\x12\x1d\n\x19STALE_FEATURES_AS_MISSING\x10\x03\x12\x1a\n\x16STALE_FEATURES_PROCEED\x10\x04\x32\x9f\x03\n\x11\x44\x65ploymentService\x12v\n\x0b\x44\x65ployModel\x12\".ml_platform.v1.DeployModelRequest\x1a#.ml_platform.v1.DeployModelResponse\"\x1e\xa8\xbb\x18\x07\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/deployments:\x01*\x12\x8c\x01\n\rGetDeployment\x12$.ml_platform.v1.GetDeploymentRequest\x1a%.ml_platform.v1.GetDeploymentResponse\".\x90\x02\x01\xa8\xbb\x18\x06\x82\xd3\xe4\x93\x02!\x12\x1f/v1/deployments/{deployment_id}\x12\x82\x01\n\x0fListDeployments\x12&.ml_platform.v1.ListDeploymentsRequest\x1a\'.ml_platform.v1.ListDeploymentsResponse\"\x1e\x90\x02\x01\xa8\xbb\x18\x06\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/deploymentsB@\n\x10io.mlplatform.v1P\x01Z\x1amlplatform/v1;mlplatformv1\xaa\x02\rMLPlatform.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n ml_platform/v1/deployments.proto\x12\x0eml_platform.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19ml_platform/v1/auth.proto\x1a\x1fml_platform/v1/validation.proto\"\xf4\x03\n\nDeployment\x12\x15\n\rdeployment_id\x18\x01 \x01(\t\x12\x12\n\nmodel_name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x13\n\x0b\x65nvironment\x18\x04 \x01(\t\x12.\n\x05state\x18\x05 \x01(\x0e\x32\x1f.ml_platform.v1.DeploymentState\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x07 \x01(\t\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x0e\n\x06job_id\x18\t \x01(\t\x12/\n\x07runtime\x18\n \x01(\x0e\x32\x1e.ml_platform.v1.ServingRuntime\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\ractivate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1e\n\x16previous_deployment_id\x18\x0e \x01(\t\x12\x35\n\x0e\x66\x65\x61ture_policy\x18\x0f \x01(\x0b\x32\x1d.ml_platform.v1.FeaturePolicy\x12\x0b\n\x03url\x18\x10 \x01(\t\"\x9a\x01\n\rFeaturePolicy\x12\x30\n\x07missing\x18\x01 \x01(\x0e\x32\x1f.ml_platform.v1.MissingFeatures\x12,\n\x05stale\x18\x02 \x01(\x0e\x32\x1d.ml_platform.v1.StaleFeatures\x12)\n\x08\x64\x65\x66\x61ults\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"\xe7\x01\n\x12\x44\x65ployModelRequest\x12!\n\nmodel_name\x18\x01 \x01(\tB\r\xe2\x41\x01\x02\xb2\xbb\x18\x05\x08\x01\x10\xfa\x01\x12\x1e\n\x07version\x18\x02 \x01(\x03\x42\r\xb2\xbb\x18\t)\x00\x00\x00\x00\x00\x00\xf0?\x12!\n\x0b\x65nvironment\x18\x03 \x01(\tB\x0c\xe2\x41\x01\x02\xb2\xbb\x18\x04\x08\x01\x10?\x12\x17\n\x06reason\x18\x04 \x01(\tB\x07\xb2\xbb\x18\x03\x10\xe8\x07\x12\x1b\n\nrequest_id\x18\x05 \x01(\tB\x07\xb2\xbb\x18\x03\x10\x80\x01\x12\x35\n\x0e\x66\x65\x61ture_policy\x18\x06 \x01(\x0b\x32\x1d.ml_platform.v1.FeaturePolicy\"E\n\x13\x44\x65ployModelResponse\x12.\n\ndeployment\x18\x01 \x01(\x0b\x32\x1a.ml_platform.v1.Deployment\"<\n\x14GetDeploymentRequest\x12$\n\rdeployment_id\x18\x01 \x01(\tB\r\xe2\x41\x01\x02\xb2\xbb\x18\x05\x08\x01\x10\x80\x01\"G\n\x15GetDeploymentResponse\x12.\n\ndeployment\x18\x01 \x01(\x0b\x32\x1a.ml_platform.v1.Deployment\"\xb8\x01\n\x16ListDeploymentsRequest\x12\x1b\n\nmodel_name\x18\x01 \x01(\tB\x07\xb2\xbb\x18\x03\x10\xfa\x01\x12\x1b\n\x0b\x65nvironment\x18\x02 \x01(\tB\x06\xb2\xbb\x18\x02\x10?\x12.\n\x05state\x18\x03 \x01(\x0e\x32\x1f.ml_platform.v1.DeploymentState\x12 \n\tpage_size\x18\x04 \x01(\x05\x42\r\xb2\xbb\x18\t)\x00\x00\x00\x00\x00\x00\x00\x00\x12\x12\n\npage_token\x18\x05 \x01(\t\"c\n\x17ListDeploymentsResponse\x12/\n\x0b\x64\x65ployments\x18\x01 \x03(\x0b\x32\x1a.ml_platform.v1.Deployment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\xae\x01\n\x0f\x44\x65ploymentState\x12 \n\x1c\x44\x45PLOYMENT_STATE_UNSPECIFIED\x10\x00\x12 \n\x1c\x44\x45PLOYMENT_STATE_IN_PROGRESS\x10\x01\x12\x1b\n\x17\x44\x45PLOYMENT_STATE_ACTIVE\x10\x02\x12\x1b\n\x17\x44\x45PLOYMENT_STATE_FAILED\x10\x03\x12\x1d\n\x19\x44\x45PLOYMENT_STATE_ARCHIVED\x10\x04*h\n\x0eServingRuntime\x12\x1f\n\x1bSERVING_RUNTIME_UNSPECIFIED\x10\x00\x12\x18\n\x14SERVING_RUNTIME_ONNX\x10\x01\x12\x1b\n\x17SERVING_RUNTIME_BENTOML\x10\x02*\xad\x01\n\x0fMissingFeatures\x12 \n\x1cMISSING_FEATURES_UNSPECIFIED\x10\x00\x12!\n\x1dMISSING_FEATURES_NULL_OR_FAIL\x10\x01\x12\x19\n\x15MISSING_FEATURES_FAIL\x10\x02\x12\x1c\n\x18MISSING_FEATURES_DEFAULT\x10\x03\x12\x1c\n\x18MISSING_FEATURES_PROCEED\x10\x04*\x9b\x01\n\rStaleFeatures\x12\x1e\n\x1aSTALE_FEATURES_UNSPECIFIED\x10\x00\x12\x16\n\x12STALE_FEATURES_USE\x10\x01\x12\x17\n\x13STALE_FEATURES_FAIL\x10\x02\x12\x1d\n\x19STALE_FEATURES_AS_MISSING\x10\x03\x12\x1a\n\x16STALE_FEATURES_PROCEED\x10\x04\x32\x9f\x03\n\x11\x44\x65ploymentService\x12v\n\x0b\x44\x65ployModel\x12\".ml_platform.v1.DeployModelRequest\x1a#.ml_platform.v1.DeployModelResponse\"\x1e\xa8\xbb\x18\x07\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/deployments:\x01*\x12\x8c\x01\n\rGetDeployment\x12$.ml_platform.v1.GetDeploymentRequest\x1a%.ml_platform.v1.GetDeploymentResponse\".\x90\x02\x01\xa8\xbb\x18\x06\x82\xd3\xe4\x93\x02!\x12\x1f/v1/deployments/{deployment_id}\x12\x82\x01\n\x0fListDeployments\x12&.ml_platform.v1.ListDeploymentsRequest\x1a\'.ml_platform.v1.ListDeploymentsResponse\"\x1e\x90\x02\x01\xa8\xbb\x18\x06\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/deploymentsB@\n\x10io.mlplatform.v1P\x01Z\x1amlplatform/v1;mlplatformv1\xaa\x02\rMLPlatform.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,17 +39,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\020io.mlplatform.v1P\001Z\032mlplatform/v1;mlplatformv1\252\002\rMLPlatform.V1'
   _globals['_DEPLOYMODELREQUEST'].fields_by_name['model_name']._loaded_options = None
-  _globals['_DEPLOYMODELREQUEST'].fields_by_name['model_name']._serialized_options = b'\262\273\030\005\010\001\020\372\001'
+  _globals['_DEPLOYMODELREQUEST'].fields_by_name['model_name']._serialized_options = b'\342A\001\002\262\273\030\005\010\001\020\372\001'
   _globals['_DEPLOYMODELREQUEST'].fields_by_name['version']._loaded_options = None
   _globals['_DEPLOYMODELREQUEST'].fields_by_name['version']._serialized_options = b'\262\273\030\t)\000\000\000\000\000\000\360?'
   _globals['_DEPLOYMODELREQUEST'].fields_by_name['environment']._loaded_options = None
-  _globals['_DEPLOYMODELREQUEST'].fields_by_name['environment']._serialized_options = b'\262\273\030\004\010\001\020?'
+  _globals['_DEPLOYMODELREQUEST'].fields_by_name['environment']._serialized_options = b'\342A\001\002\262\273\030\004\010\001\020?'
   _globals['_DEPLOYMODELREQUEST'].fields_by_name['reason']._loaded_options = None
   _globals['_DEPLOYMODELREQUEST'].fields_by_name['reason']._serialized_options = b'\262\273\030\003\020\350\007'
   _globals['_DEPLOYMODELREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_DEPLOYMODELREQUEST'].fields_by_name['request_id']._serialized_options = b'\262\273\030\003\020\200\001'
   _globals['_GETDEPLOYMENTREQUEST'].fields_by_name['deployment_id']._loaded_options = None
-  _globals['_GETDEPLOYMENTREQUEST'].fields_by_name['deployment_id']._serialized_options = b'\262\273\030\005\010\001\020\200\001'
+  _globals['_GETDEPLOYMENTREQUEST'].fields_by_name['deployment_id']._serialized_options = b'\342A\001\002\262\273\030\005\010\001\020\200\001'
   _globals['_LISTDEPLOYMENTSREQUEST'].fields_by_name['model_name']._loaded_options = None
   _globals['_LISTDEPLOYMENTSREQUEST'].fields_by_name['model_name']._serialized_options = b'\262\273\030\003\020\372\001'
   _globals['_LISTDEPLOYMENTSREQUEST'].fields_by_name['environment']._loaded_options = None
@@ -61,30 +62,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DEPLOYMENTSERVICE'].methods_by_name['GetDeployment']._serialized_options = b'\220\002\001\250\273\030\006\202\323\344\223\002!\022\037/v1/deployments/{deployment_id}'
   _globals['_DEPLOYMENTSERVICE'].methods_by_name['ListDeployments']._loaded_options = None
   _globals['_DEPLOYMENTSERVICE'].methods_by_name['ListDeployments']._serialized_options = b'\220\002\001\250\273\030\006\202\323\344\223\002\021\022\017/v1/deployments'
-  _globals['_DEPLOYMENTSTATE']._serialized_start=1582
-  _globals['_DEPLOYMENTSTATE']._serialized_end=1756
-  _globals['_SERVINGRUNTIME']._serialized_start=1758
-  _globals['_SERVINGRUNTIME']._serialized_end=1862
-  _globals['_MISSINGFEATURES']._serialized_start=1865
-  _globals['_MISSINGFEATURES']._serialized_end=2038
-  _globals['_STALEFEATURES']._serialized_start=2041
-  _globals['_STALEFEATURES']._serialized_end=2196
-  _globals['_DEPLOYMENT']._serialized_start=206
-  _globals['_DEPLOYMENT']._serialized_end=706
-  _globals['_FEATUREPOLICY']._serialized_start=709
-  _globals['_FEATUREPOLICY']._serialized_end=863
-  _globals['_DEPLOYMODELREQUEST']._serialized_start=866
-  _globals['_DEPLOYMODELREQUEST']._serialized_end=1089
-  _globals['_DEPLOYMODELRESPONSE']._serialized_start=1091
-  _globals['_DEPLOYMODELRESPONSE']._serialized_end=1160
-  _globals['_GETDEPLOYMENTREQUEST']._serialized_start=1162
-  _globals['_GETDEPLOYMENTREQUEST']._serialized_end=1218
-  _globals['_GETDEPLOYMENTRESPONSE']._serialized_start=1220
-  _globals['_GETDEPLOYMENTRESPONSE']._serialized_end=1291
-  _globals['_LISTDEPLOYMENTSREQUEST']._serialized_start=1294
-  _globals['_LISTDEPLOYMENTSREQUEST']._serialized_end=1478
-  _globals['_LISTDEPLOYMENTSRESPONSE']._serialized_start=1480
-  _globals['_LISTDEPLOYMENTSRESPONSE']._serialized_end=1579
-  _globals['_DEPLOYMENTSERVICE']._serialized_start=2199
-  _globals['_DEPLOYMENTSERVICE']._serialized_end=2614
+  _globals['_DEPLOYMENTSTATE']._serialized_start=1627
+  _globals['_DEPLOYMENTSTATE']._serialized_end=1801
+  _globals['_SERVINGRUNTIME']._serialized_start=1803
+  _globals['_SERVINGRUNTIME']._serialized_end=1907
+  _globals['_MISSINGFEATURES']._serialized_start=1910
+  _globals['_MISSINGFEATURES']._serialized_end=2083
+  _globals['_STALEFEATURES']._serialized_start=2086
+  _globals['_STALEFEATURES']._serialized_end=2241
+  _globals['_DEPLOYMENT']._serialized_start=239
+  _globals['_DEPLOYMENT']._serialized_end=739
+  _globals['_FEATUREPOLICY']._serialized_start=742
+  _globals['_FEATUREPOLICY']._serialized_end=896
+  _globals['_DEPLOYMODELREQUEST']._serialized_start=899
+  _globals['_DEPLOYMODELREQUEST']._serialized_end=1130
+  _globals['_DEPLOYMODELRESPONSE']._serialized_start=1132
+  _globals['_DEPLOYMODELRESPONSE']._serialized_end=1201
+  _globals['_GETDEPLOYMENTREQUEST']._serialized_start=1203
+  _globals['_GETDEPLOYMENTREQUEST']._serialized_end=1263
+  _globals['_GETDEPLOYMENTRESPONSE']._serialized_start=1265
+  _globals['_GETDEPLOYMENTRESPONSE']._serialized_end=1336
+  _globals['_LISTDEPLOYMENTSREQUEST']._serialized_start=1339
+  _globals['_LISTDEPLOYMENTSREQUEST']._serialized_end=1523
+  _globals['_LISTDEPLOYMENTSRESPONSE']._serialized_start=1525
+  _globals['_LISTDEPLOYMENTSRESPONSE']._serialized_end=1624
+  _globals['_DEPLOYMENTSERVICE']._serialized_start=2244
+  _globals['_DEPLOYMENTSERVICE']._serialized_end=2659
 # @@protoc_insertion_point(module_scope)

@@ -23,12 +23,13 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from ml_platform.v1 import auth_pb2 as ml__platform_dot_v1_dot_auth__pb2
 from ml_platform.v1 import validation_pb2 as ml__platform_dot_v1_dot_validation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n ml_platform/v1/experiments.proto\x12\x0eml_platform.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19ml_platform/v1/auth.proto\x1a\x1fml_platform/v1/validation.proto\"\xb1\x02\n\nExperiment\x12\x15\n\rexperiment_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x32\n\x04tags\x18\x03 \x03(\x0b\x32$.ml_platform.v1.Experiment.TagsEntry\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11\x61rtifact_location\x18\x06 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x07 \x01(\t\x12\x0b\n\x03url\x18\x08 \x01(\t\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x81\x04\n\x03Run\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x15\n\rexperiment_id\x18\x02 \x01(\t\x12\x10\n\x08run_name\x18\x03 \x01(\t\x12)\n\x06status\x18\x04 \x01(\x0e\x32\x19.ml_platform.v1.RunStatus\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x07metrics\x18\x07 \x03(\x0b\x32 .ml_platform.v1.Run.MetricsEntry\x12/\n\x06params\x18\x08 \x03(\x0b\x32\x1f.ml_platform.v1.Run.ParamsEntry\x12+\n\x04tags\x18\t \x03(\x0b\x32\x1d.ml_platform.v1.Run.TagsEntry\x12\x0e\n\x06job_id\x18\n \x01(\t\x12\x0b\n\x03url\x18\x0b \x01(\t\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a-\n\x0bParamsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"X\n\x0bMetricPoint\x12\r\n\x05value\x18\x01 \x01(\x01\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12,\n\x08log_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xed\x01\n\x17\x43reateExperimentRequest\x12\x19\n\x04name\x18\x01 \x01(\tB\x0b\xb2\xbb\x18\x07\x08\x01\x10\xfa\x01H\x01\x12O\n\x04tags\x18\x02 \x03(\x0b\x32\x31.ml_platform.v1.CreateExperimentRequest.TagsEntryB\x0e\xb2\xbb\x18\n\x10\x88\'8d@\xfa\x01H\x01\x12\x1c\n\x0b\x64\x65scription\x18\x03 \x01(\tB\x07\xb2\xbb\x18\x03\x10\x88\'\x12\x1b\n\nrequest_id\x18\x04 \x01(\tB\x07\xb2\xbb\x18\x03\x10\x80\x01\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"J\n\x18\x43reateExperimentResponse\x12.\n\nexperiment\x18\x01 \x01(\x0b\x32\x1a.ml_platform.v1.Experiment\"M\n\x14GetExperimentRequest\x12\x1e\n\rexperiment_id\x18\x01 \x01(\tB\x07\xb2\xbb\x18\x03\x10\xfa\x01\x12\x15\n\x04name\x18\x02 \x01(\tB\x07\xb2\xbb\x18\x03\x10\xfa\x01\"G\n\x15GetExperimentResponse\x12.\n\nexperiment\x18\x01 \x01(\x0b\x32\x1a.ml_platform.v1.Experiment\"N\n\x16ListExperimentsRequest\x12 \n\tpage_size\x18\x01 \x01(\x05\x42\r\xb2\xbb\x18\t)\x00\x00\x00\x00\x00\x00\x00\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\"c\n\x17ListExperimentsResponse\x12/\n\x0b\x65xperiments\x18\x01 \x03(\x0b\x32\x1a.ml_platform.v1.Experiment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9d\x01\n\x0fListRunsRequest\x12 \n\rexperiment_id\x18\x01 \x01(\tB\t\xb2\xbb\x18\x05\x08\x01\x10\xfa\x01\x12\x17\n\x06\x66ilter\x18\x02 \x01(\tB\x07\xb2\xbb\x18\x03\x10\xa0\x1f\x12\x19\n\x08order_by\x18\x03 \x01(\tB\x07\xb2\xbb\x18\x03\x10\xe8\x07\x12 \n\tpage_size\x18\x04 \x01(\x05\x42\r\xb2\xbb\x18\t)\x00\x00\x00\x00\x00\x00\x00\x00\x12\x12\n\npage_token\x18\x05 \x01(\t\"N\n\x10ListRunsResponse\x12!\n\x04runs\x18\x01 \x03(\x0b\x32\x13.ml_platform.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"*\n\rGetRunRequest\x12\x19\n\x06run_id\x18\x01 \x01(\tB\t\xb2\xbb\x18\x05\x08\x01\x10\xfa\x01\"2\n\x0eGetRunResponse\x12 \n\x03run\x18\x01 \x01(\x0b\x32\x13.ml_platform.v1.Run\"\x89\x01\n\x17GetMetricHistoryRequest\x12\x19\n\x06run_id\x18\x01 \x01(\tB\t\xb2\xbb\x18\x05\x08\x01\x10\xfa\x01\x12\x1d\n\nmetric_key\x18\x02 \x01(\tB\t\xb2\xbb\x18\x05\x08\x01\x10\xfa\x01\x12 \n\tpage_size\x18\x03 \x01(\x05\x42\r\xb2\xbb\x18\t)\x00\x00\x00\x00\x00\x00\x00\x00\x12\x12\n\npage_token\x18\x04 \x01(\t\"`\n\x18GetMetricHistoryResponse\x12+\n\x06points\x18\x01 \x03(\x0b\x32\x1b.ml_platform.v1.MetricPoint\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\xa0\x01\n\tRunStatus\x12\x1a\n\x16RUN_STATUS_UNSPECIFIED\x10\x00\x12\x16\n\x12RUN_STATUS_RUNNING\x10\x01\x12\x18\n\x14RUN_STATUS_SCHEDULED\x10\x02\x12\x17\n\x13RUN_STATUS_FINISHED\x10\x03\x12\x15\n\x11RUN_STATUS_FAILED\x10\x04\x12\x15\n\x11RUN_STATUS_KILLED\x10\x05\x32\xbe\x06\n\x11\x45xperimentService\x12\x85\x01\n\x10\x43reateExperiment\x12\'.ml_platform.v1.CreateExperimentRequest\x1a(.ml_platform.v1.CreateExperimentResponse\"\x1e\xa8\xbb\x18\x03\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/experiments:\x01*\x12\x8c\x01\n\rGetExperiment\x12$.ml_platform.v1.GetExperimentRequest\x1a%.ml_platform.v1.GetExperimentResponse\".\x90\x02\x01\xa8\xbb\x18\x02\x82\xd3\xe4\x93\x02!\x12\x1f/v1/experiments/{experiment_id}\x12\x82\x01\n\x0fListExperiments\x12&.ml_platform.v1.ListExperimentsRequest\x1a\'.ml_platform.v1.ListExperimentsResponse\"\x1e\x90\x02\x01\xa8\xbb\x18\x02\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/experiments\x12\x82\x01\n\x08ListRuns\x12\x1f.ml_platform.v1.ListRunsRequest\x1a .ml_platform.v1.ListRunsResponse\"3\x90\x02\x01\xa8\xbb\x18\x02\x82\xd3\xe4\x93\x02&\x12$/v1/experiments/{experiment_id}/runs\x12i\n\x06GetRun\x12\x1d.ml_platform.v1.GetRunRequest\x1a\x1e.ml_platform.v1.GetRunResponse\" \x90\x02\x01\xa8\xbb\x18\x02\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/runs/{run_id}\x12\x9c\x01\n\x10GetMetricHistory\x12\'.ml_platform.v1.GetMetricHistoryRequest\x1a(.ml_platform.v1.GetMetricHistoryResponse\"5\x90\x02\x01\xa8\xbb\x18\x02\x82\xd3\xe4\x93\x02(\x12&/v1/runs/{run_id}/metrics/{metric_key}B@\n\x10io.mlplatform.v1P\x01Z\x1amlplatform/v1;mlplatformv1\xaa\x02\rMLPlatform.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n ml_platform/v1/experiments.proto\x12\x0eml_platform.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19ml_platform/v1/auth.proto\x1a\x1fml_platform/v1/validation.proto\"\xb1\x02\n\nExperiment\x12\x15\n\rexperiment_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x32\n\x04tags\x18\x03 \x03(\x0b\x32$.ml_platform.v1.Experiment.TagsEntry\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11\x61rtifact_location\x18\x06 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x07 \x01(\t\x12\x0b\n\x03url\x18\x08 \x01(\t\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x81\x04\n\x03Run\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x15\n\rexperiment_id\x18\x02 \x01(\t\x12\x10\n\x08run_name\x18\x03 \x01(\t\x12)\n\x06status\x18\x04 \x01(\x0e\x32\x19.ml_platform.v1.RunStatus\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x07metrics\x18\x07 \x03(\x0b\x32 .ml_platform.v1.Run.MetricsEntry\x12/\n\x06params\x18\x08 \x03(\x0b\x32\x1f.ml_platform.v1.Run.ParamsEntry\x12+\n\x04tags\x18\t \x03(\x0b\x32\x1d.ml_platform.v1.Run.TagsEntry\x12\x0e\n\x06job_id\x18\n \x01(\t\x12\x0b\n\x03url\x18\x0b \x01(\t\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a-\n\x0bParamsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"X\n\x0bMetricPoint\x12\r\n\x05value\x18\x01 \x01(\x01\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12,\n\x08log_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xf1\x01\n\x17\x43reateExperimentRequest\x12\x1d\n\x04name\x18\x01 \x01(\tB\x0f\xe2\x41\x01\x02\xb2\xbb\x18\x07\x08\x01\x10\xfa\x01H\x01\x12O\n\x04tags\x18\x02 \x03(\x0b\x32\x31.ml_platform.v1.CreateExperimentRequest.TagsEntryB\x0e\xb2\xbb\x18\n\x10\x88\'8d@\xfa\x01H\x01\x12\x1c\n\x0b\x64\x65scription\x18\x03 \x01(\tB\x07\xb2\xbb\x18\x03\x10\x88\'\x12\x1b\n\nrequest_id\x18\x04 \x01(\tB\x07\xb2\xbb\x18\x03\x10\x80\x01\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"J\n\x18\x43reateExperimentResponse\x12.\n\nexperiment\x18\x01 \x01(\x0b\x32\x1a.ml_platform.v1.Experiment\"M\n\x14GetExperimentRequest\x12\x1e\n\rexperiment_id\x18\x01 \x01(\tB\x07\xb2\xbb\x18\x03\x10\xfa\x01\x12\x15\n\x04name\x18\x02 \x01(\tB\x07\xb2\xbb\x18\x03\x10\xfa\x01\"G\n\x15GetExperimentResponse\x12.\n\nexperiment\x18\x01 \x01(\x0b\x32\x1a.ml_platform.v1.Experiment\"N\n\x16ListExperimentsRequest\x12 \n\tpage_size\x18\x01 \x01(\x05\x42\r\xb2\xbb\x18\t)\x00\x00\x00\x00\x00\x00\x00\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\"c\n\x17ListExperimentsResponse\x12/\n\x0b\x65xperiments\x18\x01 \x03(\x0b\x32\x1a.ml_platform.v1.Experiment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa1\x01\n\x0fListRunsRequest\x12$\n\rexperiment_id\x18\x01 \x01(\tB\r\xe2\x41\x01\x02\xb2\xbb\x18\x05\x08\x01\x10\xfa\x01\x12\x17\n\x06\x66ilter\x18\x02 \x01(\tB\x07\xb2\xbb\x18\x03\x10\xa0\x1f\x12\x19\n\x08order_by\x18\x03 \x01(\tB\x07\xb2\xbb\x18\x03\x10\xe8\x07\x12 \n\tpage_size\x18\x04 \x01(\x05\x42\r\xb2\xbb\x18\t)\x00\x00\x00\x00\x00\x00\x00\x00\x12\x12\n\npage_token\x18\x05 \x01(\t\"N\n\x10ListRunsResponse\x12!\n\x04runs\x18\x01 \x03(\x0b\x32\x13.ml_platform.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\".\n\rGetRunRequest\x12\x1d\n\x06run_id\x18\x01 \x01(\tB\r\xe2\x41\x01\x02\xb2\xbb\x18\x05\x08\x01\x10\xfa\x01\"2\n\x0eGetRunResponse\x12 \n\x03run\x18\x01 \x01(\x0b\x32\x13.ml_platform.v1.Run\"\x91\x01\n\x17GetMetricHistoryRequest\x12\x1d\n\x06run_id\x18\x01 \x01(\tB\r\xe2\x41\x01\x02\xb2\xbb\x18\x05\x08\x01\x10\xfa\x01\x12!\n\nmetric_key\x18\x02 \x01(\tB\r\xe2\x41\x01\x02\xb2\xbb\x18\x05\x08\x01\x10\xfa\x01\x12 \n\tpage_size\x18\x03 \x01(\x05\x42\r\xb2\xbb\x18\t)\x00\x00\x00\x00\x00\x00\x00\x00\x12\x12\n\npage_token\x18\x04 \x01(\t\"`\n\x18GetMetricHistoryResponse\x12+\n\x06points\x18\x01 \x03(\x0b\x32\x1b.ml_platform.v1.MetricPoint\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\xa0\x01\n\tRunStatus\x12\x1a\n\x16RUN_STATUS_UNSPECIFIED\x10\x00\x12\x16\n\x12RUN_STATUS_RUNNING\x10\x01\x12\x18\n\x14RUN_STATUS_SCHEDULED\x10\x02\x12\x17\n\x13RUN_STATUS_FINISHED\x10\x03\x12\x15\n\x11RUN_STATUS_FAILED\x10\x04\x12\x15\n\x11RUN_STATUS_KILLED\x10\x05\x32\xe6\x06\n\x11\x45xperimentService\x12\x85\x01\n\x10\x43reateExperiment\x12\'.ml_platform.v1.CreateExperimentRequest\x1a(.ml_platform.v1.CreateExperimentResponse\"\x1e\xa8\xbb\x18\x03\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/experiments:\x01*\x12\xb1\x01\n\rGetExperiment\x12$.ml_platform.v1.GetExperimentRequest\x1a%.ml_platform.v1.GetExperimentResponse\"S\x90\x02\x01\xa8\xbb\x18\x02\x82\xd3\xe4\x93\x02\x46\x12\x1f/v1/experiments/{experiment_id}Z#\x12!/v1/experiments/by-name/{name=**}\x12\x82\x01\n\x0fListExperiments\x12&.ml_platform.v1.ListExperimentsRequest\x1a\'.ml_platform.v1.ListExperimentsResponse\"\x1e\x90\x02\x01\xa8\xbb\x18\x02\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/experiments\x12\x82\x01\n\x08ListRuns\x12\x1f.ml_platform.v1.ListRunsRequest\x1a .ml_platform.v1.ListRunsResponse\"3\x90\x02\x01\xa8\xbb\x18\x02\x82\xd3\xe4\x93\x02&\x12$/v1/experiments/{experiment_id}/runs\x12i\n\x06GetRun\x12\x1d.ml_platform.v1.GetRunRequest\x1a\x1e.ml_platform.v1.GetRunResponse\" \x90\x02\x01\xa8\xbb\x18\x02\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/runs/{run_id}\x12\x9f\x01\n\x10GetMetricHistory\x12\'.ml_platform.v1.GetMetricHistoryRequest\x1a(.ml_platform.v1.GetMetricHistoryResponse\"8\x90\x02\x01\xa8\xbb\x18\x02\x82\xd3\xe4\x93\x02+\x12)/v1/runs/{run_id}/metrics/{metric_key=**}B@\n\x10io.mlplatform.v1P\x01Z\x1amlplatform/v1;mlplatformv1\xaa\x02\rMLPlatform.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,7 +48,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEEXPERIMENTREQUEST_TAGSENTRY']._loaded_options = None
   _globals['_CREATEEXPERIMENTREQUEST_TAGSENTRY']._serialized_options = b'8\001'
   _globals['_CREATEEXPERIMENTREQUEST'].fields_by_name['name']._loaded_options = None
-  _globals['_CREATEEXPERIMENTREQUEST'].fields_by_name['name']._serialized_options = b'\262\273\030\007\010\001\020\372\001H\001'
+  _globals['_CREATEEXPERIMENTREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\262\273\030\007\010\001\020\372\001H\001'
   _globals['_CREATEEXPERIMENTREQUEST'].fields_by_name['tags']._loaded_options = None
   _globals['_CREATEEXPERIMENTREQUEST'].fields_by_name['tags']._serialized_options = b'\262\273\030\n\020\210\'8d@\372\001H\001'
   _globals['_CREATEEXPERIMENTREQUEST'].fields_by_name['description']._loaded_options = None
@@ -61,7 +62,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTEXPERIMENTSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTEXPERIMENTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\262\273\030\t)\000\000\000\000\000\000\000\000'
   _globals['_LISTRUNSREQUEST'].fields_by_name['experiment_id']._loaded_options = None
-  _globals['_LISTRUNSREQUEST'].fields_by_name['experiment_id']._serialized_options = b'\262\273\030\005\010\001\020\372\001'
+  _globals['_LISTRUNSREQUEST'].fields_by_name['experiment_id']._serialized_options = b'\342A\001\002\262\273\030\005\010\001\020\372\001'
   _globals['_LISTRUNSREQUEST'].fields_by_name['filter']._loaded_options = None
   _globals['_LISTRUNSREQUEST'].fields_by_name['filter']._serialized_options = b'\262\273\030\003\020\240\037'
   _globals['_LISTRUNSREQUEST'].fields_by_name['order_by']._loaded_options = None
@@ -69,17 +70,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTRUNSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTRUNSREQUEST'].fields_by_name['page_size']._serialized_options = b'\262\273\030\t)\000\000\000\000\000\000\000\000'
   _globals['_GETRUNREQUEST'].fields_by_name['run_id']._loaded_options = None
-  _globals['_GETRUNREQUEST'].fields_by_name['run_id']._serialized_options = b'\262\273\030\005\010\001\020\372\001'
+  _globals['_GETRUNREQUEST'].fields_by_name['run_id']._serialized_options = b'\342A\001\002\262\273\030\005\010\001\020\372\001'
   _globals['_GETMETRICHISTORYREQUEST'].fields_by_name['run_id']._loaded_options = None
-  _globals['_GETMETRICHISTORYREQUEST'].fields_by_name['run_id']._serialized_options = b'\262\273\030\005\010\001\020\372\001'
+  _globals['_GETMETRICHISTORYREQUEST'].fields_by_name['run_id']._serialized_options = b'\342A\001\002\262\273\030\005\010\001\020\372\001'
   _globals['_GETMETRICHISTORYREQUEST'].fields_by_name['metric_key']._loaded_options = None
-  _globals['_GETMETRICHISTORYREQUEST'].fields_by_name['metric_key']._serialized_options = b'\262\273\030\005\010\001\020\372\001'
+  _globals['_GETMETRICHISTORYREQUEST'].fields_by_name['metric_key']._serialized_options = b'\342A\001\002\262\273\030\005\010\001\020\372\001'
   _globals['_GETMETRICHISTORYREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_GETMETRICHISTORYREQUEST'].fields_by_name['page_size']._serialized_options = b'\262\273\030\t)\000\000\000\000\000\000\000\000'
   _globals['_EXPERIMENTSERVICE'].methods_by_name['CreateExperiment']._loaded_options = None
   _globals['_EXPERIMENTSERVICE'].methods_by_name['CreateExperiment']._serialized_options = b'\250\273\030\003\202\323\344\223\002\024\"\017/v1/experiments:\001*'
   _globals['_EXPERIMENTSERVICE'].methods_by_name['GetExperiment']._loaded_options = None
-  _globals['_EXPERIMENTSERVICE'].methods_by_name['GetExperiment']._serialized_options = b'\220\002\001\250\273\030\002\202\323\344\223\002!\022\037/v1/experiments/{experiment_id}'
+  _globals['_EXPERIMENTSERVICE'].methods_by_name['GetExperiment']._serialized_options = b'\220\002\001\250\273\030\002\202\323\344\223\002F\022\037/v1/experiments/{experiment_id}Z#\022!/v1/experiments/by-name/{name=**}'
   _globals['_EXPERIMENTSERVICE'].methods_by_name['ListExperiments']._loaded_options = None
   _globals['_EXPERIMENTSERVICE'].methods_by_name['ListExperiments']._serialized_options = b'\220\002\001\250\273\030\002\202\323\344\223\002\021\022\017/v1/experiments'
   _globals['_EXPERIMENTSERVICE'].methods_by_name['ListRuns']._loaded_options = None
@@ -87,49 +88,49 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXPERIMENTSERVICE'].methods_by_name['GetRun']._loaded_options = None
   _globals['_EXPERIMENTSERVICE'].methods_by_name['GetRun']._serialized_options = b'\220\002\001\250\273\030\002\202\323\344\223\002\023\022\021/v1/runs/{run_id}'
   _globals['_EXPERIMENTSERVICE'].methods_by_name['GetMetricHistory']._loaded_options = None
-  _globals['_EXPERIMENTSERVICE'].methods_by_name['GetMetricHistory']._serialized_options = b'\220\002\001\250\273\030\002\202\323\344\223\002(\022&/v1/runs/{run_id}/metrics/{metric_key}'
-  _globals['_RUNSTATUS']._serialized_start=2313
-  _globals['_RUNSTATUS']._serialized_end=2473
-  _globals['_EXPERIMENT']._serialized_start=176
-  _globals['_EXPERIMENT']._serialized_end=481
-  _globals['_EXPERIMENT_TAGSENTRY']._serialized_start=438
-  _globals['_EXPERIMENT_TAGSENTRY']._serialized_end=481
-  _globals['_RUN']._serialized_start=484
-  _globals['_RUN']._serialized_end=997
-  _globals['_RUN_METRICSENTRY']._serialized_start=859
-  _globals['_RUN_METRICSENTRY']._serialized_end=905
-  _globals['_RUN_PARAMSENTRY']._serialized_start=907
-  _globals['_RUN_PARAMSENTRY']._serialized_end=952
-  _globals['_RUN_TAGSENTRY']._serialized_start=438
-  _globals['_RUN_TAGSENTRY']._serialized_end=481
-  _globals['_METRICPOINT']._serialized_start=999
-  _globals['_METRICPOINT']._serialized_end=1087
-  _globals['_CREATEEXPERIMENTREQUEST']._serialized_start=1090
-  _globals['_CREATEEXPERIMENTREQUEST']._serialized_end=1327
-  _globals['_CREATEEXPERIMENTREQUEST_TAGSENTRY']._serialized_start=438
-  _globals['_CREATEEXPERIMENTREQUEST_TAGSENTRY']._serialized_end=481
-  _globals['_CREATEEXPERIMENTRESPONSE']._serialized_start=1329
-  _globals['_CREATEEXPERIMENTRESPONSE']._serialized_end=1403
-  _globals['_GETEXPERIMENTREQUEST']._serialized_start=1405
-  _globals['_GETEXPERIMENTREQUEST']._serialized_end=1482
-  _globals['_GETEXPERIMENTRESPONSE']._serialized_start=1484
-  _globals['_GETEXPERIMENTRESPONSE']._serialized_end=1555
-  _globals['_LISTEXPERIMENTSREQUEST']._serialized_start=1557
-  _globals['_LISTEXPERIMENTSREQUEST']._serialized_end=1635
-  _globals['_LISTEXPERIMENTSRESPONSE']._serialized_start=1637
-  _globals['_LISTEXPERIMENTSRESPONSE']._serialized_end=1736
-  _globals['_LISTRUNSREQUEST']._serialized_start=1739
-  _globals['_LISTRUNSREQUEST']._serialized_end=1896
-  _globals['_LISTRUNSRESPONSE']._serialized_start=1898
-  _globals['_LISTRUNSRESPONSE']._serialized_end=1976
-  _globals['_GETRUNREQUEST']._serialized_start=1978
-  _globals['_GETRUNREQUEST']._serialized_end=2020
-  _globals['_GETRUNRESPONSE']._serialized_start=2022
-  _globals['_GETRUNRESPONSE']._serialized_end=2072
-  _globals['_GETMETRICHISTORYREQUEST']._serialized_start=2075
-  _globals['_GETMETRICHISTORYREQUEST']._serialized_end=2212
-  _globals['_GETMETRICHISTORYRESPONSE']._serialized_start=2214
-  _globals['_GETMETRICHISTORYRESPONSE']._serialized_end=2310
-  _globals['_EXPERIMENTSERVICE']._serialized_start=2476
-  _globals['_EXPERIMENTSERVICE']._serialized_end=3306
+  _globals['_EXPERIMENTSERVICE'].methods_by_name['GetMetricHistory']._serialized_options = b'\220\002\001\250\273\030\002\202\323\344\223\002+\022)/v1/runs/{run_id}/metrics/{metric_key=**}'
+  _globals['_RUNSTATUS']._serialized_start=2366
+  _globals['_RUNSTATUS']._serialized_end=2526
+  _globals['_EXPERIMENT']._serialized_start=209
+  _globals['_EXPERIMENT']._serialized_end=514
+  _globals['_EXPERIMENT_TAGSENTRY']._serialized_start=471
+  _globals['_EXPERIMENT_TAGSENTRY']._serialized_end=514
+  _globals['_RUN']._serialized_start=517
+  _globals['_RUN']._serialized_end=1030
+  _globals['_RUN_METRICSENTRY']._serialized_start=892
+  _globals['_RUN_METRICSENTRY']._serialized_end=938
+  _globals['_RUN_PARAMSENTRY']._serialized_start=940
+  _globals['_RUN_PARAMSENTRY']._serialized_end=985
+  _globals['_RUN_TAGSENTRY']._serialized_start=471
+  _globals['_RUN_TAGSENTRY']._serialized_end=514
+  _globals['_METRICPOINT']._serialized_start=1032
+  _globals['_METRICPOINT']._serialized_end=1120
+  _globals['_CREATEEXPERIMENTREQUEST']._serialized_start=1123
+  _globals['_CREATEEXPERIMENTREQUEST']._serialized_end=1364
+  _globals['_CREATEEXPERIMENTREQUEST_TAGSENTRY']._serialized_start=471
+  _globals['_CREATEEXPERIMENTREQUEST_TAGSENTRY']._serialized_end=514
+  _globals['_CREATEEXPERIMENTRESPONSE']._serialized_start=1366
+  _globals['_CREATEEXPERIMENTRESPONSE']._serialized_end=1440
+  _globals['_GETEXPERIMENTREQUEST']._serialized_start=1442
+  _globals['_GETEXPERIMENTREQUEST']._serialized_end=1519
+  _globals['_GETEXPERIMENTRESPONSE']._serialized_start=1521
+  _globals['_GETEXPERIMENTRESPONSE']._serialized_end=1592
+  _globals['_LISTEXPERIMENTSREQUEST']._serialized_start=1594
+  _globals['_LISTEXPERIMENTSREQUEST']._serialized_end=1672
+  _globals['_LISTEXPERIMENTSRESPONSE']._serialized_start=1674
+  _globals['_LISTEXPERIMENTSRESPONSE']._serialized_end=1773
+  _globals['_LISTRUNSREQUEST']._serialized_start=1776
+  _globals['_LISTRUNSREQUEST']._serialized_end=1937
+  _globals['_LISTRUNSRESPONSE']._serialized_start=1939
+  _globals['_LISTRUNSRESPONSE']._serialized_end=2017
+  _globals['_GETRUNREQUEST']._serialized_start=2019
+  _globals['_GETRUNREQUEST']._serialized_end=2065
+  _globals['_GETRUNRESPONSE']._serialized_start=2067
+  _globals['_GETRUNRESPONSE']._serialized_end=2117
+  _globals['_GETMETRICHISTORYREQUEST']._serialized_start=2120
+  _globals['_GETMETRICHISTORYREQUEST']._serialized_end=2265
+  _globals['_GETMETRICHISTORYRESPONSE']._serialized_start=2267
+  _globals['_GETMETRICHISTORYRESPONSE']._serialized_end=2363
+  _globals['_EXPERIMENTSERVICE']._serialized_start=2529
+  _globals['_EXPERIMENTSERVICE']._serialized_end=3399
 # @@protoc_insertion_point(module_scope)

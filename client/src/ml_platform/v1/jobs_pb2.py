@@ -23,13 +23,14 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from ml_platform.v1 import auth_pb2 as ml__platform_dot_v1_dot_auth__pb2
 from ml_platform.v1 import validation_pb2 as ml__platform_dot_v1_dot_validation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19ml_platform/v1/jobs.proto\x12\x0eml_platform.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19ml_platform/v1/auth.proto\x1a\x1fml_platform/v1/validation.proto\"\xc6\x01\n\x04Task\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12(\n\x05state\x18\x02 \x01(\x0e\x32\x19.ml_platform.v1.TaskState\x12\x12\n\ntry_number\x18\x03 \x01(\x05\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tmap_index\x18\x06 \x01(\x05\"\xe5\x04\n\x03Job\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.ml_platform.v1.JobKind\x12\x10\n\x08pipeline\x18\x03 \x01(\t\x12\'\n\x05state\x18\x04 \x01(\x0e\x32\x18.ml_platform.v1.JobState\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x17\n\x0f\x65xperiment_name\x18\x06 \x01(\t\x12+\n\nparameters\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x14\n\x0csubmitted_by\x18\x08 \x01(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x05tasks\x18\x0c \x03(\x0b\x32\x14.ml_platform.v1.Task\x12\x0f\n\x07run_ids\x18\r \x03(\t\x12\x13\n\x0b\x62\x65st_run_id\x18\x0e \x01(\t\x12\x31\n\x07metrics\x18\x0f \x03(\x0b\x32 .ml_platform.v1.Job.MetricsEntry\x12\x16\n\x0e\x66\x61iled_task_id\x18\x10 \x01(\t\x12\x1d\n\x15undeclared_parameters\x18\x11 \x03(\t\x12\x0b\n\x03url\x18\x12 \x01(\t\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"*\n\rGetJobRequest\x12\x19\n\x06job_id\x18\x01 \x01(\tB\t\xb2\xbb\x18\x05\x08\x01\x10\xfa\x01\"2\n\x0eGetJobResponse\x12 \n\x03job\x18\x01 \x01(\x0b\x32\x13.ml_platform.v1.Job\"\x90\x01\n\x0fListJobsRequest\x12 \n\x0f\x65xperiment_name\x18\x01 \x01(\tB\x07\xb2\xbb\x18\x03\x10\xfa\x01\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.ml_platform.v1.JobKind\x12 \n\tpage_size\x18\x03 \x01(\x05\x42\r\xb2\xbb\x18\t)\x00\x00\x00\x00\x00\x00\x00\x00\x12\x12\n\npage_token\x18\x04 \x01(\t\"N\n\x10ListJobsResponse\x12!\n\x04jobs\x18\x01 \x03(\x0b\x32\x13.ml_platform.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"Q\n\x0fWatchJobRequest\x12\x19\n\x06job_id\x18\x01 \x01(\tB\t\xb2\xbb\x18\x05\x08\x01\x10\xfa\x01\x12#\n\x0cresume_after\x18\x02 \x01(\x04\x42\r\xb2\xbb\x18\t1\x00\x00\x00\x00\x00\x00\xd0\x43\"\xa3\x01\n\x10WatchJobResponse\x12)\n\x05\x65vent\x18\x01 \x01(\x0e\x32\x1a.ml_platform.v1.WatchEvent\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12 \n\x03job\x18\x03 \x01(\x0b\x32\x13.ml_platform.v1.Job\x12\x30\n\x0cobserve_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*q\n\x07JobKind\x12\x18\n\x14JOB_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11JOB_KIND_TRAINING\x10\x01\x12\x17\n\x13JOB_KIND_DEPLOYMENT\x10\x02\x12\x1c\n\x18JOB_KIND_MATERIALIZATION\x10\x03*\xb2\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_STATE_QUEUED\x10\x01\x12\x15\n\x11JOB_STATE_RUNNING\x10\x02\x12\x15\n\x11JOB_STATE_SUCCESS\x10\x03\x12\x14\n\x10JOB_STATE_FAILED\x10\x04\x12\x18\n\x14JOB_STATE_CANCELLING\x10\x05\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x06*\xd7\x01\n\tTaskState\x12\x1a\n\x16TASK_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12TASK_STATE_PENDING\x10\x01\x12\x16\n\x12TASK_STATE_RUNNING\x10\x02\x12\x16\n\x12TASK_STATE_SUCCESS\x10\x03\x12\x15\n\x11TASK_STATE_FAILED\x10\x04\x12\x17\n\x13TASK_STATE_RETRYING\x10\x05\x12\x16\n\x12TASK_STATE_SKIPPED\x10\x06\x12\x1e\n\x1aTASK_STATE_UPSTREAM_FAILED\x10\x07*\x90\x01\n\nWatchEvent\x12\x1b\n\x17WATCH_EVENT_UNSPECIFIED\x10\x00\x12\x18\n\x14WATCH_EVENT_SNAPSHOT\x10\x01\x12\x16\n\x12WATCH_EVENT_CHANGE\x10\x02\x12\x19\n\x15WATCH_EVENT_HEARTBEAT\x10\x03\x12\x18\n\x14WATCH_EVENT_TERMINAL\x10\x04\x32\xd8\x02\n\nJobService\x12i\n\x06GetJob\x12\x1d.ml_platform.v1.GetJobRequest\x1a\x1e.ml_platform.v1.GetJobResponse\" \x90\x02\x01\xa8\xbb\x18\x08\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/jobs/{job_id}\x12\x66\n\x08ListJobs\x12\x1f.ml_platform.v1.ListJobsRequest\x1a .ml_platform.v1.ListJobsResponse\"\x17\x90\x02\x01\xa8\xbb\x18\x08\x82\xd3\xe4\x93\x02\n\x12\x08/v1/jobs\x12w\n\x08WatchJob\x12\x1f.ml_platform.v1.WatchJobRequest\x1a .ml_platform.v1.WatchJobResponse\"&\x90\x02\x01\xa8\xbb\x18\x08\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/jobs/{job_id}:watch0\x01\x42@\n\x10io.mlplatform.v1P\x01Z\x1amlplatform/v1;mlplatformv1\xaa\x02\rMLPlatform.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19ml_platform/v1/jobs.proto\x12\x0eml_platform.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19ml_platform/v1/auth.proto\x1a\x1fml_platform/v1/validation.proto\"\xc6\x01\n\x04Task\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12(\n\x05state\x18\x02 \x01(\x0e\x32\x19.ml_platform.v1.TaskState\x12\x12\n\ntry_number\x18\x03 \x01(\x05\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tmap_index\x18\x06 \x01(\x05\"\xe5\x04\n\x03Job\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.ml_platform.v1.JobKind\x12\x10\n\x08pipeline\x18\x03 \x01(\t\x12\'\n\x05state\x18\x04 \x01(\x0e\x32\x18.ml_platform.v1.JobState\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x17\n\x0f\x65xperiment_name\x18\x06 \x01(\t\x12+\n\nparameters\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x14\n\x0csubmitted_by\x18\x08 \x01(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x05tasks\x18\x0c \x03(\x0b\x32\x14.ml_platform.v1.Task\x12\x0f\n\x07run_ids\x18\r \x03(\t\x12\x13\n\x0b\x62\x65st_run_id\x18\x0e \x01(\t\x12\x31\n\x07metrics\x18\x0f \x03(\x0b\x32 .ml_platform.v1.Job.MetricsEntry\x12\x16\n\x0e\x66\x61iled_task_id\x18\x10 \x01(\t\x12\x1d\n\x15undeclared_parameters\x18\x11 \x03(\t\x12\x0b\n\x03url\x18\x12 \x01(\t\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\".\n\rGetJobRequest\x12\x1d\n\x06job_id\x18\x01 \x01(\tB\r\xe2\x41\x01\x02\xb2\xbb\x18\x05\x08\x01\x10\xfa\x01\"2\n\x0eGetJobResponse\x12 \n\x03job\x18\x01 \x01(\x0b\x32\x13.ml_platform.v1.Job\"\x90\x01\n\x0fListJobsRequest\x12 \n\x0f\x65xperiment_name\x18\x01 \x01(\tB\x07\xb2\xbb\x18\x03\x10\xfa\x01\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.ml_platform.v1.JobKind\x12 \n\tpage_size\x18\x03 \x01(\x05\x42\r\xb2\xbb\x18\t)\x00\x00\x00\x00\x00\x00\x00\x00\x12\x12\n\npage_token\x18\x04 \x01(\t\"N\n\x10ListJobsResponse\x12!\n\x04jobs\x18\x01 \x03(\x0b\x32\x13.ml_platform.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"U\n\x0fWatchJobRequest\x12\x1d\n\x06job_id\x18\x01 \x01(\tB\r\xe2\x41\x01\x02\xb2\xbb\x18\x05\x08\x01\x10\xfa\x01\x12#\n\x0cresume_after\x18\x02 \x01(\x04\x42\r\xb2\xbb\x18\t1\x00\x00\x00\x00\x00\x00\xd0\x43\"\xa3\x01\n\x10WatchJobResponse\x12)\n\x05\x65vent\x18\x01 \x01(\x0e\x32\x1a.ml_platform.v1.WatchEvent\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12 \n\x03job\x18\x03 \x01(\x0b\x32\x13.ml_platform.v1.Job\x12\x30\n\x0cobserve_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*q\n\x07JobKind\x12\x18\n\x14JOB_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11JOB_KIND_TRAINING\x10\x01\x12\x17\n\x13JOB_KIND_DEPLOYMENT\x10\x02\x12\x1c\n\x18JOB_KIND_MATERIALIZATION\x10\x03*\xb2\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_STATE_QUEUED\x10\x01\x12\x15\n\x11JOB_STATE_RUNNING\x10\x02\x12\x15\n\x11JOB_STATE_SUCCESS\x10\x03\x12\x14\n\x10JOB_STATE_FAILED\x10\x04\x12\x18\n\x14JOB_STATE_CANCELLING\x10\x05\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x06*\xd7\x01\n\tTaskState\x12\x1a\n\x16TASK_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12TASK_STATE_PENDING\x10\x01\x12\x16\n\x12TASK_STATE_RUNNING\x10\x02\x12\x16\n\x12TASK_STATE_SUCCESS\x10\x03\x12\x15\n\x11TASK_STATE_FAILED\x10\x04\x12\x17\n\x13TASK_STATE_RETRYING\x10\x05\x12\x16\n\x12TASK_STATE_SKIPPED\x10\x06\x12\x1e\n\x1aTASK_STATE_UPSTREAM_FAILED\x10\x07*\x90\x01\n\nWatchEvent\x12\x1b\n\x17WATCH_EVENT_UNSPECIFIED\x10\x00\x12\x18\n\x14WATCH_EVENT_SNAPSHOT\x10\x01\x12\x16\n\x12WATCH_EVENT_CHANGE\x10\x02\x12\x19\n\x15WATCH_EVENT_HEARTBEAT\x10\x03\x12\x18\n\x14WATCH_EVENT_TERMINAL\x10\x04\x32\xd8\x02\n\nJobService\x12i\n\x06GetJob\x12\x1d.ml_platform.v1.GetJobRequest\x1a\x1e.ml_platform.v1.GetJobResponse\" \x90\x02\x01\xa8\xbb\x18\x08\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/jobs/{job_id}\x12\x66\n\x08ListJobs\x12\x1f.ml_platform.v1.ListJobsRequest\x1a .ml_platform.v1.ListJobsResponse\"\x17\x90\x02\x01\xa8\xbb\x18\x08\x82\xd3\xe4\x93\x02\n\x12\x08/v1/jobs\x12w\n\x08WatchJob\x12\x1f.ml_platform.v1.WatchJobRequest\x1a .ml_platform.v1.WatchJobResponse\"&\x90\x02\x01\xa8\xbb\x18\x08\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/jobs/{job_id}:watch0\x01\x42@\n\x10io.mlplatform.v1P\x01Z\x1amlplatform/v1;mlplatformv1\xaa\x02\rMLPlatform.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,13 +41,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOB_METRICSENTRY']._loaded_options = None
   _globals['_JOB_METRICSENTRY']._serialized_options = b'8\001'
   _globals['_GETJOBREQUEST'].fields_by_name['job_id']._loaded_options = None
-  _globals['_GETJOBREQUEST'].fields_by_name['job_id']._serialized_options = b'\262\273\030\005\010\001\020\372\001'
+  _globals['_GETJOBREQUEST'].fields_by_name['job_id']._serialized_options = b'\342A\001\002\262\273\030\005\010\001\020\372\001'
   _globals['_LISTJOBSREQUEST'].fields_by_name['experiment_name']._loaded_options = None
   _globals['_LISTJOBSREQUEST'].fields_by_name['experiment_name']._serialized_options = b'\262\273\030\003\020\372\001'
   _globals['_LISTJOBSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTJOBSREQUEST'].fields_by_name['page_size']._serialized_options = b'\262\273\030\t)\000\000\000\000\000\000\000\000'
   _globals['_WATCHJOBREQUEST'].fields_by_name['job_id']._loaded_options = None
-  _globals['_WATCHJOBREQUEST'].fields_by_name['job_id']._serialized_options = b'\262\273\030\005\010\001\020\372\001'
+  _globals['_WATCHJOBREQUEST'].fields_by_name['job_id']._serialized_options = b'\342A\001\002\262\273\030\005\010\001\020\372\001'
   _globals['_WATCHJOBREQUEST'].fields_by_name['resume_after']._loaded_options = None
   _globals['_WATCHJOBREQUEST'].fields_by_name['resume_after']._serialized_options = b'\262\273\030\t1\000\000\000\000\000\000\320C'
   _globals['_JOBSERVICE'].methods_by_name['GetJob']._loaded_options = None
@@ -55,32 +56,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOBSERVICE'].methods_by_name['ListJobs']._serialized_options = b'\220\002\001\250\273\030\010\202\323\344\223\002\n\022\010/v1/jobs'
   _globals['_JOBSERVICE'].methods_by_name['WatchJob']._loaded_options = None
   _globals['_JOBSERVICE'].methods_by_name['WatchJob']._serialized_options = b'\220\002\001\250\273\030\010\202\323\344\223\002\031\022\027/v1/jobs/{job_id}:watch'
-  _globals['_JOBKIND']._serialized_start=1587
-  _globals['_JOBKIND']._serialized_end=1700
-  _globals['_JOBSTATE']._serialized_start=1703
-  _globals['_JOBSTATE']._serialized_end=1881
-  _globals['_TASKSTATE']._serialized_start=1884
-  _globals['_TASKSTATE']._serialized_end=2099
-  _globals['_WATCHEVENT']._serialized_start=2102
-  _globals['_WATCHEVENT']._serialized_end=2246
-  _globals['_TASK']._serialized_start=199
-  _globals['_TASK']._serialized_end=397
-  _globals['_JOB']._serialized_start=400
-  _globals['_JOB']._serialized_end=1013
-  _globals['_JOB_METRICSENTRY']._serialized_start=967
-  _globals['_JOB_METRICSENTRY']._serialized_end=1013
-  _globals['_GETJOBREQUEST']._serialized_start=1015
-  _globals['_GETJOBREQUEST']._serialized_end=1057
-  _globals['_GETJOBRESPONSE']._serialized_start=1059
-  _globals['_GETJOBRESPONSE']._serialized_end=1109
-  _globals['_LISTJOBSREQUEST']._serialized_start=1112
-  _globals['_LISTJOBSREQUEST']._serialized_end=1256
-  _globals['_LISTJOBSRESPONSE']._serialized_start=1258
-  _globals['_LISTJOBSRESPONSE']._serialized_end=1336
-  _globals['_WATCHJOBREQUEST']._serialized_start=1338
-  _globals['_WATCHJOBREQUEST']._serialized_end=1419
-  _globals['_WATCHJOBRESPONSE']._serialized_start=1422
-  _globals['_WATCHJOBRESPONSE']._serialized_end=1585
-  _globals['_JOBSERVICE']._serialized_start=2249
-  _globals['_JOBSERVICE']._serialized_end=2593
+  _globals['_JOBKIND']._serialized_start=1628
+  _globals['_JOBKIND']._serialized_end=1741
+  _globals['_JOBSTATE']._serialized_start=1744
+  _globals['_JOBSTATE']._serialized_end=1922
+  _globals['_TASKSTATE']._serialized_start=1925
+  _globals['_TASKSTATE']._serialized_end=2140
+  _globals['_WATCHEVENT']._serialized_start=2143
+  _globals['_WATCHEVENT']._serialized_end=2287
+  _globals['_TASK']._serialized_start=232
+  _globals['_TASK']._serialized_end=430
+  _globals['_JOB']._serialized_start=433
+  _globals['_JOB']._serialized_end=1046
+  _globals['_JOB_METRICSENTRY']._serialized_start=1000
+  _globals['_JOB_METRICSENTRY']._serialized_end=1046
+  _globals['_GETJOBREQUEST']._serialized_start=1048
+  _globals['_GETJOBREQUEST']._serialized_end=1094
+  _globals['_GETJOBRESPONSE']._serialized_start=1096
+  _globals['_GETJOBRESPONSE']._serialized_end=1146
+  _globals['_LISTJOBSREQUEST']._serialized_start=1149
+  _globals['_LISTJOBSREQUEST']._serialized_end=1293
+  _globals['_LISTJOBSRESPONSE']._serialized_start=1295
+  _globals['_LISTJOBSRESPONSE']._serialized_end=1373
+  _globals['_WATCHJOBREQUEST']._serialized_start=1375
+  _globals['_WATCHJOBREQUEST']._serialized_end=1460
+  _globals['_WATCHJOBRESPONSE']._serialized_start=1463
+  _globals['_WATCHJOBRESPONSE']._serialized_end=1626
+  _globals['_JOBSERVICE']._serialized_start=2290
+  _globals['_JOBSERVICE']._serialized_end=2634
 # @@protoc_insertion_point(module_scope)

@@ -23,13 +23,14 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from ml_platform.v1 import auth_pb2 as ml__platform_dot_v1_dot_auth__pb2
 from ml_platform.v1 import validation_pb2 as ml__platform_dot_v1_dot_validation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bml_platform/v1/models.proto\x12\x0eml_platform.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19ml_platform/v1/auth.proto\x1a\x1fml_platform/v1/validation.proto\"\xd8\x03\n\x0fRegisteredModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x16\n\x0elatest_version\x18\x03 \x01(\x03\x12\x30\n\x0clatest_stage\x18\x04 \x01(\x0e\x32\x1a.ml_platform.v1.ModelStage\x12L\n\x0f\x61\x63tive_versions\x18\x05 \x03(\x0b\x32\x33.ml_platform.v1.RegisteredModel.ActiveVersionsEntry\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x37\n\x04tags\x18\x08 \x03(\x0b\x32).ml_platform.v1.RegisteredModel.TagsEntry\x12\x0b\n\x03url\x18\t \x01(\t\x1a\x35\n\x13\x41\x63tiveVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"I\n\nColumnSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x10\n\x08required\x18\x03 \x01(\x08\x12\r\n\x05shape\x18\x04 \x03(\x03\"\x94\x01\n\x0eModelSignature\x12*\n\x06inputs\x18\x01 \x03(\x0b\x32\x1a.ml_platform.v1.ColumnSpec\x12+\n\x07outputs\x18\x02 \x03(\x0b\x32\x1a.ml_platform.v1.ColumnSpec\x12)\n\x06params\x18\x03 \x03(\x0b\x32\x19.ml_platform.v1.ParamSpec\"d\n\tParamSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x0c\n\x04list\x18\x03 \x01(\x08\x12-\n\rdefault_value\x18\x04 \x01(\x0b\x32\x16.google.protobuf.Value\"\x80\x04\n\x0cModelVersion\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12)\n\x05stage\x18\x03 \x01(\x0e\x32\x1a.ml_platform.v1.ModelStage\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x0e\n\x06run_id\x18\x05 \x01(\t\x12\x0e\n\x06job_id\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\tsignature\x18\x08 \x01(\x0b\x32\x1e.ml_platform.v1.ModelSignature\x12\x0f\n\x07\x66lavors\x18\t \x03(\t\x12\x17\n\x0f\x66\x65\x61ture_service\x18\n \x01(\t\x12\x14\n\x0c\x66\x65\x61ture_refs\x18\x0b \x03(\t\x12\x0f\n\x07\x61liases\x18\x0c \x03(\t\x12\x34\n\x04tags\x18\r \x03(\x0b\x32&.ml_platform.v1.ModelVersion.TagsEntry\x12\x37\n\x0fonnx_conversion\x18\x0e \x01(\x0b\x32\x1e.ml_platform.v1.OnnxConversion\x12\r\n\x05\x64oubt\x18\x0f \x01(\t\x12\x0b\n\x03url\x18\x10 \x01(\t\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xce\x01\n\x0eOnnxConversion\x12\x32\n\x05state\x18\x01 \x01(\x0e\x32#.ml_platform.v1.OnnxConversionState\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x1f\n\x12largest_difference\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\rrows_compared\x18\x04 \x01(\x03\x12\x11\n\tmodel_uri\x18\x05 \x01(\t\x12\x15\n\rrows_in_range\x18\x06 \x01(\x03\x42\x15\n\x13_largest_difference\"\x89\x04\n\x14RegisterModelRequest\x12\x19\n\x06run_id\x18\x01 \x01(\tB\t\xb2\xbb\x18\x05\x08\x01\x10\xfa\x01\x12\x87\x01\n\nmodel_name\x18\x02 \x01(\tBs\xb2\xbb\x18o\x08\x01\x10\xfa\x01\x1a\x1b[A-Za-z0-9][A-Za-z0-9_. -]*\"Kletters, digits, \'_\', \'-\', \'.\' and blanks, beginning with a letter or digit\x12\x1c\n\x0b\x64\x65scription\x18\x03 \x01(\tB\x07\xb2\xbb\x18\x03\x10\x88\'\x12\"\n\x11logged_model_name\x18\x04 \x01(\tB\x07\xb2\xbb\x18\x03\x10\xfa\x01\x12 \n\x0f\x66\x65\x61ture_service\x18\x05 \x01(\tB\x07\xb2\xbb\x18\x03\x10\xfa\x01\x12O\n\x0c\x66\x65\x61ture_refs\x18\x06 \x03(\tB9\xb2\xbb\x18\x35\x1a\x0b[^:]+:[^:]+\"#a feature written as \'view:feature\'8\xe8\x07\x12M\n\x04tags\x18\x07 \x03(\x0b\x32..ml_platform.v1.RegisterModelRequest.TagsEntryB\x0f\xb2\xbb\x18\x0b\x10\xa0\x8d\x06\x38\x64@\xfa\x01H\x01\x12\x1b\n\nrequest_id\x18\x08 \x01(\tB\x07\xb2\xbb\x18\x03\x10\x80\x01\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"L\n\x15RegisterModelResponse\x12\x33\n\rmodel_version\x18\x01 \x01(\x0b\x32\x1c.ml_platform.v1.ModelVersion\"I\n\x11ListModelsRequest\x12 \n\tpage_size\x18\x01 \x01(\x05\x42\r\xb2\xbb\x18\t)\x00\x00\x00\x00\x00\x00\x00\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\"^\n\x12ListModelsResponse\x12/\n\x06models\x18\x01 \x03(\x0b\x32\x1f.ml_platform.v1.RegisteredModel\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"0\n\x0fGetModelRequest\x12\x1d\n\nmodel_name\x18\x01 \x01(\tB\t\xb2\xbb\x18\x05\x08\x01\x10\xfa\x01\"B\n\x10GetModelResponse\x12.\n\x05model\x18\x01 \x01(\x0b\x32\x1f.ml_platform.v1.RegisteredModel\"o\n\x18ListModelVersionsRequest\x12\x1d\n\nmodel_name\x18\x01 \x01(\tB\t\xb2\xbb\x18\x05\x08\x01\x10\xfa\x01\x12 \n\tpage_size\x18\x02 \x01(\x05\x42\r\xb2\xbb\x18\t)\x00\x00\x00\x00\x00\x00\x00\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\"j\n\x19ListModelVersionsResponse\x12\x34\n\x0emodel_versions\x18\x01 \x03(\x0b\x32\x1c.ml_platform.v1.ModelVersion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"W\n\x16GetModelVersionRequest\x12\x1d\n\nmodel_name\x18\x01 \x01(\tB\t\xb2\xbb\x18\x05\x08\x01\x10\xfa\x01\x12\x1e\n\x07version\x18\x02 \x01(\x03\x42\r\xb2\xbb\x18\t)\x00\x00\x00\x00\x00\x00\xf0?\"N\n\x17GetModelVersionResponse\x12\x33\n\rmodel_version\x18\x01 \x01(\x0b\x32\x1c.ml_platform.v1.ModelVersion*\x8e\x01\n\nModelStage\x12\x1b\n\x17MODEL_STAGE_UNSPECIFIED\x10\x00\x12\x14\n\x10MODEL_STAGE_NONE\x10\x01\x12\x17\n\x13MODEL_STAGE_STAGING\x10\x02\x12\x1a\n\x16MODEL_STAGE_PRODUCTION\x10\x03\x12\x18\n\x14MODEL_STAGE_ARCHIVED\x10\x04*\xfe\x01\n\x13OnnxConversionState\x12%\n!ONNX_CONVERSION_STATE_UNSPECIFIED\x10\x00\x12#\n\x1fONNX_CONVERSION_STATE_CONVERTED\x10\x01\x12)\n%ONNX_CONVERSION_STATE_NOT_CONVERTIBLE\x10\x02\x12)\n%ONNX_CONVERSION_STATE_OUTPUT_MISMATCH\x10\x03\x12 \n\x1cONNX_CONVERSION_STATE_NATIVE\x10\x04\x12#\n\x1fONNX_CONVERSION_STATE_UNDECIDED\x10\x05\x32\xaa\x05\n\x0cModelService\x12w\n\rRegisterModel\x12$.ml_platform.v1.RegisterModelRequest\x1a%.ml_platform.v1.RegisterModelResponse\"\x19\xa8\xbb\x18\x05\x82\xd3\xe4\x93\x02\x0f\"\n/v1/models:\x01*\x12n\n\nListModels\x12!.ml_platform.v1.ListModelsRequest\x1a\".ml_platform.v1.ListModelsResponse\"\x19\x90\x02\x01\xa8\xbb\x18\x04\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/models\x12u\n\x08GetModel\x12\x1f.ml_platform.v1.GetModelRequest\x1a .ml_platform.v1.GetModelResponse\"&\x90\x02\x01\xa8\xbb\x18\x04\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/models/{model_name}\x12\x99\x01\n\x11ListModelVersions\x12(.ml_platform.v1.ListModelVersionsRequest\x1a).ml_platform.v1.ListModelVersionsResponse\"/\x90\x02\x01\xa8\xbb\x18\x04\x82\xd3\xe4\x93\x02\"\x12 /v1/models/{model_name}/versions\x12\x9d\x01\n\x0fGetModelVersion\x12&.ml_platform.v1.GetModelVersionRequest\x1a\'.ml_platform.v1.GetModelVersionResponse\"9\x90\x02\x01\xa8\xbb\x18\x04\x82\xd3\xe4\x93\x02,\x12*/v1/models/{model_name}/versions/{version}B@\n\x10io.mlplatform.v1P\x01Z\x1amlplatform/v1;mlplatformv1\xaa\x02\rMLPlatform.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bml_platform/v1/models.proto\x12\x0eml_platform.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19ml_platform/v1/auth.proto\x1a\x1fml_platform/v1/validation.proto\"\xd8\x03\n\x0fRegisteredModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x16\n\x0elatest_version\x18\x03 \x01(\x03\x12\x30\n\x0clatest_stage\x18\x04 \x01(\x0e\x32\x1a.ml_platform.v1.ModelStage\x12L\n\x0f\x61\x63tive_versions\x18\x05 \x03(\x0b\x32\x33.ml_platform.v1.RegisteredModel.ActiveVersionsEntry\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x37\n\x04tags\x18\x08 \x03(\x0b\x32).ml_platform.v1.RegisteredModel.TagsEntry\x12\x0b\n\x03url\x18\t \x01(\t\x1a\x35\n\x13\x41\x63tiveVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"I\n\nColumnSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x10\n\x08required\x18\x03 \x01(\x08\x12\r\n\x05shape\x18\x04 \x03(\x03\"\x94\x01\n\x0eModelSignature\x12*\n\x06inputs\x18\x01 \x03(\x0b\x32\x1a.ml_platform.v1.ColumnSpec\x12+\n\x07outputs\x18\x02 \x03(\x0b\x32\x1a.ml_platform.v1.ColumnSpec\x12)\n\x06params\x18\x03 \x03(\x0b\x32\x19.ml_platform.v1.ParamSpec\"d\n\tParamSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x0c\n\x04list\x18\x03 \x01(\x08\x12-\n\rdefault_value\x18\x04 \x01(\x0b\x32\x16.google.protobuf.Value\"\x80\x04\n\x0cModelVersion\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12)\n\x05stage\x18\x03 \x01(\x0e\x32\x1a.ml_platform.v1.ModelStage\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x0e\n\x06run_id\x18\x05 \x01(\t\x12\x0e\n\x06job_id\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\tsignature\x18\x08 \x01(\x0b\x32\x1e.ml_platform.v1.ModelSignature\x12\x0f\n\x07\x66lavors\x18\t \x03(\t\x12\x17\n\x0f\x66\x65\x61ture_service\x18\n \x01(\t\x12\x14\n\x0c\x66\x65\x61ture_refs\x18\x0b \x03(\t\x12\x0f\n\x07\x61liases\x18\x0c \x03(\t\x12\x34\n\x04tags\x18\r \x03(\x0b\x32&.ml_platform.v1.ModelVersion.TagsEntry\x12\x37\n\x0fonnx_conversion\x18\x0e \x01(\x0b\x32\x1e.ml_platform.v1.OnnxConversion\x12\r\n\x05\x64oubt\x18\x0f \x01(\t\x12\x0b\n\x03url\x18\x10 \x01(\t\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xce\x01\n\x0eOnnxConversion\x12\x32\n\x05state\x18\x01 \x01(\x0e\x32#.ml_platform.v1.OnnxConversionState\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x1f\n\x12largest_difference\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\rrows_compared\x18\x04 \x01(\x03\x12\x11\n\tmodel_uri\x18\x05 \x01(\t\x12\x15\n\rrows_in_range\x18\x06 \x01(\x03\x42\x15\n\x13_largest_difference\"\x91\x04\n\x14RegisterModelRequest\x12\x1d\n\x06run_id\x18\x01 \x01(\tB\r\xe2\x41\x01\x02\xb2\xbb\x18\x05\x08\x01\x10\xfa\x01\x12\x8b\x01\n\nmodel_name\x18\x02 \x01(\tBw\xe2\x41\x01\x02\xb2\xbb\x18o\x08\x01\x10\xfa\x01\x1a\x1b[A-Za-z0-9][A-Za-z0-9_. -]*\"Kletters, digits, \'_\', \'-\', \'.\' and blanks, beginning with a letter or digit\x12\x1c\n\x0b\x64\x65scription\x18\x03 \x01(\tB\x07\xb2\xbb\x18\x03\x10\x88\'\x12\"\n\x11logged_model_name\x18\x04 \x01(\tB\x07\xb2\xbb\x18\x03\x10\xfa\x01\x12 \n\x0f\x66\x65\x61ture_service\x18\x05 \x01(\tB\x07\xb2\xbb\x18\x03\x10\xfa\x01\x12O\n\x0c\x66\x65\x61ture_refs\x18\x06 \x03(\tB9\xb2\xbb\x18\x35\x1a\x0b[^:]+:[^:]+\"#a feature written as \'view:feature\'8\xe8\x07\x12M\n\x04tags\x18\x07 \x03(\x0b\x32..ml_platform.v1.RegisterModelRequest.TagsEntryB\x0f\xb2\xbb\x18\x0b\x10\xa0\x8d\x06\x38\x64@\xfa\x01H\x01\x12\x1b\n\nrequest_id\x18\x08 \x01(\tB\x07\xb2\xbb\x18\x03\x10\x80\x01\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"L\n\x15RegisterModelResponse\x12\x33\n\rmodel_version\x18\x01 \x01(\x0b\x32\x1c.ml_platform.v1.ModelVersion\"I\n\x11ListModelsRequest\x12 \n\tpage_size\x18\x01 \x01(\x05\x42\r\xb2\xbb\x18\t)\x00\x00\x00\x00\x00\x00\x00\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\"^\n\x12ListModelsResponse\x12/\n\x06models\x18\x01 \x03(\x0b\x32\x1f.ml_platform.v1.RegisteredModel\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"4\n\x0fGetModelRequest\x12!\n\nmodel_name\x18\x01 \x01(\tB\r\xe2\x41\x01\x02\xb2\xbb\x18\x05\x08\x01\x10\xfa\x01\"B\n\x10GetModelResponse\x12.\n\x05model\x18\x01 \x01(\x0b\x32\x1f.ml_platform.v1.RegisteredModel\"s\n\x18ListModelVersionsRequest\x12!\n\nmodel_name\x18\x01 \x01(\tB\r\xe2\x41\x01\x02\xb2\xbb\x18\x05\x08\x01\x10\xfa\x01\x12 \n\tpage_size\x18\x02 \x01(\x05\x42\r\xb2\xbb\x18\t)\x00\x00\x00\x00\x00\x00\x00\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\"j\n\x19ListModelVersionsResponse\x12\x34\n\x0emodel_versions\x18\x01 \x03(\x0b\x32\x1c.ml_platform.v1.ModelVersion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"[\n\x16GetModelVersionRequest\x12!\n\nmodel_name\x18\x01 \x01(\tB\r\xe2\x41\x01\x02\xb2\xbb\x18\x05\x08\x01\x10\xfa\x01\x12\x1e\n\x07version\x18\x02 \x01(\x03\x42\r\xb2\xbb\x18\t)\x00\x00\x00\x00\x00\x00\xf0?\"N\n\x17GetModelVersionResponse\x12\x33\n\rmodel_version\x18\x01 \x01(\x0b\x32\x1c.ml_platform.v1.ModelVersion*\x8e\x01\n\nModelStage\x12\x1b\n\x17MODEL_STAGE_UNSPECIFIED\x10\x00\x12\x14\n\x10MODEL_STAGE_NONE\x10\x01\x12\x17\n\x13MODEL_STAGE_STAGING\x10\x02\x12\x1a\n\x16MODEL_STAGE_PRODUCTION\x10\x03\x12\x18\n\x14MODEL_STAGE_ARCHIVED\x10\x04*\xfe\x01\n\x13OnnxConversionState\x12%\n!ONNX_CONVERSION_STATE_UNSPECIFIED\x10\x00\x12#\n\x1fONNX_CONVERSION_STATE_CONVERTED\x10\x01\x12)\n%ONNX_CONVERSION_STATE_NOT_CONVERTIBLE\x10\x02\x12)\n%ONNX_CONVERSION_STATE_OUTPUT_MISMATCH\x10\x03\x12 \n\x1cONNX_CONVERSION_STATE_NATIVE\x10\x04\x12#\n\x1fONNX_CONVERSION_STATE_UNDECIDED\x10\x05\x32\xaa\x05\n\x0cModelService\x12w\n\rRegisterModel\x12$.ml_platform.v1.RegisterModelRequest\x1a%.ml_platform.v1.RegisterModelResponse\"\x19\xa8\xbb\x18\x05\x82\xd3\xe4\x93\x02\x0f\"\n/v1/models:\x01*\x12n\n\nListModels\x12!.ml_platform.v1.ListModelsRequest\x1a\".ml_platform.v1.ListModelsResponse\"\x19\x90\x02\x01\xa8\xbb\x18\x04\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/models\x12u\n\x08GetModel\x12\x1f.ml_platform.v1.GetModelRequest\x1a .ml_platform.v1.GetModelResponse\"&\x90\x02\x01\xa8\xbb\x18\x04\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/models/{model_name}\x12\x99\x01\n\x11ListModelVersions\x12(.ml_platform.v1.ListModelVersionsRequest\x1a).ml_platform.v1.ListModelVersionsResponse\"/\x90\x02\x01\xa8\xbb\x18\x04\x82\xd3\xe4\x93\x02\"\x12 /v1/models/{model_name}/versions\x12\x9d\x01\n\x0fGetModelVersion\x12&.ml_platform.v1.GetModelVersionRequest\x1a\'.ml_platform.v1.GetModelVersionResponse\"9\x90\x02\x01\xa8\xbb\x18\x04\x82\xd3\xe4\x93\x02,\x12*/v1/models/{model_name}/versions/{version}B@\n\x10io.mlplatform.v1P\x01Z\x1amlplatform/v1;mlplatformv1\xaa\x02\rMLPlatform.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,9 +47,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REGISTERMODELREQUEST_TAGSENTRY']._loaded_options = None
   _globals['_REGISTERMODELREQUEST_TAGSENTRY']._serialized_options = b'8\001'
   _globals['_REGISTERMODELREQUEST'].fields_by_name['run_id']._loaded_options = None
-  _globals['_REGISTERMODELREQUEST'].fields_by_name['run_id']._serialized_options = b'\262\273\030\005\010\001\020\372\001'
+  _globals['_REGISTERMODELREQUEST'].fields_by_name['run_id']._serialized_options = b'\342A\001\002\262\273\030\005\010\001\020\372\001'
   _globals['_REGISTERMODELREQUEST'].fields_by_name['model_name']._loaded_options = None
-  _globals['_REGISTERMODELREQUEST'].fields_by_name['model_name']._serialized_options = b'\262\273\030o\010\001\020\372\001\032\033[A-Za-z0-9][A-Za-z0-9_. -]*\"Kletters, digits, \'_\', \'-\', \'.\' and blanks, beginning with a letter or digit'
+  _globals['_REGISTERMODELREQUEST'].fields_by_name['model_name']._serialized_options = b'\342A\001\002\262\273\030o\010\001\020\372\001\032\033[A-Za-z0-9][A-Za-z0-9_. -]*\"Kletters, digits, \'_\', \'-\', \'.\' and blanks, beginning with a letter or digit'
   _globals['_REGISTERMODELREQUEST'].fields_by_name['description']._loaded_options = None
   _globals['_REGISTERMODELREQUEST'].fields_by_name['description']._serialized_options = b'\262\273\030\003\020\210\''
   _globals['_REGISTERMODELREQUEST'].fields_by_name['logged_model_name']._loaded_options = None
@@ -64,13 +65,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTMODELSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTMODELSREQUEST'].fields_by_name['page_size']._serialized_options = b'\262\273\030\t)\000\000\000\000\000\000\000\000'
   _globals['_GETMODELREQUEST'].fields_by_name['model_name']._loaded_options = None
-  _globals['_GETMODELREQUEST'].fields_by_name['model_name']._serialized_options = b'\262\273\030\005\010\001\020\372\001'
+  _globals['_GETMODELREQUEST'].fields_by_name['model_name']._serialized_options = b'\342A\001\002\262\273\030\005\010\001\020\372\001'
   _globals['_LISTMODELVERSIONSREQUEST'].fields_by_name['model_name']._loaded_options = None
-  _globals['_LISTMODELVERSIONSREQUEST'].fields_by_name['model_name']._serialized_options = b'\262\273\030\005\010\001\020\372\001'
+  _globals['_LISTMODELVERSIONSREQUEST'].fields_by_name['model_name']._serialized_options = b'\342A\001\002\262\273\030\005\010\001\020\372\001'
   _globals['_LISTMODELVERSIONSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTMODELVERSIONSREQUEST'].fields_by_name['page_size']._serialized_options = b'\262\273\030\t)\000\000\000\000\000\000\000\000'
   _globals['_GETMODELVERSIONREQUEST'].fields_by_name['model_name']._loaded_options = None
-  _globals['_GETMODELVERSIONREQUEST'].fields_by_name['model_name']._serialized_options = b'\262\273\030\005\010\001\020\372\001'
+  _globals['_GETMODELVERSIONREQUEST'].fields_by_name['model_name']._serialized_options = b'\342A\001\002\262\273\030\005\010\001\020\372\001'
   _globals['_GETMODELVERSIONREQUEST'].fields_by_name['version']._loaded_options = None
   _globals['_GETMODELVERSIONREQUEST'].fields_by_name['version']._serialized_options = b'\262\273\030\t)\000\000\000\000\000\000\360?'
   _globals['_MODELSERVICE'].methods_by_name['RegisterModel']._loaded_options = None
@@ -83,50 +84,50 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELSERVICE'].methods_by_name['ListModelVersions']._serialized_options = b'\220\002\001\250\273\030\004\202\323\344\223\002\"\022 /v1/models/{model_name}/versions'
   _globals['_MODELSERVICE'].methods_by_name['GetModelVersion']._loaded_options = None
   _globals['_MODELSERVICE'].methods_by_name['GetModelVersion']._serialized_options = b'\220\002\001\250\273\030\004\202\323\344\223\002,\022*/v1/models/{model_name}/versions/{version}'
-  _globals['_MODELSTAGE']._serialized_start=3009
-  _globals['_MODELSTAGE']._serialized_end=3151
-  _globals['_ONNXCONVERSIONSTATE']._serialized_start=3154
-  _globals['_ONNXCONVERSIONSTATE']._serialized_end=3408
-  _globals['_REGISTEREDMODEL']._serialized_start=201
-  _globals['_REGISTEREDMODEL']._serialized_end=673
-  _globals['_REGISTEREDMODEL_ACTIVEVERSIONSENTRY']._serialized_start=575
-  _globals['_REGISTEREDMODEL_ACTIVEVERSIONSENTRY']._serialized_end=628
-  _globals['_REGISTEREDMODEL_TAGSENTRY']._serialized_start=630
-  _globals['_REGISTEREDMODEL_TAGSENTRY']._serialized_end=673
-  _globals['_COLUMNSPEC']._serialized_start=675
-  _globals['_COLUMNSPEC']._serialized_end=748
-  _globals['_MODELSIGNATURE']._serialized_start=751
-  _globals['_MODELSIGNATURE']._serialized_end=899
-  _globals['_PARAMSPEC']._serialized_start=901
-  _globals['_PARAMSPEC']._serialized_end=1001
-  _globals['_MODELVERSION']._serialized_start=1004
-  _globals['_MODELVERSION']._serialized_end=1516
-  _globals['_MODELVERSION_TAGSENTRY']._serialized_start=630
-  _globals['_MODELVERSION_TAGSENTRY']._serialized_end=673
-  _globals['_ONNXCONVERSION']._serialized_start=1519
-  _globals['_ONNXCONVERSION']._serialized_end=1725
-  _globals['_REGISTERMODELREQUEST']._serialized_start=1728
-  _globals['_REGISTERMODELREQUEST']._serialized_end=2249
-  _globals['_REGISTERMODELREQUEST_TAGSENTRY']._serialized_start=630
-  _globals['_REGISTERMODELREQUEST_TAGSENTRY']._serialized_end=673
-  _globals['_REGISTERMODELRESPONSE']._serialized_start=2251
-  _globals['_REGISTERMODELRESPONSE']._serialized_end=2327
-  _globals['_LISTMODELSREQUEST']._serialized_start=2329
-  _globals['_LISTMODELSREQUEST']._serialized_end=2402
-  _globals['_LISTMODELSRESPONSE']._serialized_start=2404
-  _globals['_LISTMODELSRESPONSE']._serialized_end=2498
-  _globals['_GETMODELREQUEST']._serialized_start=2500
-  _globals['_GETMODELREQUEST']._serialized_end=2548
-  _globals['_GETMODELRESPONSE']._serialized_start=2550
-  _globals['_GETMODELRESPONSE']._serialized_end=2616
-  _globals['_LISTMODELVERSIONSREQUEST']._serialized_start=2618
-  _globals['_LISTMODELVERSIONSREQUEST']._serialized_end=2729
-  _globals['_LISTMODELVERSIONSRESPONSE']._serialized_start=2731
-  _globals['_LISTMODELVERSIONSRESPONSE']._serialized_end=2837
-  _globals['_GETMODELVERSIONREQUEST']._serialized_start=2839
-  _globals['_GETMODELVERSIONREQUEST']._serialized_end=2926
-  _globals['_GETMODELVERSIONRESPONSE']._serialized_start=2928
-  _globals['_GETMODELVERSIONRESPONSE']._serialized_end=3006
-  _globals['_MODELSERVICE']._serialized_start=3411
-  _globals['_MODELSERVICE']._serialized_end=4093
+  _globals['_MODELSTAGE']._serialized_start=3062
+  _globals['_MODELSTAGE']._serialized_end=3204
+  _globals['_ONNXCONVERSIONSTATE']._serialized_start=3207
+  _globals['_ONNXCONVERSIONSTATE']._serialized_end=3461
+  _globals['_REGISTEREDMODEL']._serialized_start=234
+  _globals['_REGISTEREDMODEL']._serialized_end=706
+  _globals['_REGISTEREDMODEL_ACTIVEVERSIONSENTRY']._serialized_start=608
+  _globals['_REGISTEREDMODEL_ACTIVEVERSIONSENTRY']._serialized_end=661
+  _globals['_REGISTEREDMODEL_TAGSENTRY']._serialized_start=663
+  _globals['_REGISTEREDMODEL_TAGSENTRY']._serialized_end=706
+  _globals['_COLUMNSPEC']._serialized_start=708
+  _globals['_COLUMNSPEC']._serialized_end=781
+  _globals['_MODELSIGNATURE']._serialized_start=784
+  _globals['_MODELSIGNATURE']._serialized_end=932
+  _globals['_PARAMSPEC']._serialized_start=934
+  _globals['_PARAMSPEC']._serialized_end=1034
+  _globals['_MODELVERSION']._serialized_start=1037
+  _globals['_MODELVERSION']._serialized_end=1549
+  _globals['_MODELVERSION_TAGSENTRY']._serialized_start=663
+  _globals['_MODELVERSION_TAGSENTRY']._serialized_end=706
+  _globals['_ONNXCONVERSION']._serialized_start=1552
+  _globals['_ONNXCONVERSION']._serialized_end=1758
+  _globals['_REGISTERMODELREQUEST']._serialized_start=1761
+  _globals['_REGISTERMODELREQUEST']._serialized_end=2290
+  _globals['_REGISTERMODELREQUEST_TAGSENTRY']._serialized_start=663
+  _globals['_REGISTERMODELREQUEST_TAGSENTRY']._serialized_end=706
+  _globals['_REGISTERMODELRESPONSE']._serialized_start=2292
+  _globals['_REGISTERMODELRESPONSE']._serialized_end=2368
+  _globals['_LISTMODELSREQUEST']._serialized_start=2370
+  _globals['_LISTMODELSREQUEST']._serialized_end=2443
+  _globals['_LISTMODELSRESPONSE']._serialized_start=2445
+  _globals['_LISTMODELSRESPONSE']._serialized_end=2539
+  _globals['_GETMODELREQUEST']._serialized_start=2541
+  _globals['_GETMODELREQUEST']._serialized_end=2593
+  _globals['_GETMODELRESPONSE']._serialized_start=2595
+  _globals['_GETMODELRESPONSE']._serialized_end=2661
+  _globals['_LISTMODELVERSIONSREQUEST']._serialized_start=2663
+  _globals['_LISTMODELVERSIONSREQUEST']._serialized_end=2778
+  _globals['_LISTMODELVERSIONSRESPONSE']._serialized_start=2780
+  _globals['_LISTMODELVERSIONSRESPONSE']._serialized_end=2886
+  _globals['_GETMODELVERSIONREQUEST']._serialized_start=2888
+  _globals['_GETMODELVERSIONREQUEST']._serialized_end=2979
+  _globals['_GETMODELVERSIONRESPONSE']._serialized_start=2981
+  _globals['_GETMODELVERSIONRESPONSE']._serialized_end=3059
+  _globals['_MODELSERVICE']._serialized_start=3464
+  _globals['_MODELSERVICE']._serialized_end=4146
 # @@protoc_insertion_point(module_scope)

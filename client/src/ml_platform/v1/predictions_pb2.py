@@ -23,6 +23,7 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from ml_platform.v1 import auth_pb2 as ml__platform_dot_v1_dot_auth__pb2
@@ -30,7 +31,7 @@ from ml_platform.v1 import features_pb2 as ml__platform_dot_v1_dot_features__pb2
 from ml_platform.v1 import validation_pb2 as ml__platform_dot_v1_dot_validation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n ml_platform/v1/predictions.proto\x12\x0eml_platform.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x17google/rpc/status.proto\x1a\x19ml_platform/v1/auth.proto\x1a\x1dml_platform/v1/features.proto\x1a\x1fml_platform/v1/validation.proto\"\xba\x01\n\x0ePredictRequest\x12\x1d\n\nmodel_name\x18\x01 \x01(\tB\t\xb2\xbb\x18\x05\x08\x01\x10\xfa\x01\x12\x1d\n\x0b\x65nvironment\x18\x02 \x01(\tB\x08\xb2\xbb\x18\x04\x08\x01\x10?\x12\'\n\x06inputs\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x18\n\x10include_features\x18\x04 \x01(\x08\x12\'\n\x06params\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\"\xb8\x03\n\x0fPredictResponse\x12\x15\n\rprediction_id\x18\x01 \x01(\t\x12\x12\n\nmodel_name\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\x03\x12\x15\n\rdeployment_id\x18\x04 \x01(\t\x12*\n\nprediction\x18\x05 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x18\n\x0bprobability\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12(\n\x07outputs\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12.\n\x08\x66\x65\x61tures\x18\x08 \x03(\x0b\x32\x1c.ml_platform.v1.FeatureValue\x12\x19\n\x11\x64\x65graded_features\x18\t \x03(\t\x12\x15\n\runused_inputs\x18\n \x03(\t\x12\x17\n\x0finteger_outputs\x18\x0b \x03(\t\x12\x1a\n\x12integer_prediction\x18\x0c \x01(\x08\x12\x18\n\x10infinite_outputs\x18\r \x03(\t\x12\x1b\n\x13infinite_prediction\x18\x0e \x01(\x08\x42\x0e\n\x0c_probability\"\xfd\x01\n\x13\x42\x61tchPredictRequest\x12\x1d\n\nmodel_name\x18\x01 \x01(\tB\t\xb2\xbb\x18\x05\x08\x01\x10\xfa\x01\x12\x1d\n\x0b\x65nvironment\x18\x02 \x01(\tB\x08\xb2\xbb\x18\x04\x08\x01\x10?\x12.\n\x04rows\x18\x03 \x03(\x0b\x32\x17.google.protobuf.StructB\x07\xb2\xbb\x18\x03\x38\x90N\x12\x35\n\x07\x63olumns\x18\x04 \x03(\x0b\x32\x1b.ml_platform.v1.InputColumnB\x07\xb2\xbb\x18\x03\x38\x90N\x12\x18\n\x10include_features\x18\x05 \x01(\x08\x12\'\n\x06params\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\"\\\n\x0bInputColumn\x12\x17\n\x04name\x18\x01 \x01(\tB\t\xb2\xbb\x18\x05\x08\x01\x10\xe8\x07\x12\x34\n\x06values\x18\x02 \x01(\x0b\x32\x1c.ml_platform.v1.ColumnValuesB\x06\xb2\xbb\x18\x02\x08\x01\"\xc4\x02\n\x0c\x43olumnValues\x12/\n\x07\x64oubles\x18\x01 \x01(\x0b\x32\x1c.ml_platform.v1.DoubleValuesH\x00\x12/\n\x08integers\x18\x02 \x01(\x0b\x32\x1b.ml_platform.v1.Int64ValuesH\x00\x12/\n\x07strings\x18\x03 \x01(\x0b\x32\x1c.ml_platform.v1.StringValuesH\x00\x12.\n\x08\x62ooleans\x18\x04 \x01(\x0b\x32\x1a.ml_platform.v1.BoolValuesH\x00\x12)\n\x03\x61ny\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.ListValueH\x00\x12/\n\x07vectors\x18\x07 \x01(\x0b\x32\x1c.ml_platform.v1.VectorValuesH\x00\x12\r\n\x05nulls\x18\x06 \x03(\rB\x06\n\x04kind\"\x1e\n\x0c\x44oubleValues\x12\x0e\n\x06values\x18\x01 \x03(\x01\"\x1d\n\x0bInt64Values\x12\x0e\n\x06values\x18\x01 \x03(\x03\"&\n\x0cStringValues\x12\x16\n\x06values\x18\x01 \x03(\tB\x06\xb2\xbb\x18\x02P\x01\"\x1c\n\nBoolValues\x12\x0e\n\x06values\x18\x01 \x03(\x08\"H\n\x0cVectorValues\x12\x0e\n\x06values\x18\x01 \x03(\x01\x12\x16\n\x06length\x18\x02 \x01(\rB\x06\xb2\xbb\x18\x02\x08\x01\x12\x10\n\x08integers\x18\x03 \x03(\x03\"\x89\x03\n\x14\x42\x61tchPredictResponse\x12\x15\n\rprediction_id\x18\x01 \x01(\t\x12\x12\n\nmodel_name\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\x03\x12\x15\n\rdeployment_id\x18\x04 \x01(\t\x12*\n\x07results\x18\x05 \x03(\x0b\x32\x19.ml_platform.v1.RowResult\x12-\n\x07outputs\x18\x06 \x03(\x0b\x32\x1c.ml_platform.v1.OutputColumn\x12\x15\n\rprobabilities\x18\x07 \x03(\x01\x12(\n\x06\x65rrors\x18\x08 \x03(\x0b\x32\x18.ml_platform.v1.RowError\x12\x32\n\rdegraded_rows\x18\t \x03(\x0b\x32\x1b.ml_platform.v1.DegradedRow\x12\x15\n\runused_inputs\x18\n \x03(\t\x12\x17\n\x0finteger_outputs\x18\x0b \x03(\t\x12\x18\n\x10infinite_outputs\x18\x0c \x03(\t\"p\n\tRowResult\x12\x33\n\nprediction\x18\x01 \x01(\x0b\x32\x1d.ml_platform.v1.RowPredictionH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"\xdd\x02\n\rRowPrediction\x12*\n\nprediction\x18\x01 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x18\n\x0bprobability\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12(\n\x07outputs\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12.\n\x08\x66\x65\x61tures\x18\x04 \x03(\x0b\x32\x1c.ml_platform.v1.FeatureValue\x12\x19\n\x11\x64\x65graded_features\x18\x05 \x03(\t\x12\x15\n\runused_inputs\x18\x06 \x03(\t\x12\x17\n\x0finteger_outputs\x18\x07 \x03(\t\x12\x1a\n\x12integer_prediction\x18\x08 \x01(\x08\x12\x18\n\x10infinite_outputs\x18\t \x03(\t\x12\x1b\n\x13infinite_prediction\x18\n \x01(\x08\x42\x0e\n\x0c_probability\"J\n\x0cOutputColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x06values\x18\x02 \x01(\x0b\x32\x1c.ml_platform.v1.ColumnValues\"5\n\x0b\x44\x65gradedRow\x12\x0b\n\x03row\x18\x01 \x01(\r\x12\x19\n\x11\x64\x65graded_features\x18\x02 \x03(\t\":\n\x08RowError\x12\x0b\n\x03row\x18\x01 \x01(\r\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\"\xd7\x01\n\x14StreamPredictRequest\x12\x15\n\x02id\x18\x01 \x01(\tB\t\xb2\xbb\x18\x05\x08\x01\x10\x80\x01\x12\x1d\n\nmodel_name\x18\x02 \x01(\tB\t\xb2\xbb\x18\x05\x08\x01\x10\xfa\x01\x12\x1d\n\x0b\x65nvironment\x18\x03 \x01(\tB\x08\xb2\xbb\x18\x04\x08\x01\x10?\x12\'\n\x06inputs\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x18\n\x10include_features\x18\x05 \x01(\x08\x12\'\n\x06params\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\"\x8a\x01\n\x15StreamPredictResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x35\n\nprediction\x18\x02 \x01(\x0b\x32\x1f.ml_platform.v1.PredictResponseH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome2\xb3\x03\n\x11PredictionService\x12\x90\x01\n\x07Predict\x12\x1e.ml_platform.v1.PredictRequest\x1a\x1f.ml_platform.v1.PredictResponse\"D\x90\x02\x01\xa8\xbb\x18\x0c\x82\xd3\xe4\x93\x02\x37\"-/v1/models/{model_name}/{environment}:predict:\x06inputs\x12\x9f\x01\n\x0c\x42\x61tchPredict\x12#.ml_platform.v1.BatchPredictRequest\x1a$.ml_platform.v1.BatchPredictResponse\"D\x90\x02\x01\xa8\xbb\x18\x0c\x82\xd3\xe4\x93\x02\x37\"2/v1/models/{model_name}/{environment}:batchPredict:\x01*\x12i\n\rStreamPredict\x12$.ml_platform.v1.StreamPredictRequest\x1a%.ml_platform.v1.StreamPredictResponse\"\x07\x90\x02\x01\xa8\xbb\x18\x0c(\x01\x30\x01\x42@\n\x10io.mlplatform.v1P\x01Z\x1amlplatform/v1;mlplatformv1\xaa\x02\rMLPlatform.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n ml_platform/v1/predictions.proto\x12\x0eml_platform.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x17google/rpc/status.proto\x1a\x19ml_platform/v1/auth.proto\x1a\x1dml_platform/v1/features.proto\x1a\x1fml_platform/v1/validation.proto\"\xc2\x01\n\x0ePredictRequest\x12!\n\nmodel_name\x18\x01 \x01(\tB\r\xe2\x41\x01\x02\xb2\xbb\x18\x05\x08\x01\x10\xfa\x01\x12!\n\x0b\x65nvironment\x18\x02 \x01(\tB\x0c\xe2\x41\x01\x02\xb2\xbb\x18\x04\x08\x01\x10?\x12\'\n\x06inputs\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x18\n\x10include_features\x18\x04 \x01(\x08\x12\'\n\x06params\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\"\xb8\x03\n\x0fPredictResponse\x12\x15\n\rprediction_id\x18\x01 \x01(\t\x12\x12\n\nmodel_name\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\x03\x12\x15\n\rdeployment_id\x18\x04 \x01(\t\x12*\n\nprediction\x18\x05 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x18\n\x0bprobability\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12(\n\x07outputs\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12.\n\x08\x66\x65\x61tures\x18\x08 \x03(\x0b\x32\x1c.ml_platform.v1.FeatureValue\x12\x19\n\x11\x64\x65graded_features\x18\t \x03(\t\x12\x15\n\runused_inputs\x18\n \x03(\t\x12\x17\n\x0finteger_outputs\x18\x0b \x03(\t\x12\x1a\n\x12integer_prediction\x18\x0c \x01(\x08\x12\x18\n\x10infinite_outputs\x18\r \x03(\t\x12\x1b\n\x13infinite_prediction\x18\x0e \x01(\x08\x42\x0e\n\x0c_probability\"\x85\x02\n\x13\x42\x61tchPredictRequest\x12!\n\nmodel_name\x18\x01 \x01(\tB\r\xe2\x41\x01\x02\xb2\xbb\x18\x05\x08\x01\x10\xfa\x01\x12!\n\x0b\x65nvironment\x18\x02 \x01(\tB\x0c\xe2\x41\x01\x02\xb2\xbb\x18\x04\x08\x01\x10?\x12.\n\x04rows\x18\x03 \x03(\x0b\x32\x17.google.protobuf.StructB\x07\xb2\xbb\x18\x03\x38\x90N\x12\x35\n\x07\x63olumns\x18\x04 \x03(\x0b\x32\x1b.ml_platform.v1.InputColumnB\x07\xb2\xbb\x18\x03\x38\x90N\x12\x18\n\x10include_features\x18\x05 \x01(\x08\x12\'\n\x06params\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\"d\n\x0bInputColumn\x12\x1b\n\x04name\x18\x01 \x01(\tB\r\xe2\x41\x01\x02\xb2\xbb\x18\x05\x08\x01\x10\xe8\x07\x12\x38\n\x06values\x18\x02 \x01(\x0b\x32\x1c.ml_platform.v1.ColumnValuesB\n\xe2\x41\x01\x02\xb2\xbb\x18\x02\x08\x01\"\xc4\x02\n\x0c\x43olumnValues\x12/\n\x07\x64oubles\x18\x01 \x01(\x0b\x32\x1c.ml_platform.v1.DoubleValuesH\x00\x12/\n\x08integers\x18\x02 \x01(\x0b\x32\x1b.ml_platform.v1.Int64ValuesH\x00\x12/\n\x07strings\x18\x03 \x01(\x0b\x32\x1c.ml_platform.v1.StringValuesH\x00\x12.\n\x08\x62ooleans\x18\x04 \x01(\x0b\x32\x1a.ml_platform.v1.BoolValuesH\x00\x12)\n\x03\x61ny\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.ListValueH\x00\x12/\n\x07vectors\x18\x07 \x01(\x0b\x32\x1c.ml_platform.v1.VectorValuesH\x00\x12\r\n\x05nulls\x18\x06 \x03(\rB\x06\n\x04kind\"\x1e\n\x0c\x44oubleValues\x12\x0e\n\x06values\x18\x01 \x03(\x01\"\x1d\n\x0bInt64Values\x12\x0e\n\x06values\x18\x01 \x03(\x03\"&\n\x0cStringValues\x12\x16\n\x06values\x18\x01 \x03(\tB\x06\xb2\xbb\x18\x02P\x01\"\x1c\n\nBoolValues\x12\x0e\n\x06values\x18\x01 \x03(\x08\"L\n\x0cVectorValues\x12\x0e\n\x06values\x18\x01 \x03(\x01\x12\x1a\n\x06length\x18\x02 \x01(\rB\n\xe2\x41\x01\x02\xb2\xbb\x18\x02\x08\x01\x12\x10\n\x08integers\x18\x03 \x03(\x03\"\x89\x03\n\x14\x42\x61tchPredictResponse\x12\x15\n\rprediction_id\x18\x01 \x01(\t\x12\x12\n\nmodel_name\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\x03\x12\x15\n\rdeployment_id\x18\x04 \x01(\t\x12*\n\x07results\x18\x05 \x03(\x0b\x32\x19.ml_platform.v1.RowResult\x12-\n\x07outputs\x18\x06 \x03(\x0b\x32\x1c.ml_platform.v1.OutputColumn\x12\x15\n\rprobabilities\x18\x07 \x03(\x01\x12(\n\x06\x65rrors\x18\x08 \x03(\x0b\x32\x18.ml_platform.v1.RowError\x12\x32\n\rdegraded_rows\x18\t \x03(\x0b\x32\x1b.ml_platform.v1.DegradedRow\x12\x15\n\runused_inputs\x18\n \x03(\t\x12\x17\n\x0finteger_outputs\x18\x0b \x03(\t\x12\x18\n\x10infinite_outputs\x18\x0c \x03(\t\"p\n\tRowResult\x12\x33\n\nprediction\x18\x01 \x01(\x0b\x32\x1d.ml_platform.v1.RowPredictionH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"\xdd\x02\n\rRowPrediction\x12*\n\nprediction\x18\x01 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x18\n\x0bprobability\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12(\n\x07outputs\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12.\n\x08\x66\x65\x61tures\x18\x04 \x03(\x0b\x32\x1c.ml_platform.v1.FeatureValue\x12\x19\n\x11\x64\x65graded_features\x18\x05 \x03(\t\x12\x15\n\runused_inputs\x18\x06 \x03(\t\x12\x17\n\x0finteger_outputs\x18\x07 \x03(\t\x12\x1a\n\x12integer_prediction\x18\x08 \x01(\x08\x12\x18\n\x10infinite_outputs\x18\t \x03(\t\x12\x1b\n\x13infinite_prediction\x18\n \x01(\x08\x42\x0e\n\x0c_probability\"J\n\x0cOutputColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x06values\x18\x02 \x01(\x0b\x32\x1c.ml_platform.v1.ColumnValues\"5\n\x0b\x44\x65gradedRow\x12\x0b\n\x03row\x18\x01 \x01(\r\x12\x19\n\x11\x64\x65graded_features\x18\x02 \x03(\t\":\n\x08RowError\x12\x0b\n\x03row\x18\x01 \x01(\r\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\"\xe3\x01\n\x14StreamPredictRequest\x12\x19\n\x02id\x18\x01 \x01(\tB\r\xe2\x41\x01\x02\xb2\xbb\x18\x05\x08\x01\x10\x80\x01\x12!\n\nmodel_name\x18\x02 \x01(\tB\r\xe2\x41\x01\x02\xb2\xbb\x18\x05\x08\x01\x10\xfa\x01\x12!\n\x0b\x65nvironment\x18\x03 \x01(\tB\x0c\xe2\x41\x01\x02\xb2\xbb\x18\x04\x08\x01\x10?\x12\'\n\x06inputs\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x18\n\x10include_features\x18\x05 \x01(\x08\x12\'\n\x06params\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\"\x8a\x01\n\x15StreamPredictResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x35\n\nprediction\x18\x02 \x01(\x0b\x32\x1f.ml_platform.v1.PredictResponseH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome2\xb3\x03\n\x11PredictionService\x12\x90\x01\n\x07Predict\x12\x1e.ml_platform.v1.PredictRequest\x1a\x1f.ml_platform.v1.PredictResponse\"D\x90\x02\x01\xa8\xbb\x18\x0c\x82\xd3\xe4\x93\x02\x37\"-/v1/models/{model_name}/{environment}:predict:\x06inputs\x12\x9f\x01\n\x0c\x42\x61tchPredict\x12#.ml_platform.v1.BatchPredictRequest\x1a$.ml_platform.v1.BatchPredictResponse\"D\x90\x02\x01\xa8\xbb\x18\x0c\x82\xd3\xe4\x93\x02\x37\"2/v1/models/{model_name}/{environment}:batchPredict:\x01*\x12i\n\rStreamPredict\x12$.ml_platform.v1.StreamPredictRequest\x1a%.ml_platform.v1.StreamPredictResponse\"\x07\x90\x02\x01\xa8\xbb\x18\x0c(\x01\x30\x01\x42@\n\x10io.mlplatform.v1P\x01Z\x1amlplatform/v1;mlplatformv1\xaa\x02\rMLPlatform.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,73 +40,73 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\020io.mlplatform.v1P\001Z\032mlplatform/v1;mlplatformv1\252\002\rMLPlatform.V1'
   _globals['_PREDICTREQUEST'].fields_by_name['model_name']._loaded_options = None
-  _globals['_PREDICTREQUEST'].fields_by_name['model_name']._serialized_options = b'\262\273\030\005\010\001\020\372\001'
+  _globals['_PREDICTREQUEST'].fields_by_name['model_name']._serialized_options = b'\342A\001\002\262\273\030\005\010\001\020\372\001'
   _globals['_PREDICTREQUEST'].fields_by_name['environment']._loaded_options = None
-  _globals['_PREDICTREQUEST'].fields_by_name['environment']._serialized_options = b'\262\273\030\004\010\001\020?'
+  _globals['_PREDICTREQUEST'].fields_by_name['environment']._serialized_options = b'\342A\001\002\262\273\030\004\010\001\020?'
   _globals['_BATCHPREDICTREQUEST'].fields_by_name['model_name']._loaded_options = None
-  _globals['_BATCHPREDICTREQUEST'].fields_by_name['model_name']._serialized_options = b'\262\273\030\005\010\001\020\372\001'
+  _globals['_BATCHPREDICTREQUEST'].fields_by_name['model_name']._serialized_options = b'\342A\001\002\262\273\030\005\010\001\020\372\001'
   _globals['_BATCHPREDICTREQUEST'].fields_by_name['environment']._loaded_options = None
-  _globals['_BATCHPREDICTREQUEST'].fields_by_name['environment']._serialized_options = b'\262\273\030\004\010\001\020?'
+  _globals['_BATCHPREDICTREQUEST'].fields_by_name['environment']._serialized_options = b'\342A\001\002\262\273\030\004\010\001\020?'
   _globals['_BATCHPREDICTREQUEST'].fields_by_name['rows']._loaded_options = None
   _globals['_BATCHPREDICTREQUEST'].fields_by_name['rows']._serialized_options = b'\262\273\030\0038\220N'
   _globals['_BATCHPREDICTREQUEST'].fields_by_name['columns']._loaded_options = None
   _globals['_BATCHPREDICTREQUEST'].fields_by_name['columns']._serialized_options = b'\262\273\030\0038\220N'
   _globals['_INPUTCOLUMN'].fields_by_name['name']._loaded_options = None
-  _globals['_INPUTCOLUMN'].fields_by_name['name']._serialized_options = b'\262\273\030\005\010\001\020\350\007'
+  _globals['_INPUTCOLUMN'].fields_by_name['name']._serialized_options = b'\342A\001\002\262\273\030\005\010\001\020\350\007'
   _globals['_INPUTCOLUMN'].fields_by_name['values']._loaded_options = None
-  _globals['_INPUTCOLUMN'].fields_by_name['values']._serialized_options = b'\262\273\030\002\010\001'
+  _globals['_INPUTCOLUMN'].fields_by_name['values']._serialized_options = b'\342A\001\002\262\273\030\002\010\001'
   _globals['_STRINGVALUES'].fields_by_name['values']._loaded_options = None
   _globals['_STRINGVALUES'].fields_by_name['values']._serialized_options = b'\262\273\030\002P\001'
   _globals['_VECTORVALUES'].fields_by_name['length']._loaded_options = None
-  _globals['_VECTORVALUES'].fields_by_name['length']._serialized_options = b'\262\273\030\002\010\001'
+  _globals['_VECTORVALUES'].fields_by_name['length']._serialized_options = b'\342A\001\002\262\273\030\002\010\001'
   _globals['_STREAMPREDICTREQUEST'].fields_by_name['id']._loaded_options = None
-  _globals['_STREAMPREDICTREQUEST'].fields_by_name['id']._serialized_options = b'\262\273\030\005\010\001\020\200\001'
+  _globals['_STREAMPREDICTREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002\262\273\030\005\010\001\020\200\001'
   _globals['_STREAMPREDICTREQUEST'].fields_by_name['model_name']._loaded_options = None
-  _globals['_STREAMPREDICTREQUEST'].fields_by_name['model_name']._serialized_options = b'\262\273\030\005\010\001\020\372\001'
+  _globals['_STREAMPREDICTREQUEST'].fields_by_name['model_name']._serialized_options = b'\342A\001\002\262\273\030\005\010\001\020\372\001'
   _globals['_STREAMPREDICTREQUEST'].fields_by_name['environment']._loaded_options = None
-  _globals['_STREAMPREDICTREQUEST'].fields_by_name['environment']._serialized_options = b'\262\273\030\004\010\001\020?'
+  _globals['_STREAMPREDICTREQUEST'].fields_by_name['environment']._serialized_options = b'\342A\001\002\262\273\030\004\010\001\020?'
   _globals['_PREDICTIONSERVICE'].methods_by_name['Predict']._loaded_options = None
   _globals['_PREDICTIONSERVICE'].methods_by_name['Predict']._serialized_options = b'\220\002\001\250\273\030\014\202\323\344\223\0027\"-/v1/models/{model_name}/{environment}:predict:\006inputs'
   _globals['_PREDICTIONSERVICE'].methods_by_name['BatchPredict']._loaded_options = None
   _globals['_PREDICTIONSERVICE'].methods_by_name['BatchPredict']._serialized_options = b'\220\002\001\250\273\030\014\202\323\344\223\0027\"2/v1/models/{model_name}/{environment}:batchPredict:\001*'
   _globals['_PREDICTIONSERVICE'].methods_by_name['StreamPredict']._loaded_options = None
   _globals['_PREDICTIONSERVICE'].methods_by_name['StreamPredict']._serialized_options = b'\220\002\001\250\273\030\014'
-  _globals['_PREDICTREQUEST']._serialized_start=229
-  _globals['_PREDICTREQUEST']._serialized_end=415
-  _globals['_PREDICTRESPONSE']._serialized_start=418
-  _globals['_PREDICTRESPONSE']._serialized_end=858
-  _globals['_BATCHPREDICTREQUEST']._serialized_start=861
-  _globals['_BATCHPREDICTREQUEST']._serialized_end=1114
-  _globals['_INPUTCOLUMN']._serialized_start=1116
-  _globals['_INPUTCOLUMN']._serialized_end=1208
-  _globals['_COLUMNVALUES']._serialized_start=1211
-  _globals['_COLUMNVALUES']._serialized_end=1535
-  _globals['_DOUBLEVALUES']._serialized_start=1537
-  _globals['_DOUBLEVALUES']._serialized_end=1567
-  _globals['_INT64VALUES']._serialized_start=1569
-  _globals['_INT64VALUES']._serialized_end=1598
-  _globals['_STRINGVALUES']._serialized_start=1600
-  _globals['_STRINGVALUES']._serialized_end=1638
-  _globals['_BOOLVALUES']._serialized_start=1640
-  _globals['_BOOLVALUES']._serialized_end=1668
-  _globals['_VECTORVALUES']._serialized_start=1670
-  _globals['_VECTORVALUES']._serialized_end=1742
-  _globals['_BATCHPREDICTRESPONSE']._serialized_start=1745
-  _globals['_BATCHPREDICTRESPONSE']._serialized_end=2138
-  _globals['_ROWRESULT']._serialized_start=2140
-  _globals['_ROWRESULT']._serialized_end=2252
-  _globals['_ROWPREDICTION']._serialized_start=2255
-  _globals['_ROWPREDICTION']._serialized_end=2604
-  _globals['_OUTPUTCOLUMN']._serialized_start=2606
-  _globals['_OUTPUTCOLUMN']._serialized_end=2680
-  _globals['_DEGRADEDROW']._serialized_start=2682
-  _globals['_DEGRADEDROW']._serialized_end=2735
-  _globals['_ROWERROR']._serialized_start=2737
-  _globals['_ROWERROR']._serialized_end=2795
-  _globals['_STREAMPREDICTREQUEST']._serialized_start=2798
-  _globals['_STREAMPREDICTREQUEST']._serialized_end=3013
-  _globals['_STREAMPREDICTRESPONSE']._serialized_start=3016
-  _globals['_STREAMPREDICTRESPONSE']._serialized_end=3154
-  _globals['_PREDICTIONSERVICE']._serialized_start=3157
-  _globals['_PREDICTIONSERVICE']._serialized_end=3592
+  _globals['_PREDICTREQUEST']._serialized_start=262
+  _globals['_PREDICTREQUEST']._serialized_end=456
+  _globals['_PREDICTRESPONSE']._serialized_start=459
+  _globals['_PREDICTRESPONSE']._serialized_end=899
+  _globals['_BATCHPREDICTREQUEST']._serialized_start=902
+  _globals['_BATCHPREDICTREQUEST']._serialized_end=1163
+  _globals['_INPUTCOLUMN']._serialized_start=1165
+  _globals['_INPUTCOLUMN']._serialized_end=1265
+  _globals['_COLUMNVALUES']._serialized_start=1268
+  _globals['_COLUMNVALUES']._serialized_end=1592
+  _globals['_DOUBLEVALUES']._serialized_start=1594
+  _globals['_DOUBLEVALUES']._serialized_end=1624
+  _globals['_INT64VALUES']._serialized_start=1626
+  _globals['_INT64VALUES']._serialized_end=1655
+  _globals['_STRINGVALUES']._serialized_start=1657
+  _globals['_STRINGVALUES']._serialized_end=1695
+  _globals['_BOOLVALUES']._serialized_start=1697
+  _globals['_BOOLVALUES']._serialized_end=1725
+  _globals['_VECTORVALUES']._serialized_start=1727
+  _globals['_VECTORVALUES']._serialized_end=1803
+  _globals['_BATCHPREDICTRESPONSE']._serialized_start=1806
+  _globals['_BATCHPREDICTRESPONSE']._serialized_end=2199
+  _globals['_ROWRESULT']._serialized_start=2201
+  _globals['_ROWRESULT']._serialized_end=2313
+  _globals['_ROWPREDICTION']._serialized_start=2316
+  _globals['_ROWPREDICTION']._serialized_end=2665
+  _globals['_OUTPUTCOLUMN']._serialized_start=2667
+  _globals['_OUTPUTCOLUMN']._serialized_end=2741
+  _globals['_DEGRADEDROW']._serialized_start=2743
+  _globals['_DEGRADEDROW']._serialized_end=2796
+  _globals['_ROWERROR']._serialized_start=2798
+  _globals['_ROWERROR']._serialized_end=2856
+  _globals['_STREAMPREDICTREQUEST']._serialized_start=2859
+  _globals['_STREAMPREDICTREQUEST']._serialized_end=3086
+  _globals['_STREAMPREDICTRESPONSE']._serialized_start=3089
+  _globals['_STREAMPREDICTRESPONSE']._serialized_end=3227
+  _globals['_PREDICTIONSERVICE']._serialized_start=3230
+  _globals['_PREDICTIONSERVICE']._serialized_end=3665
 # @@protoc_insertion_point(module_scope)

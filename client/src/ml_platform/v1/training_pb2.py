@@ -23,13 +23,14 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from ml_platform.v1 import auth_pb2 as ml__platform_dot_v1_dot_auth__pb2
 from ml_platform.v1 import jobs_pb2 as ml__platform_dot_v1_dot_jobs__pb2
 from ml_platform.v1 import validation_pb2 as ml__platform_dot_v1_dot_validation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dml_platform/v1/training.proto\x12\x0eml_platform.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x19ml_platform/v1/auth.proto\x1a\x19ml_platform/v1/jobs.proto\x1a\x1fml_platform/v1/validation.proto\"\xb1\x03\n\x18SubmitTrainingJobRequest\x12\"\n\x0f\x65xperiment_name\x18\x01 \x01(\tB\t\xb2\xbb\x18\x05\x08\x01\x10\xfa\x01\x12M\n\x08pipeline\x18\x02 \x01(\tB;\xb2\xbb\x18\x37\x10\xfa\x01\x1a\x0f[A-Za-z0-9_.-]+\"!letters, digits, \'_\', \'-\' and \'.\'\x12W\n\x0f\x64\x61ta_start_date\x18\x03 \x01(\tB>\xb2\xbb\x18:\x1a\x1a[0-9]{4}-[0-9]{2}-[0-9]{2}\"\x1c\x61 date written as YYYY-MM-DD\x12U\n\rdata_end_date\x18\x04 \x01(\tB>\xb2\xbb\x18:\x1a\x1a[0-9]{4}-[0-9]{2}-[0-9]{2}\"\x1c\x61 date written as YYYY-MM-DD\x12+\n\nparameters\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x1b\n\nrequest_id\x18\x06 \x01(\tB\x07\xb2\xbb\x18\x03\x10\x80\x01:(\xba\xbb\x18$\n\"\n\x0f\x64\x61ta_start_date\x12\rdata_end_date\x18\x01\"=\n\x19SubmitTrainingJobResponse\x12 \n\x03job\x18\x01 \x01(\x0b\x32\x13.ml_platform.v1.Job2\x95\x01\n\x0fTrainingService\x12\x81\x01\n\x11SubmitTrainingJob\x12(.ml_platform.v1.SubmitTrainingJobRequest\x1a).ml_platform.v1.SubmitTrainingJobResponse\"\x17\xa8\xbb\x18\t\x82\xd3\xe4\x93\x02\r\"\x08/v1/jobs:\x01*B@\n\x10io.mlplatform.v1P\x01Z\x1amlplatform/v1;mlplatformv1\xaa\x02\rMLPlatform.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dml_platform/v1/training.proto\x12\x0eml_platform.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x19ml_platform/v1/auth.proto\x1a\x19ml_platform/v1/jobs.proto\x1a\x1fml_platform/v1/validation.proto\"\xb5\x03\n\x18SubmitTrainingJobRequest\x12&\n\x0f\x65xperiment_name\x18\x01 \x01(\tB\r\xe2\x41\x01\x02\xb2\xbb\x18\x05\x08\x01\x10\xfa\x01\x12M\n\x08pipeline\x18\x02 \x01(\tB;\xb2\xbb\x18\x37\x10\xfa\x01\x1a\x0f[A-Za-z0-9_.-]+\"!letters, digits, \'_\', \'-\' and \'.\'\x12W\n\x0f\x64\x61ta_start_date\x18\x03 \x01(\tB>\xb2\xbb\x18:\x1a\x1a[0-9]{4}-[0-9]{2}-[0-9]{2}\"\x1c\x61 date written as YYYY-MM-DD\x12U\n\rdata_end_date\x18\x04 \x01(\tB>\xb2\xbb\x18:\x1a\x1a[0-9]{4}-[0-9]{2}-[0-9]{2}\"\x1c\x61 date written as YYYY-MM-DD\x12+\n\nparameters\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x1b\n\nrequest_id\x18\x06 \x01(\tB\x07\xb2\xbb\x18\x03\x10\x80\x01:(\xba\xbb\x18$\n\"\n\x0f\x64\x61ta_start_date\x12\rdata_end_date\x18\x01\"=\n\x19SubmitTrainingJobResponse\x12 \n\x03job\x18\x01 \x01(\x0b\x32\x13.ml_platform.v1.Job2\x95\x01\n\x0fTrainingService\x12\x81\x01\n\x11SubmitTrainingJob\x12(.ml_platform.v1.SubmitTrainingJobRequest\x1a).ml_platform.v1.SubmitTrainingJobResponse\"\x17\xa8\xbb\x18\t\x82\xd3\xe4\x93\x02\r\"\x08/v1/jobs:\x01*B@\n\x10io.mlplatform.v1P\x01Z\x1amlplatform/v1;mlplatformv1\xaa\x02\rMLPlatform.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,7 +39,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\020io.mlplatform.v1P\001Z\032mlplatform/v1;mlplatformv1\252\002\rMLPlatform.V1'
   _globals['_SUBMITTRAININGJOBREQUEST'].fields_by_name['experiment_name']._loaded_options = None
-  _globals['_SUBMITTRAININGJOBREQUEST'].fields_by_name['experiment_name']._serialized_options = b'\262\273\030\005\010\001\020\372\001'
+  _globals['_SUBMITTRAININGJOBREQUEST'].fields_by_name['experiment_name']._serialized_options = b'\342A\001\002\262\273\030\005\010\001\020\372\001'
   _globals['_SUBMITTRAININGJOBREQUEST'].fields_by_name['pipeline']._loaded_options = None
   _globals['_SUBMITTRAININGJOBREQUEST'].fields_by_name['pipeline']._serialized_options = b'\262\273\0307\020\372\001\032\017[A-Za-z0-9_.-]+\"!letters, digits, \'_\', \'-\' and \'.\''
   _globals['_SUBMITTRAININGJOBREQUEST'].fields_by_name['data_start_date']._loaded_options = None
@@ -51,10 +52,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBMITTRAININGJOBREQUEST']._serialized_options = b'\272\273\030$\n\"\n\017data_start_date\022\rdata_end_date\030\001'
   _globals['_TRAININGSERVICE'].methods_by_name['SubmitTrainingJob']._loaded_options = None
   _globals['_TRAININGSERVICE'].methods_by_name['SubmitTrainingJob']._serialized_options = b'\250\273\030\t\202\323\344\223\002\r\"\010/v1/jobs:\001*'
-  _globals['_SUBMITTRAININGJOBREQUEST']._serialized_start=197
-  _globals['_SUBMITTRAININGJOBREQUEST']._serialized_end=630
-  _globals['_SUBMITTRAININGJOBRESPONSE']._serialized_start=632
-  _globals['_SUBMITTRAININGJOBRESPONSE']._serialized_end=693
-  _globals['_TRAININGSERVICE']._serialized_start=696
-  _globals['_TRAININGSERVICE']._serialized_end=845
+  _globals['_SUBMITTRAININGJOBREQUEST']._serialized_start=230
+  _globals['_SUBMITTRAININGJOBREQUEST']._serialized_end=667
+  _globals['_SUBMITTRAININGJOBRESPONSE']._serialized_start=669
+  _globals['_SUBMITTRAININGJOBRESPONSE']._serialized_end=730
+  _globals['_TRAININGSERVICE']._serialized_start=733
+  _globals['_TRAININGSERVICE']._serialized_end=882
 # @@protoc_insertion_point(module_scope)

@@ -14,7 +14,7 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from ml_platform_server.inflate import COMPRESSED, inflated
-from ml_platform_server.reflection import ReflectedPool
+from ml_platform_server.reflection import V1_SERVICE, ReflectedPool
 
 # gRPC's own classes are generic for type checkers alone.
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -37,8 +37,10 @@ def register_standard(server: grpc.aio.Server, names: Sequence[str], health_serv
     """
     taken = _Registered()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, cast("grpc.Server", taken))
-    servicer = reflection.aio.ReflectionServicer([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], pool=ReflectedPool())
+    listed = [*names, health.SERVICE_NAME, reflection.SERVICE_NAME, V1_SERVICE]
+    servicer = reflection.aio.ReflectionServicer(listed, pool=ReflectedPool())
     reflection._reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, taken)  # as its own helper
+    taken.handlers[V1_SERVICE] = taken.handlers[reflection.SERVICE_NAME]
     reads = _Reads()
     for service, handlers in taken.handlers.items():
         bounded = {name: _bounded(handler, reads) for name, handler in handlers.items()}
