@@ -14,7 +14,7 @@ from ml_platform.v1 import errors_pb2, jobs_pb2
 from ml_platform.v1.jobs_pb2 import Job, JobKind
 from ml_platform_server.backends.airflow.endings import NOTE
 from ml_platform_server.backends.airflow.errors import AirflowUnavailableError
-from ml_platform_server.errors import PlatformError
+from ml_platform_server.errors import PlatformError, Violation
 from ml_platform_server.jobs.clock import Clock
 from ml_platform_server.jobs.describe import GONE, LOST
 from ml_platform_server.jobs.ids import derived_id
@@ -141,6 +141,7 @@ class Jobs:
                 errors_pb2.ERROR_REASON_REQUEST_ID_REUSED,
                 "This request_id stands for another job.",
                 remedy="Use a new request_id for a new job.",
+                violations=[Violation("request_id", "was used before with other contents")],
                 resource=("job", row.job_id),
             )
         return known, False

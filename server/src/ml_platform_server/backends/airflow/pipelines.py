@@ -17,7 +17,7 @@ from ml_platform_server.backends.airflow.client import AirflowBackend
 from ml_platform_server.backends.airflow.endings import Endings
 from ml_platform_server.backends.airflow.errors import AirflowHTTPError, AirflowUnavailableError
 from ml_platform_server.backends.airflow.failures import broken_file, reason_in_log, reason_in_traceback
-from ml_platform_server.errors import PlatformError
+from ml_platform_server.errors import PlatformError, Violation
 
 if TYPE_CHECKING:
     from airflow_client.client import DAGResponse, ImportErrorResponse
@@ -217,5 +217,6 @@ def _other_conf(run_id: str) -> PlatformError:
         errors_pb2.ERROR_REASON_REQUEST_ID_REUSED,
         "This request_id has already started a run with other parameters.",
         remedy="Use a new request_id for a new run.",
+        violations=[Violation("request_id", "was used before with other contents")],
         resource=("job", run_id),
     )

@@ -108,7 +108,7 @@ class BentomlBackend:
     async def _post(self, path: str, body: Mapping[str, object]) -> dict[str, Any]:
         response = await self._send("POST", path, body)
         if not response.is_success:
-            raise failure_of(response)
+            raise failure_of(response, model=f"{body['model_name']}/{body['version']}")
         try:
             parsed = response.json()
         except ValueError:

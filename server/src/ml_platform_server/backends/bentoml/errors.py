@@ -21,9 +21,9 @@ class BentomlHTTPError(Exception):
     """What BentoML said, for the log."""
 
 
-def failure_of(response: httpx.Response) -> PlatformError:
-    """The error for an answer that is no success."""
-    body = _body(response)
+def failure_of(response: httpx.Response, *, model: str = "") -> PlatformError:
+    """The error for a response that is no success; `model` is the model's name and version: "fraud/3"."""
+    body = {**_body(response), "model": model}
     reason = body.get("reason", "")
     if reason in _ABOUT_ROWS and body.get("stage") != "load":
         # One row of a batch may be to blame. Whoever looks for it logs what came of that, in one line.
@@ -51,19 +51,21 @@ def invalid_response() -> PlatformError:
     )
 
 
-def _artifact_missing(_: Mapping[str, str]) -> PlatformError:
+def _artifact_missing(body: Mapping[str, str]) -> PlatformError:
     return PlatformError(
         errors_pb2.ERROR_REASON_MODEL_ARTIFACT_MISSING,
         "The files of the model version are gone from the artifact store.",
         remedy="Restore the files, or train, register and deploy the model again.",
+        resource=("model version", body["model"]),
     )
 
 
-def _artifact_unreadable(_: Mapping[str, str]) -> PlatformError:
+def _artifact_unreadable(body: Mapping[str, str]) -> PlatformError:
     return PlatformError(
         errors_pb2.ERROR_REASON_MODEL_ARTIFACT_UNREADABLE,
         "BentoML cannot read the files of the model version.",
         remedy="Try again later. If it goes on, tell whoever runs the platform: BentoML's log has the cause.",
+        resource=("model version", body["model"]),
     )
 
 

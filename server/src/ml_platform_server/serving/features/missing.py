@@ -91,4 +91,5 @@ def unfit_feature(ref: str, column: Column, error: CoercionError) -> PlatformErr
         errors_pb2.ERROR_REASON_FEATURE_VALUE_INVALID,
         f"The stored value of {ref} does not fit the model's column {column.name} ({column.type}): {error}.",
         remedy="Register a model whose signature fits the feature's type, or send the value with the request.",
+        resource=("feature", ref),
     )

@@ -105,5 +105,6 @@ def _ambiguous(column: str, candidates: Sequence[str]) -> PlatformError:
         "from several views.",
         remedy=f"Name the column {names} (get_historical_features does so with full_feature_names=True), or by a name that no "
         "feature has if callers send it; log the model again, register it and deploy that version.",
+        resource=("feature", candidates[0]),
         metadata={"column": column, "features": ",".join(candidates)},
     )

@@ -179,4 +179,5 @@ def _without_signature(version: models_pb2.ModelVersion) -> PlatformError:
         errors_pb2.ERROR_REASON_MODEL_WITHOUT_SIGNATURE,
         f"Version {version.version} of the model {version.model_name!r} has no signature, so its inputs are not known.",
         remedy="Log the model with a signature (mlflow.models.infer_signature), register and deploy it again.",
+        resource=("model version", f"{version.model_name}/{version.version}"),
     )
