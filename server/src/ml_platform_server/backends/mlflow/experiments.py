@@ -103,6 +103,7 @@ class Experiments:
                     max_results=length, order_by=NEWEST_FIRST, page_token=position
                 ),
                 lambda experiment: messages.experiment_message(experiment, self._links),
+                lambda experiment: str(experiment.experiment_id),
                 searches.PageRequest(("experiments",), page_length(page_size), page_token),
             )
         )
@@ -125,6 +126,7 @@ class Experiments:
             lambda client: searches.fetch_page(
                 lambda length, position: run_searches.runs(client, request, length, position),
                 lambda run: messages.run_message(run, self._links),
+                lambda run: str(run.info.run_id),
                 asked,
             ),
             invalid=run_searches.filter_invalid(request),
@@ -152,9 +154,7 @@ class Experiments:
         asked = searches.PageRequest(("metric", request.run_id, request.metric_key), length, request.page_token)
         missing = run_not_found(request.run_id)
         points, token = await self._backend.call(
-            lambda client: searches.fetch_page(
-                lambda length, position: searches.metric_page(client, request, length, position), messages.point_message, asked
-            ),
+            lambda client: searches.fetch_metric_page(client, request, asked),
             missing=missing,
         )
         if not points and not request.page_token:

@@ -82,6 +82,7 @@ class Models:
                     max_results=length, order_by=["name ASC"], page_token=position
                 ),
                 lambda model: versions.model_message(model, self._links),
+                lambda model: str(model.name),
                 searches.PageRequest(("models",), page_length(page_size), page_token),
             )
         )
@@ -111,6 +112,7 @@ class Models:
                     versions.of_model(model_name), max_results=length, order_by=["version_number DESC"], page_token=position
                 ),
                 lambda version: versions.version_message(version, versions.aliases_of(model, version), self._links),
+                lambda version: str(version.version),
                 searches.PageRequest(("model versions", model_name), page_length(page_size), page_token),
             )
         )

@@ -24,6 +24,7 @@ M = TypeVar("M", bound=Message)
 
 NEWEST_RUNS_FIRST = ["attributes.start_time DESC"]
 BIG_PAGE = 1000
+PointPage = tuple[list[experiments_pb2.MetricPoint], str]
 LARGEST_OFFSET = 2**63 - 1
 # What a run's tag holds that MLflow 2 clients wrote when they logged a model.
 OLD_MODELS = "mlflow.log-model.history"
@@ -39,23 +40,91 @@ class PageRequest:
 
 
 def fetch_page(
-    search: Callable[[int, str | None], PagedList[E]], message: Callable[[E], M], asked: PageRequest
+    search: Callable[[int, str | None], PagedList[E]],
+    message: Callable[[E], M],
+    key: Callable[[E], str],
+    asked: PageRequest,
 ) -> tuple[list[M], str]:
     """The messages of a page and the token of the next one. It belongs into the pool: a thousand runs take a while to convert.
 
-    A page that is too large for one reply is searched for again with as many entries as fit, because only MLflow knows the token
-    of the page after those.
+    MLflow pages by offset, so that an entry that comes or goes meanwhile shifts the pages. A token of ours also holds the key of
+    the last entry, and the page begins after that entry wherever it is now.
+
+    Args:
+        search: fetches entries, given how many and MLflow's token.
+        message: makes a message of an entry.
+        key: identifies an entry within the list.
+        asked: the page.
+
+    Raises:
+        PlatformError: PAGE_TOKEN_INVALID if this list did not issue the token.
+    """
+    start, page = _entries(search, key, asked)
+    entries = page[start.skipped : start.skipped + asked.length]
+    messages = [message(one) for one in entries]
+    count = fitting(messages)
+    if count == len(page) - start.skipped and not page.token:
+        return messages, ""
+    position = json.dumps([start.offset + count, key(entries[count - 1])]) if count else ""
+    return messages[:count], token_after(position, *asked.list_id) if position else ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """Where a page begins: at an offset in the list, after so many entries of what was fetched."""
+
+    offset: int
+    skipped: int = 0
+
+
+def _entries(
+    search: Callable[[int, str | None], PagedList[E]], key: Callable[[E], str], asked: PageRequest
+) -> tuple[_Start, PagedList[E]]:
+    position = position_of(asked.token, *asked.list_id)
+    if not position:
+        return _Start(0), search(asked.length, None)
+    offset, last = _read(position)
+    page = search(min(asked.length + 1, BIG_PAGE), _token(offset - 1))
+    if page and key(page[0]) == last:
+        return _Start(offset, 1), page
+    for first in (offset - 1, max(0, offset - 1 - BIG_PAGE)):
+        keys = [key(entry) for entry in search(BIG_PAGE, _token(first))]
+        if last in keys:
+            moved = first + keys.index(last) + 1
+            return _Start(moved), search(asked.length, _token(moved))
+    # The entry is gone, and what came after it has moved up by one.
+    return _Start(offset - 1), page
+
+
+def _read(position: str) -> tuple[int, str]:
+    try:
+        offset, last = json.loads(position)
+    except (ValueError, TypeError):
+        raise page_token_invalid() from None
+    if not isinstance(offset, int) or not 1 <= offset <= LARGEST_OFFSET or not isinstance(last, str):
+        raise page_token_invalid()
+    return offset, last
+
+
+def _token(offset: int) -> str:
+    return base64.b64encode(json.dumps({"offset": offset}).encode()).decode()
+
+
+def fetch_metric_page(client: MlflowClient, request: experiments_pb2.GetMetricHistoryRequest, asked: PageRequest) -> PointPage:
+    """The points of a page of a metric's history, and the token of the next one. Points are only ever added at the end.
+
+    A page that is too large for one reply is fetched again with as many points as fit: only MLflow knows the token after those.
 
     Raises:
         PlatformError: PAGE_TOKEN_INVALID if this list did not issue the token.
     """
     length, position = asked.length, page_after(position_of(asked.token, *asked.list_id))
     while True:
-        page = search(length, position)
-        messages = [message(one) for one in page]
-        length = fitting(messages)
-        if length == len(messages):
-            return messages, token_after(page.token, *asked.list_id) if page.token else ""
+        page = _metric_page(client, request, length, position)
+        points = [messages.point_message(one) for one in page]
+        length = fitting(points)
+        if length == len(points):
+            return points, token_after(page.token, *asked.list_id) if page.token else ""
 
 
 def page_after(token: str) -> str | None:
@@ -104,7 +173,7 @@ def runs_of_job(client: MlflowClient, job_id: str, experiment_ids: Sequence[str]
     )
 
 
-def metric_page(
+def _metric_page(
     client: MlflowClient, request: experiments_pb2.GetMetricHistoryRequest, length: int, position: str | None
 ) -> PagedList[Metric]:
     """A page of a metric's history. The client's own method fetches all of it at once, however long; its store knows pages."""
