@@ -39,7 +39,7 @@ class _DeploymentStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Deplo
     """Was active and has been replaced. Terminal."""
 
 class DeploymentState(_DeploymentState, metaclass=_DeploymentStateEnumTypeWrapper):
-    """DeploymentState says where a deployment stands."""
+    """DeploymentState is the state of a deployment."""
 
 DEPLOYMENT_STATE_UNSPECIFIED: DeploymentState.ValueType  # 0
 """Never sent."""
@@ -90,9 +90,9 @@ class _MissingFeaturesEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Missi
     MISSING_FEATURES_FAIL: _MissingFeatures.ValueType  # 2
     """The prediction fails with FEATURE_MISSING."""
     MISSING_FEATURES_DEFAULT: _MissingFeatures.ValueType  # 3
-    """The policy's default is used, or null as above where it has none, and the reply names the feature among `degraded_features`."""
+    """The policy's default is used, or null as above where it has none, and the response names the feature among `degraded_features`."""
     MISSING_FEATURES_PROCEED: _MissingFeatures.ValueType  # 4
-    """Null is used where the model takes null, and the reply names the feature among `degraded_features`; else the prediction fails. Deploying
+    """Null is used where the model takes null, and the response names the feature among `degraded_features`; else the prediction fails. Deploying
     refuses it for a model that takes null for none of its features.
     """
 
@@ -106,9 +106,9 @@ MISSING_FEATURES_NULL_OR_FAIL: MissingFeatures.ValueType  # 1
 MISSING_FEATURES_FAIL: MissingFeatures.ValueType  # 2
 """The prediction fails with FEATURE_MISSING."""
 MISSING_FEATURES_DEFAULT: MissingFeatures.ValueType  # 3
-"""The policy's default is used, or null as above where it has none, and the reply names the feature among `degraded_features`."""
+"""The policy's default is used, or null as above where it has none, and the response names the feature among `degraded_features`."""
 MISSING_FEATURES_PROCEED: MissingFeatures.ValueType  # 4
-"""Null is used where the model takes null, and the reply names the feature among `degraded_features`; else the prediction fails. Deploying
+"""Null is used where the model takes null, and the response names the feature among `degraded_features`; else the prediction fails. Deploying
 refuses it for a model that takes null for none of its features.
 """
 Global___MissingFeatures: _TypeAlias = MissingFeatures  # noqa: Y015
@@ -128,7 +128,7 @@ class _StaleFeaturesEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StaleFe
     STALE_FEATURES_AS_MISSING: _StaleFeatures.ValueType  # 3
     """The value counts as missing."""
     STALE_FEATURES_PROCEED: _StaleFeatures.ValueType  # 4
-    """The value is used, and the reply names the feature among `degraded_features`."""
+    """The value is used, and the response names the feature among `degraded_features`."""
 
 class StaleFeatures(_StaleFeatures, metaclass=_StaleFeaturesEnumTypeWrapper):
     """StaleFeatures says what happens when a value is older than its feature view allows."""
@@ -142,7 +142,7 @@ STALE_FEATURES_FAIL: StaleFeatures.ValueType  # 2
 STALE_FEATURES_AS_MISSING: StaleFeatures.ValueType  # 3
 """The value counts as missing."""
 STALE_FEATURES_PROCEED: StaleFeatures.ValueType  # 4
-"""The value is used, and the reply names the feature among `degraded_features`."""
+"""The value is used, and the response names the feature among `degraded_features`."""
 Global___StaleFeatures: _TypeAlias = StaleFeatures  # noqa: Y015
 
 @_typing.final
@@ -176,7 +176,7 @@ class Deployment(_message.Message):
     environment: _builtins.str
     """The environment that it is deployed to: "staging"."""
     state: Global___DeploymentState.ValueType
-    """Where the deployment stands."""
+    """The state of the deployment."""
     message: _builtins.str
     """For a person: what happens now, what went wrong, or what its checks could not find out."""
     actor: _builtins.str
@@ -293,10 +293,10 @@ class DeployModelRequest(_message.Message):
     reason: _builtins.str
     """Why, for the history."""
     request_id: _builtins.str
-    """Makes a repeat of this call harmless: the first answer is returned again."""
+    """Idempotency key: a repeat of this call returns the first response. Any unique string, such as a UUID."""
     @_builtins.property
     def feature_policy(self) -> Global___FeaturePolicy:
-        """What its predictions are to do about features that are missing or stale."""
+        """What its predictions do about features that are missing or stale."""
 
     def __init__(
         self,
@@ -404,7 +404,7 @@ class ListDeploymentsRequest(_message.Message):
     state: Global___DeploymentState.ValueType
     """Only deployments in this state; unspecified for all."""
     page_size: _builtins.int
-    """How many to return at most; 0 means 100, more than 1000 means 1000."""
+    """The largest number to return; 0 means 100, more than 1000 means 1000."""
     page_token: _builtins.str
     """The `next_page_token` of the page before; empty for the first page."""
     def __init__(
@@ -433,7 +433,7 @@ class ListDeploymentsResponse(_message.Message):
     DEPLOYMENTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Give this back to get the next page; empty on the last one."""
+    """Pass this as `page_token` to get the next page; empty on the last one."""
     @_builtins.property
     def deployments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Deployment]:
         """The deployments of this page, newest first."""

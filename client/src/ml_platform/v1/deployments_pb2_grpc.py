@@ -26,10 +26,10 @@ if _version_not_supported:
 
 
 class DeploymentServiceStub(object):
-    """DeploymentService moves model versions into staging and production and remembers every move.
+    """DeploymentService deploys model versions to environments and keeps the history.
 
-    Every RPC may also give UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, INVALID_ARGUMENT (INVALID_FIELDS) and UNAVAILABLE
-    (BACKEND_UNAVAILABLE); only what is particular to an RPC is told beside it.
+    Every RPC may also return UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, INVALID_ARGUMENT (INVALID_FIELDS) and UNAVAILABLE
+    (BACKEND_UNAVAILABLE); the comment of an RPC lists only its own errors.
     """
 
     def __init__(self, channel):
@@ -56,16 +56,17 @@ class DeploymentServiceStub(object):
 
 
 class DeploymentServiceServicer(object):
-    """DeploymentService moves model versions into staging and production and remembers every move.
+    """DeploymentService deploys model versions to environments and keeps the history.
 
-    Every RPC may also give UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, INVALID_ARGUMENT (INVALID_FIELDS) and UNAVAILABLE
-    (BACKEND_UNAVAILABLE); only what is particular to an RPC is told beside it.
+    Every RPC may also return UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, INVALID_ARGUMENT (INVALID_FIELDS) and UNAVAILABLE
+    (BACKEND_UNAVAILABLE); the comment of an RPC lists only its own errors.
     """
 
     def DeployModel(self, request, context):
-        """DeployModel starts a deployment and returns at once. A job loads the version, checks its signature and asks it for a prediction;
-        only when that went well does traffic move to it and is the version before it archived. If it goes badly, or does not end within the
-        server's time limit, the deployment fails and traffic stays where it was. Follow it with GetDeployment, or watch its `job_id` with JobService.WatchJob.
+        """DeployModel starts a deployment and returns at once. A job loads the version, checks its signature and makes a prediction with it.
+        If that succeeds, traffic moves to the version and the previous one is archived. If it fails, or does not end within the server's time
+        limit, the deployment fails and traffic stays where it was. Follow it with GetDeployment, or watch its `job_id` with
+        JobService.WatchJob.
 
         Scope: deployments:write. Errors: NOT_FOUND (MODEL_NOT_FOUND, MODEL_VERSION_NOT_FOUND), FAILED_PRECONDITION (DEPLOYMENT_IN_PROGRESS,
         MODEL_WITHOUT_SIGNATURE, MODEL_ARTIFACT_MISSING, MODEL_ARTIFACT_UNREADABLE, FEATURE_AMBIGUOUS), INVALID_ARGUMENT
@@ -120,10 +121,10 @@ def add_DeploymentServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class DeploymentService(object):
-    """DeploymentService moves model versions into staging and production and remembers every move.
+    """DeploymentService deploys model versions to environments and keeps the history.
 
-    Every RPC may also give UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, INVALID_ARGUMENT (INVALID_FIELDS) and UNAVAILABLE
-    (BACKEND_UNAVAILABLE); only what is particular to an RPC is told beside it.
+    Every RPC may also return UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, INVALID_ARGUMENT (INVALID_FIELDS) and UNAVAILABLE
+    (BACKEND_UNAVAILABLE); the comment of an RPC lists only its own errors.
     """
 
     @staticmethod

@@ -27,10 +27,10 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class DeploymentServiceStub:
-    """DeploymentService moves model versions into staging and production and remembers every move.
+    """DeploymentService deploys model versions to environments and keeps the history.
 
-    Every RPC may also give UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, INVALID_ARGUMENT (INVALID_FIELDS) and UNAVAILABLE
-    (BACKEND_UNAVAILABLE); only what is particular to an RPC is told beside it.
+    Every RPC may also return UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, INVALID_ARGUMENT (INVALID_FIELDS) and UNAVAILABLE
+    (BACKEND_UNAVAILABLE); the comment of an RPC lists only its own errors.
     """
 
     @_typing.overload
@@ -38,9 +38,10 @@ class DeploymentServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> DeploymentServiceAsyncStub: ...
     DeployModel: _grpc.UnaryUnaryMultiCallable[_deployments_pb2.DeployModelRequest, _deployments_pb2.DeployModelResponse]
-    """DeployModel starts a deployment and returns at once. A job loads the version, checks its signature and asks it for a prediction;
-    only when that went well does traffic move to it and is the version before it archived. If it goes badly, or does not end within the
-    server's time limit, the deployment fails and traffic stays where it was. Follow it with GetDeployment, or watch its `job_id` with JobService.WatchJob.
+    """DeployModel starts a deployment and returns at once. A job loads the version, checks its signature and makes a prediction with it.
+    If that succeeds, traffic moves to the version and the previous one is archived. If it fails, or does not end within the server's time
+    limit, the deployment fails and traffic stays where it was. Follow it with GetDeployment, or watch its `job_id` with
+    JobService.WatchJob.
 
     Scope: deployments:write. Errors: NOT_FOUND (MODEL_NOT_FOUND, MODEL_VERSION_NOT_FOUND), FAILED_PRECONDITION (DEPLOYMENT_IN_PROGRESS,
     MODEL_WITHOUT_SIGNATURE, MODEL_ARTIFACT_MISSING, MODEL_ARTIFACT_UNREADABLE, FEATURE_AMBIGUOUS), INVALID_ARGUMENT
@@ -59,17 +60,18 @@ class DeploymentServiceStub:
 
 @_typing.type_check_only
 class DeploymentServiceAsyncStub(DeploymentServiceStub):
-    """DeploymentService moves model versions into staging and production and remembers every move.
+    """DeploymentService deploys model versions to environments and keeps the history.
 
-    Every RPC may also give UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, INVALID_ARGUMENT (INVALID_FIELDS) and UNAVAILABLE
-    (BACKEND_UNAVAILABLE); only what is particular to an RPC is told beside it.
+    Every RPC may also return UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, INVALID_ARGUMENT (INVALID_FIELDS) and UNAVAILABLE
+    (BACKEND_UNAVAILABLE); the comment of an RPC lists only its own errors.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     DeployModel: _aio.UnaryUnaryMultiCallable[_deployments_pb2.DeployModelRequest, _deployments_pb2.DeployModelResponse]  # type: ignore[assignment]
-    """DeployModel starts a deployment and returns at once. A job loads the version, checks its signature and asks it for a prediction;
-    only when that went well does traffic move to it and is the version before it archived. If it goes badly, or does not end within the
-    server's time limit, the deployment fails and traffic stays where it was. Follow it with GetDeployment, or watch its `job_id` with JobService.WatchJob.
+    """DeployModel starts a deployment and returns at once. A job loads the version, checks its signature and makes a prediction with it.
+    If that succeeds, traffic moves to the version and the previous one is archived. If it fails, or does not end within the server's time
+    limit, the deployment fails and traffic stays where it was. Follow it with GetDeployment, or watch its `job_id` with
+    JobService.WatchJob.
 
     Scope: deployments:write. Errors: NOT_FOUND (MODEL_NOT_FOUND, MODEL_VERSION_NOT_FOUND), FAILED_PRECONDITION (DEPLOYMENT_IN_PROGRESS,
     MODEL_WITHOUT_SIGNATURE, MODEL_ARTIFACT_MISSING, MODEL_ARTIFACT_UNREADABLE, FEATURE_AMBIGUOUS), INVALID_ARGUMENT
@@ -87,10 +89,10 @@ class DeploymentServiceAsyncStub(DeploymentServiceStub):
     """
 
 class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
-    """DeploymentService moves model versions into staging and production and remembers every move.
+    """DeploymentService deploys model versions to environments and keeps the history.
 
-    Every RPC may also give UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, INVALID_ARGUMENT (INVALID_FIELDS) and UNAVAILABLE
-    (BACKEND_UNAVAILABLE); only what is particular to an RPC is told beside it.
+    Every RPC may also return UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, INVALID_ARGUMENT (INVALID_FIELDS) and UNAVAILABLE
+    (BACKEND_UNAVAILABLE); the comment of an RPC lists only its own errors.
     """
 
     @_abc_1.abstractmethod
@@ -99,9 +101,10 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _deployments_pb2.DeployModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_deployments_pb2.DeployModelResponse, _abc.Awaitable[_deployments_pb2.DeployModelResponse]]:
-        """DeployModel starts a deployment and returns at once. A job loads the version, checks its signature and asks it for a prediction;
-        only when that went well does traffic move to it and is the version before it archived. If it goes badly, or does not end within the
-        server's time limit, the deployment fails and traffic stays where it was. Follow it with GetDeployment, or watch its `job_id` with JobService.WatchJob.
+        """DeployModel starts a deployment and returns at once. A job loads the version, checks its signature and makes a prediction with it.
+        If that succeeds, traffic moves to the version and the previous one is archived. If it fails, or does not end within the server's time
+        limit, the deployment fails and traffic stays where it was. Follow it with GetDeployment, or watch its `job_id` with
+        JobService.WatchJob.
 
         Scope: deployments:write. Errors: NOT_FOUND (MODEL_NOT_FOUND, MODEL_VERSION_NOT_FOUND), FAILED_PRECONDITION (DEPLOYMENT_IN_PROGRESS,
         MODEL_WITHOUT_SIGNATURE, MODEL_ARTIFACT_MISSING, MODEL_ARTIFACT_UNREADABLE, FEATURE_AMBIGUOUS), INVALID_ARGUMENT

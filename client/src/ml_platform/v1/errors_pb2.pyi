@@ -25,7 +25,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_UNSPECIFIED: _ErrorReason.ValueType  # 0
     """Never sent."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 1
-    """The server failed in a way it did not foresee. Code INTERNAL. The server's log has the details under the correlation id."""
+    """An internal error of the server. Code INTERNAL. The server's log has the details under the correlation id."""
     ERROR_REASON_INVALID_FIELDS: _ErrorReason.ValueType  # 2
     """One or more fields break their rules; google.rpc.BadRequest lists them. Code INVALID_ARGUMENT."""
     ERROR_REASON_CREDENTIALS_MISSING: _ErrorReason.ValueType  # 3
@@ -43,9 +43,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_REQUEST_IN_PROGRESS: _ErrorReason.ValueType  # 9
     """A call with the same request_id is still running. Code ABORTED, with RetryInfo."""
     ERROR_REASON_BACKEND_UNAVAILABLE: _ErrorReason.ValueType  # 10
-    """A system behind the platform does not answer. Code UNAVAILABLE, with RetryInfo."""
+    """A backend does not respond. Code UNAVAILABLE, with RetryInfo."""
     ERROR_REASON_BACKEND_FAILED: _ErrorReason.ValueType  # 11
-    """A system behind the platform gave an answer that makes no sense. Code INTERNAL."""
+    """A backend returned an invalid response. Code INTERNAL."""
     ERROR_REASON_SHUTTING_DOWN: _ErrorReason.ValueType  # 12
     """The server is shutting down. Code UNAVAILABLE, with RetryInfo."""
     ERROR_REASON_UNIMPLEMENTED: _ErrorReason.ValueType  # 13
@@ -55,7 +55,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 15
     """More work is waiting than the server accepts. Code RESOURCE_EXHAUSTED, with RetryInfo."""
     ERROR_REASON_REPLY_TOO_LARGE: _ErrorReason.ValueType  # 16
-    """The answer is larger than a message may be. Code RESOURCE_EXHAUSTED."""
+    """The response is larger than a message may be. Code RESOURCE_EXHAUSTED."""
     ERROR_REASON_REQUEST_TOO_LARGE: _ErrorReason.ValueType  # 17
     """The request is larger than its method takes: 2 MiB for Predict and for each message of StreamPredict, what a message may have at
     all (16 MiB unless configured) for BatchPredict, ModelInfer, PushFeatures and GetOnlineFeatures, 1 MiB for everything else. A
@@ -150,7 +150,7 @@ class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 """Never sent."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 1
-"""The server failed in a way it did not foresee. Code INTERNAL. The server's log has the details under the correlation id."""
+"""An internal error of the server. Code INTERNAL. The server's log has the details under the correlation id."""
 ERROR_REASON_INVALID_FIELDS: ErrorReason.ValueType  # 2
 """One or more fields break their rules; google.rpc.BadRequest lists them. Code INVALID_ARGUMENT."""
 ERROR_REASON_CREDENTIALS_MISSING: ErrorReason.ValueType  # 3
@@ -168,9 +168,9 @@ ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 8
 ERROR_REASON_REQUEST_IN_PROGRESS: ErrorReason.ValueType  # 9
 """A call with the same request_id is still running. Code ABORTED, with RetryInfo."""
 ERROR_REASON_BACKEND_UNAVAILABLE: ErrorReason.ValueType  # 10
-"""A system behind the platform does not answer. Code UNAVAILABLE, with RetryInfo."""
+"""A backend does not respond. Code UNAVAILABLE, with RetryInfo."""
 ERROR_REASON_BACKEND_FAILED: ErrorReason.ValueType  # 11
-"""A system behind the platform gave an answer that makes no sense. Code INTERNAL."""
+"""A backend returned an invalid response. Code INTERNAL."""
 ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 12
 """The server is shutting down. Code UNAVAILABLE, with RetryInfo."""
 ERROR_REASON_UNIMPLEMENTED: ErrorReason.ValueType  # 13
@@ -180,7 +180,7 @@ ERROR_REASON_PAGE_TOKEN_INVALID: ErrorReason.ValueType  # 14
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 15
 """More work is waiting than the server accepts. Code RESOURCE_EXHAUSTED, with RetryInfo."""
 ERROR_REASON_REPLY_TOO_LARGE: ErrorReason.ValueType  # 16
-"""The answer is larger than a message may be. Code RESOURCE_EXHAUSTED."""
+"""The response is larger than a message may be. Code RESOURCE_EXHAUSTED."""
 ERROR_REASON_REQUEST_TOO_LARGE: ErrorReason.ValueType  # 17
 """The request is larger than its method takes: 2 MiB for Predict and for each message of StreamPredict, what a message may have at
 all (16 MiB unless configured) for BatchPredict, ModelInfer, PushFeatures and GetOnlineFeatures, 1 MiB for everything else. A

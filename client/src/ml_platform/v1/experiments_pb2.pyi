@@ -216,7 +216,7 @@ class Run(_message.Message):
     run_name: _builtins.str
     """A name for people; not unique."""
     status: Global___RunStatus.ValueType
-    """Where the run stands."""
+    """The status of the run."""
     job_id: _builtins.str
     """The job that made this run; empty for a run made outside the platform."""
     url: _builtins.str
@@ -331,7 +331,7 @@ class CreateExperimentRequest(_message.Message):
     description: _builtins.str
     """What the experiment is about."""
     request_id: _builtins.str
-    """Makes a repeat of this call harmless: the first answer is returned again. Any unique text, a UUID for instance."""
+    """Idempotency key: a repeat of this call returns the first response. Any unique string, such as a UUID."""
     @_builtins.property
     def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Free labels; at most 100. Keys consist of visible characters."""
@@ -435,7 +435,7 @@ class ListExperimentsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """How many to return at most; 0 means 100, more than 1000 means 1000."""
+    """The largest number to return; 0 means 100, more than 1000 means 1000."""
     page_token: _builtins.str
     """The `next_page_token` of the page before; empty for the first page."""
     def __init__(
@@ -461,7 +461,7 @@ class ListExperimentsResponse(_message.Message):
     EXPERIMENTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Give this back to get the next page; empty on the last one."""
+    """Pass this as `page_token` to get the next page; empty on the last one."""
     @_builtins.property
     def experiments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Experiment]:
         """The experiments of this page, newest first."""
@@ -500,7 +500,7 @@ class ListRunsRequest(_message.Message):
     experiment has is an error.
     """
     page_size: _builtins.int
-    """How many to return at most; 0 means 100, more than 1000 means 1000."""
+    """The largest number to return; 0 means 100, more than 1000 means 1000."""
     page_token: _builtins.str
     """The `next_page_token` of the page before; empty for the first page."""
     def __init__(
@@ -529,7 +529,7 @@ class ListRunsResponse(_message.Message):
     RUNS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Give this back to get the next page; empty on the last one."""
+    """Pass this as `page_token` to get the next page; empty on the last one."""
     @_builtins.property
     def runs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Run]:
         """The runs of this page."""
@@ -609,7 +609,7 @@ class GetMetricHistoryRequest(_message.Message):
     metric_key: _builtins.str
     """The metric's name."""
     page_size: _builtins.int
-    """How many to return at most; 0 means 1000, more than 10000 means 10000."""
+    """The largest number to return; 0 means 1000, more than 10000 means 10000."""
     page_token: _builtins.str
     """The `next_page_token` of the page before; empty for the first page."""
     def __init__(
@@ -637,7 +637,7 @@ class GetMetricHistoryResponse(_message.Message):
     POINTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Give this back to get the next page; empty on the last one."""
+    """Pass this as `page_token` to get the next page; empty on the last one."""
     @_builtins.property
     def points(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricPoint]:
         """The values, oldest first."""

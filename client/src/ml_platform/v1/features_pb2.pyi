@@ -109,7 +109,7 @@ class _FeatureStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Feature
     """There was no value, and the deployment's default was used."""
 
 class FeatureStatus(_FeatureStatus, metaclass=_FeatureStatusEnumTypeWrapper):
-    """FeatureStatus says how a feature's value came about."""
+    """FeatureStatus says where a feature's value comes from."""
 
 FEATURE_STATUS_UNSPECIFIED: FeatureStatus.ValueType  # 0
 """Never sent."""
@@ -129,7 +129,7 @@ Global___FeatureStatus: _TypeAlias = FeatureStatus  # noqa: Y015
 
 @_typing.final
 class Entity(_message.Message):
-    """Entity is a thing that features describe, and the column that tells one from another."""
+    """Entity is a kind of thing that features describe, and the column that identifies one of them."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -171,7 +171,7 @@ class Feature(_message.Message):
     value_type: Global___ValueType.ValueType
     """The feature's type."""
     description: _builtins.str
-    """What the feature says."""
+    """What the feature means."""
     def __init__(
         self,
         *,
@@ -273,7 +273,7 @@ class FeatureView(_message.Message):
 
     @_builtins.property
     def source(self) -> Global___FileSource:
-        """Where the history comes from. Absent in a reply if the source is not a file."""
+        """Where the history comes from. Absent in a response if the source is not a file."""
 
     @_builtins.property
     def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -322,7 +322,7 @@ class RegisterFeatureViewRequest(_message.Message):
     FEATURE_VIEW_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Makes a repeat of this call harmless: the first answer is returned again."""
+    """Idempotency key: a repeat of this call returns the first response. Any unique string, such as a UUID."""
     @_builtins.property
     def feature_view(self) -> Global___FeatureView:
         """The view to register. Its output-only times are ignored."""
@@ -420,7 +420,7 @@ class ListFeatureViewsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """How many to return at most; 0 means 100, more than 1000 means 1000."""
+    """The largest number to return; 0 means 100, more than 1000 means 1000."""
     page_token: _builtins.str
     """The `next_page_token` of the page before; empty for the first page."""
     def __init__(
@@ -446,7 +446,7 @@ class ListFeatureViewsResponse(_message.Message):
     FEATURE_VIEWS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Give this back to get the next page; empty on the last one."""
+    """Pass this as `page_token` to get the next page; empty on the last one."""
     @_builtins.property
     def feature_views(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeatureView]:
         """The views of this page, by name."""
@@ -476,7 +476,7 @@ class MaterializeFeaturesRequest(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Makes a repeat of this call harmless: the first answer is returned again."""
+    """Idempotency key: a repeat of this call returns the first response. Any unique string, such as a UUID."""
     @_builtins.property
     def feature_views(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The views to load; at most 100."""
@@ -543,7 +543,7 @@ class PushFeaturesRequest(_message.Message):
     feature_view: _builtins.str
     """The view to write to."""
     request_id: _builtins.str
-    """Makes a repeat of this call harmless: the first answer is returned again."""
+    """Idempotency key: a repeat of this call returns the first response. Any unique string, such as a UUID."""
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeatureRow]:
         """The rows; at most 10000."""
@@ -597,7 +597,7 @@ Global___FeatureRow: _TypeAlias = FeatureRow  # noqa: Y015
 
 @_typing.final
 class PushFeaturesResponse(_message.Message):
-    """PushFeaturesResponse tells what was written."""
+    """PushFeaturesResponse says which rows were written."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -691,7 +691,7 @@ Global___GetOnlineFeaturesRequest: _TypeAlias = GetOnlineFeaturesRequest  # noqa
 
 @_typing.final
 class EntityKey(_message.Message):
-    """EntityKey tells one entity from the others."""
+    """EntityKey identifies one entity."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -734,13 +734,13 @@ class FeatureValue(_message.Message):
     name: _builtins.str
     """The feature's name."""
     status: Global___FeatureStatus.ValueType
-    """How the value came about."""
+    """Where the value comes from."""
     value_type: Global___ValueType.ValueType
     """The type that the view declares, and so the value's own; unspecified if the feature store has one that ValueType does not."""
     @_builtins.property
     def value(self) -> _struct_pb2.Value:
-        """The value; null if there is none. What a JSON number cannot hold is text, as protobuf's JSON has it: "Infinity", "-Infinity", "NaN" inside
-        of a list, and whole numbers from 2^53 on.
+        """The value; null if there is none. What a JSON number cannot hold is a string, as in protobuf's JSON: "Infinity", "-Infinity", "NaN" inside
+        of a list, and integers of 2^53 or larger.
         """
 
     @_builtins.property
@@ -829,7 +829,7 @@ class GetOnlineFeaturesResponse(_message.Message):
 
     @_builtins.property
     def key_types(self) -> _containers.ScalarMap[_builtins.str, Global___ValueType.ValueType]:
-        """The types of the keys, by name: a whole number of 2^53 or larger is text among the `keys` of a vector."""
+        """The types of the keys, by name: an integer of 2^53 or larger is a string among the `keys` of a vector."""
 
     def __init__(
         self,

@@ -180,7 +180,7 @@ class Task(_message.Message):
     task_id: _builtins.str
     """The task's name within its pipeline."""
     state: Global___TaskState.ValueType
-    """Where the task stands."""
+    """The state of the task."""
     try_number: _builtins.int
     """Which attempt this is, from 1; 0 before the first."""
     map_index: _builtins.int
@@ -262,7 +262,7 @@ class Job(_message.Message):
     pipeline: _builtins.str
     """The pipeline that runs: the id of an Airflow DAG."""
     state: Global___JobState.ValueType
-    """Where the job stands."""
+    """The state of the job."""
     message: _builtins.str
     """One sentence for a person: what happens now, or which task failed and why."""
     experiment_name: _builtins.str

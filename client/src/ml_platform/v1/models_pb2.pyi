@@ -39,7 +39,7 @@ class _ModelStageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ModelStage
     """Was deployed once and has been replaced."""
 
 class ModelStage(_ModelStage, metaclass=_ModelStageEnumTypeWrapper):
-    """ModelStage says where a model version stands on its way to production."""
+    """ModelStage is the stage of a model version on its way to production."""
 
 MODEL_STAGE_UNSPECIFIED: ModelStage.ValueType  # 0
 """Never sent."""
@@ -62,31 +62,31 @@ class _OnnxConversionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_O
     ONNX_CONVERSION_STATE_UNSPECIFIED: _OnnxConversionState.ValueType  # 0
     """Not tried."""
     ONNX_CONVERSION_STATE_CONVERTED: _OnnxConversionState.ValueType  # 1
-    """Converted, and it answers as the model does."""
+    """Converted, with the outputs of the model."""
     ONNX_CONVERSION_STATE_NOT_CONVERTIBLE: _OnnxConversionState.ValueType  # 2
-    """Not to be converted: its kind, or something in it, has no converter."""
+    """Not convertible: its kind, or something in it, has no converter."""
     ONNX_CONVERSION_STATE_OUTPUT_MISMATCH: _OnnxConversionState.ValueType  # 3
-    """Converted, but it answers differently, so it is not used."""
+    """Converted, with outputs that differ from the model's, so it is not used."""
     ONNX_CONVERSION_STATE_NATIVE: _OnnxConversionState.ValueType  # 4
     """Needs no conversion: it is an ONNX model."""
     ONNX_CONVERSION_STATE_UNDECIDED: _OnnxConversionState.ValueType  # 5
-    """The attempt was ended before it came to anything, because it took too long or crashed. The version's next deployment tries again."""
+    """The attempt took too long or crashed. The next deployment of the version tries again."""
 
 class OnnxConversionState(_OnnxConversionState, metaclass=_OnnxConversionStateEnumTypeWrapper):
-    """OnnxConversionState says what became of an attempt to convert a version to ONNX."""
+    """OnnxConversionState is the outcome of an attempt to convert a version to ONNX."""
 
 ONNX_CONVERSION_STATE_UNSPECIFIED: OnnxConversionState.ValueType  # 0
 """Not tried."""
 ONNX_CONVERSION_STATE_CONVERTED: OnnxConversionState.ValueType  # 1
-"""Converted, and it answers as the model does."""
+"""Converted, with the outputs of the model."""
 ONNX_CONVERSION_STATE_NOT_CONVERTIBLE: OnnxConversionState.ValueType  # 2
-"""Not to be converted: its kind, or something in it, has no converter."""
+"""Not convertible: its kind, or something in it, has no converter."""
 ONNX_CONVERSION_STATE_OUTPUT_MISMATCH: OnnxConversionState.ValueType  # 3
-"""Converted, but it answers differently, so it is not used."""
+"""Converted, with outputs that differ from the model's, so it is not used."""
 ONNX_CONVERSION_STATE_NATIVE: OnnxConversionState.ValueType  # 4
 """Needs no conversion: it is an ONNX model."""
 ONNX_CONVERSION_STATE_UNDECIDED: OnnxConversionState.ValueType  # 5
-"""The attempt was ended before it came to anything, because it took too long or crashed. The version's next deployment tries again."""
+"""The attempt took too long or crashed. The next deployment of the version tries again."""
 Global___OnnxConversionState: _TypeAlias = OnnxConversionState  # noqa: Y015
 
 @_typing.final
@@ -346,7 +346,7 @@ class ModelVersion(_message.Message):
     version: _builtins.int
     """The version's number, from 1."""
     stage: Global___ModelStage.ValueType
-    """Where the version stands."""
+    """The stage of the version."""
     description: _builtins.str
     """What is particular to this version."""
     run_id: _builtins.str
@@ -419,7 +419,7 @@ Global___ModelVersion: _TypeAlias = ModelVersion  # noqa: Y015
 
 @_typing.final
 class OnnxConversion(_message.Message):
-    """OnnxConversion is what became of the attempt to convert a version to ONNX, which its first deployment makes."""
+    """OnnxConversion is the outcome of converting a version to ONNX, which its first deployment tries."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -430,7 +430,7 @@ class OnnxConversion(_message.Message):
     MODEL_URI_FIELD_NUMBER: _builtins.int
     ROWS_IN_RANGE_FIELD_NUMBER: _builtins.int
     state: Global___OnnxConversionState.ValueType
-    """What became of it."""
+    """The outcome."""
     message: _builtins.str
     """One sentence for a person: what was compared, or why there is no graph."""
     largest_difference: _builtins.float
@@ -512,7 +512,7 @@ class RegisterModelRequest(_message.Message):
     feature_service: _builtins.str
     """The feature service that the model was trained on. Empty takes what the run recorded."""
     request_id: _builtins.str
-    """Makes a repeat of this call harmless: the first answer is returned again."""
+    """Idempotency key: a repeat of this call returns the first response. Any unique string, such as a UUID."""
     @_builtins.property
     def feature_refs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The features that the model was trained on, as "view:feature". Empty takes what the run recorded."""
@@ -574,7 +574,7 @@ class ListModelsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """How many to return at most; 0 means 100, more than 1000 means 1000."""
+    """The largest number to return; 0 means 100, more than 1000 means 1000."""
     page_token: _builtins.str
     """The `next_page_token` of the page before; empty for the first page."""
     def __init__(
@@ -600,7 +600,7 @@ class ListModelsResponse(_message.Message):
     MODELS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Give this back to get the next page; empty on the last one."""
+    """Pass this as `page_token` to get the next page; empty on the last one."""
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___RegisteredModel]:
         """The models of this page, by name."""
@@ -677,7 +677,7 @@ class ListModelVersionsRequest(_message.Message):
     model_name: _builtins.str
     """The registered model's name."""
     page_size: _builtins.int
-    """How many to return at most; 0 means 100, more than 1000 means 1000."""
+    """The largest number to return; 0 means 100, more than 1000 means 1000."""
     page_token: _builtins.str
     """The `next_page_token` of the page before; empty for the first page."""
     def __init__(
@@ -704,7 +704,7 @@ class ListModelVersionsResponse(_message.Message):
     MODEL_VERSIONS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Give this back to get the next page; empty on the last one."""
+    """Pass this as `page_token` to get the next page; empty on the last one."""
     @_builtins.property
     def model_versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelVersion]:
         """The versions of this page, newest first."""

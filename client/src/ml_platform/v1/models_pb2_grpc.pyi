@@ -29,8 +29,8 @@ GRPC_VERSION: str
 class ModelServiceStub:
     """ModelService keeps registered models and their versions.
 
-    Every RPC may also give UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, INVALID_ARGUMENT (INVALID_FIELDS) and UNAVAILABLE
-    (BACKEND_UNAVAILABLE); only what is particular to an RPC is told beside it.
+    Every RPC may also return UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, INVALID_ARGUMENT (INVALID_FIELDS) and UNAVAILABLE
+    (BACKEND_UNAVAILABLE); the comment of an RPC lists only its own errors.
     """
 
     @_typing.overload
@@ -69,8 +69,8 @@ class ModelServiceStub:
 class ModelServiceAsyncStub(ModelServiceStub):
     """ModelService keeps registered models and their versions.
 
-    Every RPC may also give UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, INVALID_ARGUMENT (INVALID_FIELDS) and UNAVAILABLE
-    (BACKEND_UNAVAILABLE); only what is particular to an RPC is told beside it.
+    Every RPC may also return UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, INVALID_ARGUMENT (INVALID_FIELDS) and UNAVAILABLE
+    (BACKEND_UNAVAILABLE); the comment of an RPC lists only its own errors.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -105,8 +105,8 @@ class ModelServiceAsyncStub(ModelServiceStub):
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     """ModelService keeps registered models and their versions.
 
-    Every RPC may also give UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, INVALID_ARGUMENT (INVALID_FIELDS) and UNAVAILABLE
-    (BACKEND_UNAVAILABLE); only what is particular to an RPC is told beside it.
+    Every RPC may also return UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, INVALID_ARGUMENT (INVALID_FIELDS) and UNAVAILABLE
+    (BACKEND_UNAVAILABLE); the comment of an RPC lists only its own errors.
     """
 
     @_abc_1.abstractmethod

@@ -28,26 +28,26 @@ class _HealthStatus:
 class _HealthStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HealthStatus.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     HEALTH_STATUS_UNSPECIFIED: _HealthStatus.ValueType  # 0
-    """Not asked yet."""
+    """Not checked yet."""
     HEALTH_STATUS_HEALTHY: _HealthStatus.ValueType  # 1
-    """It answers."""
+    """It responds."""
     HEALTH_STATUS_UNHEALTHY: _HealthStatus.ValueType  # 2
-    """It does not answer, or says that it is not well."""
+    """It does not respond, or reports that it is unhealthy."""
 
 class HealthStatus(_HealthStatus, metaclass=_HealthStatusEnumTypeWrapper):
-    """HealthStatus says how a part of the platform is."""
+    """HealthStatus is the health of a part of the platform."""
 
 HEALTH_STATUS_UNSPECIFIED: HealthStatus.ValueType  # 0
-"""Not asked yet."""
+"""Not checked yet."""
 HEALTH_STATUS_HEALTHY: HealthStatus.ValueType  # 1
-"""It answers."""
+"""It responds."""
 HEALTH_STATUS_UNHEALTHY: HealthStatus.ValueType  # 2
-"""It does not answer, or says that it is not well."""
+"""It does not respond, or reports that it is unhealthy."""
 Global___HealthStatus: _TypeAlias = HealthStatus  # noqa: Y015
 
 @_typing.final
 class BackendHealth(_message.Message):
-    """BackendHealth is how one backend is."""
+    """BackendHealth is the health of one backend."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -60,20 +60,20 @@ class BackendHealth(_message.Message):
     name: _builtins.str
     """The backend: "mlflow", "feast", "airflow", "bentoml" or "store"."""
     status: Global___HealthStatus.ValueType
-    """How it is."""
+    """Its health."""
     last_error: _builtins.str
-    """What was wrong the last time something was; kept after it recovered."""
+    """The last error; kept after the backend recovered."""
     @_builtins.property
     def latency(self) -> _duration_pb2.Duration:
-        """How long it took to answer."""
+        """How long it took to respond."""
 
     @_builtins.property
     def last_error_time(self) -> _timestamp_pb2.Timestamp:
-        """When that was."""
+        """When that error occurred."""
 
     @_builtins.property
     def check_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was asked."""
+        """When it was checked."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ Global___GetHealthRequest: _TypeAlias = GetHealthRequest  # noqa: Y015
 
 @_typing.final
 class GetHealthResponse(_message.Message):
-    """GetHealthResponse tells how everything is."""
+    """GetHealthResponse holds the health of everything."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -214,7 +214,7 @@ Global___WhoAmIRequest: _TypeAlias = WhoAmIRequest  # noqa: Y015
 
 @_typing.final
 class WhoAmIResponse(_message.Message):
-    """WhoAmIResponse tells who the caller is."""
+    """WhoAmIResponse says who the caller is."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

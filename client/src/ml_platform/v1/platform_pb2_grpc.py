@@ -26,9 +26,9 @@ if _version_not_supported:
 
 
 class PlatformServiceStub(object):
-    """PlatformService tells how the platform is, what it holds, and who is asking.
+    """PlatformService reports the platform's health and usage, and who is calling.
 
-    Every RPC may also give UNAUTHENTICATED, PERMISSION_DENIED and DEADLINE_EXCEEDED; only what is particular to an RPC is told beside it.
+    Every RPC may also return UNAUTHENTICATED, PERMISSION_DENIED and DEADLINE_EXCEEDED; the comment of an RPC lists only its own errors.
     """
 
     def __init__(self, channel):
@@ -55,13 +55,13 @@ class PlatformServiceStub(object):
 
 
 class PlatformServiceServicer(object):
-    """PlatformService tells how the platform is, what it holds, and who is asking.
+    """PlatformService reports the platform's health and usage, and who is calling.
 
-    Every RPC may also give UNAUTHENTICATED, PERMISSION_DENIED and DEADLINE_EXCEEDED; only what is particular to an RPC is told beside it.
+    Every RPC may also return UNAUTHENTICATED, PERMISSION_DENIED and DEADLINE_EXCEEDED; the comment of an RPC lists only its own errors.
     """
 
     def GetHealth(self, request, context):
-        """GetHealth asks every backend how it is and tells what it said. A backend that is down is no error here.
+        """GetHealth returns the health of every backend, as last checked. A backend that is down is not an error of this call.
 
         Scope: platform:read.
         """
@@ -79,7 +79,7 @@ class PlatformServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WhoAmI(self, request, context):
-        """WhoAmI tells what the platform knows of the caller's key.
+        """WhoAmI returns what the platform knows of the caller's key.
 
         Scope: any valid key.
         """
@@ -114,9 +114,9 @@ def add_PlatformServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class PlatformService(object):
-    """PlatformService tells how the platform is, what it holds, and who is asking.
+    """PlatformService reports the platform's health and usage, and who is calling.
 
-    Every RPC may also give UNAUTHENTICATED, PERMISSION_DENIED and DEADLINE_EXCEEDED; only what is particular to an RPC is told beside it.
+    Every RPC may also return UNAUTHENTICATED, PERMISSION_DENIED and DEADLINE_EXCEEDED; the comment of an RPC lists only its own errors.
     """
 
     @staticmethod

@@ -27,9 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class PlatformServiceStub:
-    """PlatformService tells how the platform is, what it holds, and who is asking.
+    """PlatformService reports the platform's health and usage, and who is calling.
 
-    Every RPC may also give UNAUTHENTICATED, PERMISSION_DENIED and DEADLINE_EXCEEDED; only what is particular to an RPC is told beside it.
+    Every RPC may also return UNAUTHENTICATED, PERMISSION_DENIED and DEADLINE_EXCEEDED; the comment of an RPC lists only its own errors.
     """
 
     @_typing.overload
@@ -37,7 +37,7 @@ class PlatformServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PlatformServiceAsyncStub: ...
     GetHealth: _grpc.UnaryUnaryMultiCallable[_platform_pb2.GetHealthRequest, _platform_pb2.GetHealthResponse]
-    """GetHealth asks every backend how it is and tells what it said. A backend that is down is no error here.
+    """GetHealth returns the health of every backend, as last checked. A backend that is down is not an error of this call.
 
     Scope: platform:read.
     """
@@ -47,21 +47,21 @@ class PlatformServiceStub:
     Scope: platform:read. Errors: UNAVAILABLE (BACKEND_UNAVAILABLE).
     """
     WhoAmI: _grpc.UnaryUnaryMultiCallable[_platform_pb2.WhoAmIRequest, _platform_pb2.WhoAmIResponse]
-    """WhoAmI tells what the platform knows of the caller's key.
+    """WhoAmI returns what the platform knows of the caller's key.
 
     Scope: any valid key.
     """
 
 @_typing.type_check_only
 class PlatformServiceAsyncStub(PlatformServiceStub):
-    """PlatformService tells how the platform is, what it holds, and who is asking.
+    """PlatformService reports the platform's health and usage, and who is calling.
 
-    Every RPC may also give UNAUTHENTICATED, PERMISSION_DENIED and DEADLINE_EXCEEDED; only what is particular to an RPC is told beside it.
+    Every RPC may also return UNAUTHENTICATED, PERMISSION_DENIED and DEADLINE_EXCEEDED; the comment of an RPC lists only its own errors.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetHealth: _aio.UnaryUnaryMultiCallable[_platform_pb2.GetHealthRequest, _platform_pb2.GetHealthResponse]  # type: ignore[assignment]
-    """GetHealth asks every backend how it is and tells what it said. A backend that is down is no error here.
+    """GetHealth returns the health of every backend, as last checked. A backend that is down is not an error of this call.
 
     Scope: platform:read.
     """
@@ -71,15 +71,15 @@ class PlatformServiceAsyncStub(PlatformServiceStub):
     Scope: platform:read. Errors: UNAVAILABLE (BACKEND_UNAVAILABLE).
     """
     WhoAmI: _aio.UnaryUnaryMultiCallable[_platform_pb2.WhoAmIRequest, _platform_pb2.WhoAmIResponse]  # type: ignore[assignment]
-    """WhoAmI tells what the platform knows of the caller's key.
+    """WhoAmI returns what the platform knows of the caller's key.
 
     Scope: any valid key.
     """
 
 class PlatformServiceServicer(metaclass=_abc_1.ABCMeta):
-    """PlatformService tells how the platform is, what it holds, and who is asking.
+    """PlatformService reports the platform's health and usage, and who is calling.
 
-    Every RPC may also give UNAUTHENTICATED, PERMISSION_DENIED and DEADLINE_EXCEEDED; only what is particular to an RPC is told beside it.
+    Every RPC may also return UNAUTHENTICATED, PERMISSION_DENIED and DEADLINE_EXCEEDED; the comment of an RPC lists only its own errors.
     """
 
     @_abc_1.abstractmethod
@@ -88,7 +88,7 @@ class PlatformServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _platform_pb2.GetHealthRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_platform_pb2.GetHealthResponse, _abc.Awaitable[_platform_pb2.GetHealthResponse]]:
-        """GetHealth asks every backend how it is and tells what it said. A backend that is down is no error here.
+        """GetHealth returns the health of every backend, as last checked. A backend that is down is not an error of this call.
 
         Scope: platform:read.
         """
@@ -110,7 +110,7 @@ class PlatformServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _platform_pb2.WhoAmIRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_platform_pb2.WhoAmIResponse, _abc.Awaitable[_platform_pb2.WhoAmIResponse]]:
-        """WhoAmI tells what the platform knows of the caller's key.
+        """WhoAmI returns what the platform knows of the caller's key.
 
         Scope: any valid key.
         """

@@ -37,12 +37,12 @@ class PredictRequest(_message.Message):
     environment: _builtins.str
     """Which of its deployments to ask."""
     include_features: _builtins.bool
-    """Whether the reply tells every feature that was used."""
+    """Whether the response lists every feature that was used."""
     @_builtins.property
     def inputs(self) -> _struct_pb2.Struct:
         """The inputs by name: columns of the model's signature, and join keys of the features it uses. Others are ignored, and named in the
-        response's `unused_inputs`. Numbers may be sent as text, as protobuf's JSON has them ("5", "1.5e3", "-Infinity"). For an integer column
-        a whole number from 2^53 on must be, because a JSON number may not hold it exactly. NaN is null for a column that is not of
+        response's `unused_inputs`. Numbers may be sent as strings, as in protobuf's JSON ("5", "1.5e3", "-Infinity"). For an integer column
+        an integer of 2^53 or larger must be, because a JSON number may not hold it exactly. NaN is null for a column that is not of
         floating-point numbers. At most 50,000 values, those in lists and objects included: send longer vectors as BatchPredict's `vectors`.
         """
 
@@ -90,7 +90,7 @@ class PredictResponse(_message.Message):
     INFINITE_OUTPUTS_FIELD_NUMBER: _builtins.int
     INFINITE_PREDICTION_FIELD_NUMBER: _builtins.int
     prediction_id: _builtins.str
-    """The prediction's id, unique; also in the server's log, save for those of a stream, of which the log tells but the sum."""
+    """The prediction's id, unique; also in the server's log, except for requests of a stream, which the log only counts."""
     model_name: _builtins.str
     """The registered model that answered."""
     model_version: _builtins.int
@@ -131,11 +131,11 @@ class PredictResponse(_message.Message):
 
     @_builtins.property
     def integer_outputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The outputs that are whole numbers, or lists of them, by name. In `prediction` and `outputs`, a whole number from 2^53 on is text."""
+        """The outputs that are integers, or lists of them, by name. In `prediction` and `outputs`, an integer of 2^53 or larger is a string."""
 
     @_builtins.property
     def infinite_outputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The outputs that hold infinity, by name. In `prediction` and `outputs` it is the text "Infinity" or "-Infinity", as in protobuf's JSON;
+        """The outputs that hold infinity, by name. In `prediction` and `outputs` it is the string "Infinity" or "-Infinity", as in protobuf's JSON;
         NaN is null.
         """
 
@@ -184,7 +184,7 @@ class BatchPredictRequest(_message.Message):
     environment: _builtins.str
     """Which of its deployments to ask."""
     include_features: _builtins.bool
-    """Whether the reply tells every feature that was used. With `rows` only."""
+    """Whether the response lists every feature that was used. With `rows` only."""
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]:
         """The rows, each like the inputs of Predict. Either these or `columns`."""
@@ -258,19 +258,19 @@ class ColumnValues(_message.Message):
     NULLS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def doubles(self) -> Global___DoubleValues:
-        """Numbers. NaN is a value like others: absent rows are told by `nulls`."""
+        """Numbers. NaN is a value like others: null rows are listed in `nulls`."""
 
     @_builtins.property
     def integers(self) -> Global___Int64Values:
-        """Whole numbers."""
+        """Integers."""
 
     @_builtins.property
     def strings(self) -> Global___StringValues:
-        """Texts."""
+        """Strings."""
 
     @_builtins.property
     def booleans(self) -> Global___BoolValues:
-        """Truth values."""
+        """Booleans."""
 
     @_builtins.property
     def any(self) -> _struct_pb2.ListValue:
@@ -282,7 +282,7 @@ class ColumnValues(_message.Message):
 
     @_builtins.property
     def nulls(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The positions, from 0 and growing, whose value is null; what stands there among the values does not count."""
+        """The positions, from 0 and growing, whose value is null; the values at these positions are ignored."""
 
     def __init__(
         self,
@@ -331,14 +331,14 @@ Global___DoubleValues: _TypeAlias = DoubleValues  # noqa: Y015
 
 @_typing.final
 class Int64Values(_message.Message):
-    """Int64Values is a list of whole numbers of 64 bits."""
+    """Int64Values is a list of 64-bit integers."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     VALUES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The whole numbers."""
+        """The integers."""
 
     def __init__(
         self,
@@ -379,14 +379,14 @@ Global___StringValues: _TypeAlias = StringValues  # noqa: Y015
 
 @_typing.final
 class BoolValues(_message.Message):
-    """BoolValues is a list of truth values."""
+    """BoolValues is a list of booleans."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     VALUES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bool]:
-        """The truth values."""
+        """The booleans."""
 
     def __init__(
         self,
@@ -403,7 +403,7 @@ Global___BoolValues: _TypeAlias = BoolValues  # noqa: Y015
 
 @_typing.final
 class VectorValues(_message.Message):
-    """VectorValues is a list of vectors, all of doubles or all of whole numbers."""
+    """VectorValues is a list of vectors, all of doubles or all of integers."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -418,7 +418,7 @@ class VectorValues(_message.Message):
 
     @_builtins.property
     def integers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """In place of `values`: vectors of whole numbers of 64 bits, one after the other."""
+        """In place of `values`: vectors of 64-bit integers, one after the other."""
 
     def __init__(
         self,
@@ -489,7 +489,7 @@ class BatchPredictResponse(_message.Message):
 
     @_builtins.property
     def integer_outputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """If the request had `columns`: the outputs that are whole numbers, as `integer_outputs` of PredictResponse."""
+        """If the request had `columns`: the outputs that are integers, as `integer_outputs` of PredictResponse."""
 
     @_builtins.property
     def infinite_outputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -521,7 +521,7 @@ Global___BatchPredictResponse: _TypeAlias = BatchPredictResponse  # noqa: Y015
 
 @_typing.final
 class RowResult(_message.Message):
-    """RowResult is what became of one row."""
+    """RowResult is the result of one row."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -529,7 +529,7 @@ class RowResult(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def prediction(self) -> Global___RowPrediction:
-        """What the model says."""
+        """The prediction."""
 
     @_builtins.property
     def error(self) -> _status_pb2.Status:
@@ -553,7 +553,7 @@ Global___RowResult: _TypeAlias = RowResult  # noqa: Y015
 
 @_typing.final
 class RowPrediction(_message.Message):
-    """RowPrediction is what a model says of one row."""
+    """RowPrediction is the prediction for one row."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -655,7 +655,7 @@ Global___OutputColumn: _TypeAlias = OutputColumn  # noqa: Y015
 
 @_typing.final
 class DegradedRow(_message.Message):
-    """DegradedRow tells the features of one row that were missing or old."""
+    """DegradedRow lists the features of one row that were missing or old."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -722,13 +722,13 @@ class StreamPredictRequest(_message.Message):
     INCLUDE_FEATURES_FIELD_NUMBER: _builtins.int
     PARAMS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The caller's name for this request, which its answer repeats."""
+    """The caller's name for this request, repeated in its response."""
     model_name: _builtins.str
     """The registered model's name."""
     environment: _builtins.str
     """Which of its deployments to ask."""
     include_features: _builtins.bool
-    """Whether the reply tells every feature that was used."""
+    """Whether the response lists every feature that was used."""
     @_builtins.property
     def inputs(self) -> _struct_pb2.Struct:
         """The inputs by name, as in PredictRequest."""
@@ -757,7 +757,7 @@ Global___StreamPredictRequest: _TypeAlias = StreamPredictRequest  # noqa: Y015
 
 @_typing.final
 class StreamPredictResponse(_message.Message):
-    """StreamPredictResponse is one answer of a stream."""
+    """StreamPredictResponse is one response of a stream."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -26,10 +26,10 @@ if _version_not_supported:
 
 
 class PredictionServiceStub(object):
-    """PredictionService answers with what a deployed model says.
+    """PredictionService returns the predictions of deployed models.
 
-    Every RPC may also give UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, INVALID_ARGUMENT (INVALID_FIELDS) and UNAVAILABLE
-    (BACKEND_UNAVAILABLE); only what is particular to an RPC is told beside it.
+    Every RPC may also return UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, INVALID_ARGUMENT (INVALID_FIELDS) and UNAVAILABLE
+    (BACKEND_UNAVAILABLE); the comment of an RPC lists only its own errors.
     """
 
     def __init__(self, channel):
@@ -56,10 +56,10 @@ class PredictionServiceStub(object):
 
 
 class PredictionServiceServicer(object):
-    """PredictionService answers with what a deployed model says.
+    """PredictionService returns the predictions of deployed models.
 
-    Every RPC may also give UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, INVALID_ARGUMENT (INVALID_FIELDS) and UNAVAILABLE
-    (BACKEND_UNAVAILABLE); only what is particular to an RPC is told beside it.
+    Every RPC may also return UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, INVALID_ARGUMENT (INVALID_FIELDS) and UNAVAILABLE
+    (BACKEND_UNAVAILABLE); the comment of an RPC lists only its own errors.
     """
 
     def Predict(self, request, context):
@@ -81,16 +81,17 @@ class PredictionServiceServicer(object):
         of typed values, which cost a fraction of the time.
 
         Scope: predictions:predict. Errors of the whole call: as Predict gives them, save INPUT_MISSING, INPUT_INVALID, INPUT_REJECTED,
-        FEATURE_MISSING, FEATURE_STALE, FEATURE_VALUE_INVALID and MODEL_FAILED, which are errors of a row; a column that is no column of the model is ignored, and named in the response's
-        `unused_inputs`; one of another length than the rest is INVALID_ARGUMENT (INVALID_FIELDS).
+        FEATURE_MISSING, FEATURE_STALE, FEATURE_VALUE_INVALID and MODEL_FAILED, which are errors of a row. A column that is not an
+        input of the model is ignored, and named in the response's `unused_inputs`; one of another length than the rest is INVALID_ARGUMENT
+        (INVALID_FIELDS).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamPredict(self, request_iterator, context):
-        """StreamPredict answers requests as they come, each as soon as it has its answer, so not always in their order: the caller's `id` tells
-        which answer belongs to which request. A request that fails gets an error of its own and the stream goes on. The server takes as many
+        """StreamPredict answers requests as they arrive, each as soon as its response is ready, so not always in order: the response repeats the
+        caller's `id` of the request. A request that fails gets an error of its own and the stream goes on. The server takes as many
         requests at once as its settings allow (256) and reads no further until some of them are answered, so a caller that reads slowly is
         slowed down itself. A request has the deadline that the server gives to calls without one (30 s), or the stream's if that is sooner.
         The stream ends OK once the caller has ended its side and every request is answered.
@@ -130,10 +131,10 @@ def add_PredictionServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class PredictionService(object):
-    """PredictionService answers with what a deployed model says.
+    """PredictionService returns the predictions of deployed models.
 
-    Every RPC may also give UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, INVALID_ARGUMENT (INVALID_FIELDS) and UNAVAILABLE
-    (BACKEND_UNAVAILABLE); only what is particular to an RPC is told beside it.
+    Every RPC may also return UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, INVALID_ARGUMENT (INVALID_FIELDS) and UNAVAILABLE
+    (BACKEND_UNAVAILABLE); the comment of an RPC lists only its own errors.
     """
 
     @staticmethod

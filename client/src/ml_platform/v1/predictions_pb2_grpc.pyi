@@ -27,10 +27,10 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class PredictionServiceStub:
-    """PredictionService answers with what a deployed model says.
+    """PredictionService returns the predictions of deployed models.
 
-    Every RPC may also give UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, INVALID_ARGUMENT (INVALID_FIELDS) and UNAVAILABLE
-    (BACKEND_UNAVAILABLE); only what is particular to an RPC is told beside it.
+    Every RPC may also return UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, INVALID_ARGUMENT (INVALID_FIELDS) and UNAVAILABLE
+    (BACKEND_UNAVAILABLE); the comment of an RPC lists only its own errors.
     """
 
     @_typing.overload
@@ -52,12 +52,13 @@ class PredictionServiceStub:
     of typed values, which cost a fraction of the time.
 
     Scope: predictions:predict. Errors of the whole call: as Predict gives them, save INPUT_MISSING, INPUT_INVALID, INPUT_REJECTED,
-    FEATURE_MISSING, FEATURE_STALE, FEATURE_VALUE_INVALID and MODEL_FAILED, which are errors of a row; a column that is no column of the model is ignored, and named in the response's
-    `unused_inputs`; one of another length than the rest is INVALID_ARGUMENT (INVALID_FIELDS).
+    FEATURE_MISSING, FEATURE_STALE, FEATURE_VALUE_INVALID and MODEL_FAILED, which are errors of a row. A column that is not an
+    input of the model is ignored, and named in the response's `unused_inputs`; one of another length than the rest is INVALID_ARGUMENT
+    (INVALID_FIELDS).
     """
     StreamPredict: _grpc.StreamStreamMultiCallable[_predictions_pb2.StreamPredictRequest, _predictions_pb2.StreamPredictResponse]
-    """StreamPredict answers requests as they come, each as soon as it has its answer, so not always in their order: the caller's `id` tells
-    which answer belongs to which request. A request that fails gets an error of its own and the stream goes on. The server takes as many
+    """StreamPredict answers requests as they arrive, each as soon as its response is ready, so not always in order: the response repeats the
+    caller's `id` of the request. A request that fails gets an error of its own and the stream goes on. The server takes as many
     requests at once as its settings allow (256) and reads no further until some of them are answered, so a caller that reads slowly is
     slowed down itself. A request has the deadline that the server gives to calls without one (30 s), or the stream's if that is sooner.
     The stream ends OK once the caller has ended its side and every request is answered.
@@ -69,10 +70,10 @@ class PredictionServiceStub:
 
 @_typing.type_check_only
 class PredictionServiceAsyncStub(PredictionServiceStub):
-    """PredictionService answers with what a deployed model says.
+    """PredictionService returns the predictions of deployed models.
 
-    Every RPC may also give UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, INVALID_ARGUMENT (INVALID_FIELDS) and UNAVAILABLE
-    (BACKEND_UNAVAILABLE); only what is particular to an RPC is told beside it.
+    Every RPC may also return UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, INVALID_ARGUMENT (INVALID_FIELDS) and UNAVAILABLE
+    (BACKEND_UNAVAILABLE); the comment of an RPC lists only its own errors.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -91,12 +92,13 @@ class PredictionServiceAsyncStub(PredictionServiceStub):
     of typed values, which cost a fraction of the time.
 
     Scope: predictions:predict. Errors of the whole call: as Predict gives them, save INPUT_MISSING, INPUT_INVALID, INPUT_REJECTED,
-    FEATURE_MISSING, FEATURE_STALE, FEATURE_VALUE_INVALID and MODEL_FAILED, which are errors of a row; a column that is no column of the model is ignored, and named in the response's
-    `unused_inputs`; one of another length than the rest is INVALID_ARGUMENT (INVALID_FIELDS).
+    FEATURE_MISSING, FEATURE_STALE, FEATURE_VALUE_INVALID and MODEL_FAILED, which are errors of a row. A column that is not an
+    input of the model is ignored, and named in the response's `unused_inputs`; one of another length than the rest is INVALID_ARGUMENT
+    (INVALID_FIELDS).
     """
     StreamPredict: _aio.StreamStreamMultiCallable[_predictions_pb2.StreamPredictRequest, _predictions_pb2.StreamPredictResponse]  # type: ignore[assignment]
-    """StreamPredict answers requests as they come, each as soon as it has its answer, so not always in their order: the caller's `id` tells
-    which answer belongs to which request. A request that fails gets an error of its own and the stream goes on. The server takes as many
+    """StreamPredict answers requests as they arrive, each as soon as its response is ready, so not always in order: the response repeats the
+    caller's `id` of the request. A request that fails gets an error of its own and the stream goes on. The server takes as many
     requests at once as its settings allow (256) and reads no further until some of them are answered, so a caller that reads slowly is
     slowed down itself. A request has the deadline that the server gives to calls without one (30 s), or the stream's if that is sooner.
     The stream ends OK once the caller has ended its side and every request is answered.
@@ -107,10 +109,10 @@ class PredictionServiceAsyncStub(PredictionServiceStub):
     """
 
 class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
-    """PredictionService answers with what a deployed model says.
+    """PredictionService returns the predictions of deployed models.
 
-    Every RPC may also give UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, INVALID_ARGUMENT (INVALID_FIELDS) and UNAVAILABLE
-    (BACKEND_UNAVAILABLE); only what is particular to an RPC is told beside it.
+    Every RPC may also return UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, INVALID_ARGUMENT (INVALID_FIELDS) and UNAVAILABLE
+    (BACKEND_UNAVAILABLE); the comment of an RPC lists only its own errors.
     """
 
     @_abc_1.abstractmethod
@@ -139,8 +141,9 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
         of typed values, which cost a fraction of the time.
 
         Scope: predictions:predict. Errors of the whole call: as Predict gives them, save INPUT_MISSING, INPUT_INVALID, INPUT_REJECTED,
-        FEATURE_MISSING, FEATURE_STALE, FEATURE_VALUE_INVALID and MODEL_FAILED, which are errors of a row; a column that is no column of the model is ignored, and named in the response's
-        `unused_inputs`; one of another length than the rest is INVALID_ARGUMENT (INVALID_FIELDS).
+        FEATURE_MISSING, FEATURE_STALE, FEATURE_VALUE_INVALID and MODEL_FAILED, which are errors of a row. A column that is not an
+        input of the model is ignored, and named in the response's `unused_inputs`; one of another length than the rest is INVALID_ARGUMENT
+        (INVALID_FIELDS).
         """
 
     @_abc_1.abstractmethod
@@ -149,8 +152,8 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_predictions_pb2.StreamPredictRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_predictions_pb2.StreamPredictResponse], _abc.AsyncIterator[_predictions_pb2.StreamPredictResponse]]:
-        """StreamPredict answers requests as they come, each as soon as it has its answer, so not always in their order: the caller's `id` tells
-        which answer belongs to which request. A request that fails gets an error of its own and the stream goes on. The server takes as many
+        """StreamPredict answers requests as they arrive, each as soon as its response is ready, so not always in order: the response repeats the
+        caller's `id` of the request. A request that fails gets an error of its own and the stream goes on. The server takes as many
         requests at once as its settings allow (256) and reads no further until some of them are answered, so a caller that reads slowly is
         slowed down itself. A request has the deadline that the server gives to calls without one (30 s), or the stream's if that is sooner.
         The stream ends OK once the caller has ended its side and every request is answered.

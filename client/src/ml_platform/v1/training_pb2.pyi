@@ -43,7 +43,7 @@ class SubmitTrainingJobRequest(_message.Message):
     data_end_date: _builtins.str
     """The last day of data to train on, as YYYY-MM-DD, included. Empty leaves it to the pipeline."""
     request_id: _builtins.str
-    """Makes a repeat of this call harmless: the first answer is returned again."""
+    """Idempotency key: a repeat of this call returns the first response. Any unique string, such as a UUID."""
     @_builtins.property
     def parameters(self) -> _struct_pb2.Struct:
         """What else the pipeline is given. Numbers without a fraction arrive as integers. The three names above are reserved.
