@@ -207,7 +207,7 @@ async def test_a_request_that_is_too_large_is_refused_with_its_limit(caller, lon
 @pytest.mark.parametrize("length", [10, 1000, 500_000])
 async def test_a_compressed_request_is_read(caller, compression, length):
     """A client may compress what it sends, much or little."""
-    request = predictions_pb2.PredictRequest(model_name="m", environment="staging")  # type: ignore[arg-type]  # a number
+    request = predictions_pb2.PredictRequest(model_name="m", environment="staging")
     request.inputs["text"] = "a" * length
     error = await caller.call("/ml_platform.v1.PredictionService/Predict", request.SerializeToString(), compression)
     assert error is None
@@ -226,7 +226,7 @@ async def test_a_large_request_is_read_whole(caller, rows):
 
 async def test_large_columns_are_read_whole(caller):
     """Columns of numbers, texts and vectors may be as large as a message."""
-    request = predictions_pb2.BatchPredictRequest(model_name="m", environment="staging")  # type: ignore[arg-type]  # a number
+    request = predictions_pb2.BatchPredictRequest(model_name="m", environment="staging")
     request.columns.add(name="vectors").values.vectors.values.extend([0.5] * 1_000_000)
     request.columns[0].values.vectors.length = 100
     request.columns.add(name="texts").values.strings.values.extend(["t" * 400] * 10_000)
@@ -260,7 +260,7 @@ async def test_a_name_of_megabytes_is_refused(caller, path, number, name):
 
 async def test_too_many_inputs_are_refused(caller):
     """No model has hundreds of thousands of inputs, and finding out one by one that they are unknown takes long."""
-    request = predictions_pb2.PredictRequest(model_name="m", environment="staging")  # type: ignore[arg-type]  # a number
+    request = predictions_pb2.PredictRequest(model_name="m", environment="staging")
     request.inputs.update({f"i{number}": 1 for number in range(100_000)})
     error = await caller.call("/ml_platform.v1.PredictionService/Predict", request.SerializeToString())
     assert error is not None
@@ -286,9 +286,9 @@ async def test_a_long_text_in_an_error_is_cut(caller, longest):
 
 def nested(value: Any) -> list[tuple[str, Any]]:
     """Requests that hold a value within a Struct, or a list of values."""
-    predict = predictions_pb2.PredictRequest(model_name="m", environment="staging")  # type: ignore[arg-type]  # a number
-    batch = predictions_pb2.BatchPredictRequest(model_name="m", environment="staging")  # type: ignore[arg-type]  # a number
-    columns = predictions_pb2.BatchPredictRequest(model_name="m", environment="staging")  # type: ignore[arg-type]  # a number
+    predict = predictions_pb2.PredictRequest(model_name="m", environment="staging")
+    batch = predictions_pb2.BatchPredictRequest(model_name="m", environment="staging")
+    columns = predictions_pb2.BatchPredictRequest(model_name="m", environment="staging")
     push = features_pb2.PushFeaturesRequest(feature_view="v")
     predict.inputs["a"] = value
     batch.rows.add()["a"] = value
