@@ -53,7 +53,8 @@ PARTS = (
     ("ml_platform_server/interceptors", "other interceptors"),
     ("ml_platform_server/event_loop", "gRPC and the event loop"),
     ("ml_platform_server/services", "service method, parsing and serialising"),
-    ("ml_platform_server/grpc_server", "service method, parsing and serialising"),
+    ("ml_platform_server/routes", "service method, parsing and serialising"),
+    ("ml_platform_server/transport", "gRPC and the event loop"),
 )
 # What a stack counts for that has none of those frames.
 REST = (

@@ -14,19 +14,20 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from ml_platform_server import grpc_server, logs, open_inference, scopes
+from ml_platform_server import logs, open_inference, scopes
 from ml_platform_server.errors import PlatformError
-from ml_platform_server.grpc_server import GrpcServer
 from ml_platform_server.interceptors import auth
 from ml_platform_server.method import methods_of
+from ml_platform_server.routes import fallback
 from ml_platform_server.service_specs import SERVICE_SPECS
 from ml_platform_server.services.open_inference import OpenInferenceService
-from ml_platform_server.services.registry import _Fallback
 from ml_platform_server.settings import ServerSettings
 from ml_platform_server.store import keys as keys_module
+from ml_platform_server.transport.grpc_aio import transport
+from ml_platform_server.transport.grpc_aio.handlers import _Fallback
 from tests.support.echo import ECHO, KINDS, NAME, Echo, EchoClient, EchoService
 from tests.support.errors import rich_error
-from tests.support.frame import Frame, running_frame
+from tests.support.frame import Frame, rpc_server, running_frame
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 streams = pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "Unary"])
@@ -203,7 +204,7 @@ async def test_refusals_of_one_peer_take_longer_and_longer(monkeypatch):
 
 async def test_unknown_methods_share_one_handler():
     """A call of a method that does not exist makes no class of its own and is refused without being read."""
-    fallback = _Fallback(lambda _, handle: handle)
+    handlers = _Fallback(fallback(lambda _, handle: handle))
 
     class Details:
         invocation_metadata = ()
@@ -211,7 +212,7 @@ async def test_unknown_methods_share_one_handler():
         def __init__(self, method: str) -> None:
             self.method = method
 
-    first, second = (fallback.service(Details(name)) for name in ("/a/b", "/c/d"))  # type: ignore[arg-type]  # as gRPC's
+    first, second = (handlers.service(Details(name)) for name in ("/a/b", "/c/d"))  # type: ignore[arg-type]  # as gRPC's
     assert type(first) is type(second)
 
 
@@ -219,9 +220,9 @@ async def test_the_log_has_the_name_of_an_unknown_method_cut(frame, monkeypatch)
     """A stranger's method name of many kilobytes does not fill the log."""
     events: list[Any] = []
     monkeypatch.setattr(logs, "event_writer", lambda: events.append)
-    server = GrpcServer(settings=ServerSettings(port=0))
+    server = rpc_server(ServerSettings(port=0))
     await server.open()
-    await server.serve([], keys=frame.keys, calls=frame.calls, health_servicer=frame.health)
+    await server.serve([], keys=frame.keys, calls=frame.calls)
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
             assert await brief(silent(channel, "/x/" + "y" * 5000)) == ("UNIMPLEMENTED", "UNIMPLEMENTED")
@@ -277,7 +278,7 @@ async def test_more_calls_than_a_server_takes_are_refused_with_advice(tmp_path, 
 
 async def test_a_connection_too_many_is_refused_at_once(tmp_path, service, monkeypatch):
     """Idle sockets without a key take no more connections than there may be; one more is closed at once, and calls go on."""
-    monkeypatch.setattr(grpc_server, "most_connections", lambda: 3)
+    monkeypatch.setattr(transport, "most_connections", lambda: 3)
     async with running_frame(tmp_path, [(ECHO, service)]) as frame:
         client = EchoClient(frame.channel, metadata=frame.metadata)
         assert await client.call("Unary", Echo(text="a")) == ["a"]
@@ -306,7 +307,7 @@ async def test_two_thousand_watches_opened_at_once_all_get_their_first_message(t
 def test_gRPC_knows_every_option_that_is_set():  # noqa: N802  # its own name
     """GRPC ignores an option that it does not know, so a misspelt one would do nothing."""
     core = next(Path(grpc.__file__).parent.glob("_cython/cygrpc.*")).read_bytes()
-    for name, _ in grpc_server._options(ServerSettings(), shares_port=False):
+    for name, _ in transport._options(ServerSettings(), shares_port=False):
         assert name.encode() in core, name
 
 

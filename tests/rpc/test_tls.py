@@ -19,14 +19,12 @@ from ml_platform import AsyncMLPlatform
 from ml_platform.errors import MLPlatformError
 from ml_platform_server import scopes
 from ml_platform_server.cli.supervising import supervise_until_stopped
-from ml_platform_server.grpc_server import GrpcServer
-from ml_platform_server.services.health import HealthServicer
 from ml_platform_server.settings import ServerSettings, Settings
 from ml_platform_server.start import StartupError
 from ml_platform_server.store.idempotency import IdempotencyStore
 from ml_platform_server.store.keys import ApiKeys
 from tests.support.echo import ECHO, Echo, EchoClient, EchoService
-from tests.support.frame import opened_database
+from tests.support.frame import opened_database, rpc_server
 
 CA = trustme.CA()
 
@@ -61,9 +59,9 @@ async def served(folder: Path, settings: ServerSettings):
     """A server with these settings that offers the echo; gives its port and a key."""
     async with opened_database(folder) as database:
         keys, calls = ApiKeys(database=database, pepper="a pepper"), IdempotencyStore(database=database)
-        server = GrpcServer(settings=settings)
+        server = rpc_server(settings)
         await server.open()
-        await server.serve([(ECHO, EchoService())], keys=keys, calls=calls, health_servicer=HealthServicer())
+        await server.serve([(ECHO, EchoService())], keys=keys, calls=calls)
         key, _ = await keys.create("somebody", scopes.parse(["all"]))
         try:
             yield server.port, key
@@ -151,7 +149,7 @@ async def test_clients_certificates_are_asked_for(tmp_path, files):
 async def test_settings_that_cannot_work_end_the_start(files, broken, said):
     """A file too few, or that is not there, is named before anything is served."""
     with pytest.raises(StartupError, match=said):
-        await GrpcServer(settings=files.settings().model_copy(update=broken)).open()
+        await rpc_server(files.settings().model_copy(update=broken)).open()
 
 
 async def test_files_that_cannot_work_end_the_start(files):
@@ -160,10 +158,10 @@ async def test_files_that_cannot_work_end_the_start(files):
     files.issue(CA)
     files.key.write_bytes(before)
     with pytest.raises(StartupError, match="does not belong to the key"):
-        await GrpcServer(settings=files.settings()).open()
+        await rpc_server(files.settings()).open()
     files.certificate.write_text("nothing")
     with pytest.raises(StartupError, match="no valid PEM"):
-        await GrpcServer(settings=files.settings()).open()
+        await rpc_server(files.settings()).open()
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "[::]"])
@@ -171,7 +169,7 @@ async def test_plaintext_is_not_offered_to_other_machines(host):
     """An address that others reach needs TLS, or a word that somebody else adds it; one process and several alike."""
     exposed = ServerSettings(host=host, port=0)
     with pytest.raises(StartupError, match="ALLOW_PLAINTEXT"):
-        await GrpcServer(settings=exposed).open()
+        await rpc_server(exposed).open()
     with pytest.raises(StartupError, match="ALLOW_PLAINTEXT"):
         await supervise_until_stopped(Settings(server=exposed.model_copy(update={"workers": 2})))
 
@@ -179,7 +177,7 @@ async def test_plaintext_is_not_offered_to_other_machines(host):
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.0.0.5"])
 async def test_this_machines_own_addresses_need_no_tls(host):
     """On loopback the server starts as it is."""
-    server = GrpcServer(settings=ServerSettings(host=host, port=0))
+    server = rpc_server(ServerSettings(host=host, port=0))
     await server.open()
     assert server.port > 0
     await server.close()
@@ -190,4 +188,4 @@ async def test_a_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(fil
     key = load_pem_private_key(files.key.read_bytes(), None)
     files.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")))
     with pytest.raises(StartupError, match="protected by a passphrase"):
-        await GrpcServer(settings=files.settings()).open()
+        await rpc_server(files.settings()).open()

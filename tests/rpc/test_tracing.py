@@ -251,7 +251,7 @@ def test_tracing_is_off_without_an_endpoint():
     """Nothing is made, and nothing of OpenTelemetry is loaded, where no endpoint is set."""
     assert from_settings(TracingSettings()) is None
     code = (
-        "import sys; import ml_platform_server.grpc_server, ml_platform_server.interceptors.tracing; "
+        "import sys; import ml_platform_server.rpc_server, ml_platform_server.interceptors.tracing; "
         "from ml_platform_server.settings import Settings; from ml_platform_server.observability.tracing import from_settings; "
         "assert from_settings(Settings().tracing) is None; "
         "assert not [name for name in sys.modules if name.partition('.')[0] in ('opentelemetry', 'prometheus_client')]"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import os
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,28 +11,27 @@ from typing import Any
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
-from grpc_health.v1 import health
 
 from ml_platform_server import scopes
-from ml_platform_server.grpc_server import GrpcServer
-from ml_platform_server.services.health import HealthServicer
+from ml_platform_server.rpc_server import RpcServer
 from ml_platform_server.settings import ServerSettings
 from ml_platform_server.store.database import Database
 from ml_platform_server.store.idempotency import IdempotencyStore
 from ml_platform_server.store.keys import ApiKeys
+from ml_platform_server.transport.grpc_aio.transport import GrpcAioTransport
+from ml_platform_server.transport.port import Transport
 
 
 @dataclass
 class Frame:
     """A running server, a channel to it, a key that may do everything, and what the server stands on."""
 
-    server: GrpcServer
+    server: RpcServer
     channel: grpc.aio.Channel
     key: str
     keys: ApiKeys
     calls: IdempotencyStore
     database: Database
-    health: health.aio.HealthServicer
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
@@ -42,6 +42,18 @@ class Frame:
 def sqlite_url(folder: Path) -> str:
     """The URL of the SQLite store in a folder."""
     return f"sqlite+aiosqlite:///{folder}/store.db"
+
+
+TRANSPORTS: Mapping[str, Callable[[ServerSettings], Transport]] = {
+    "grpc_aio": lambda settings: GrpcAioTransport(settings=settings),
+}
+"""The transports by name. tests/rpc is what each has to pass: ML_PLATFORM_TEST_TRANSPORT=grpc_aio pytest tests/rpc."""
+
+
+def rpc_server(settings: ServerSettings) -> RpcServer:
+    """A server on the transport under test."""
+    transport = TRANSPORTS[os.environ.get("ML_PLATFORM_TEST_TRANSPORT", "grpc_aio")]
+    return RpcServer(settings=settings, transport=transport(settings))
 
 
 @asynccontextmanager
@@ -69,22 +81,20 @@ async def running_frame(
     services: Sequence[tuple[ServiceDescriptor, object]],
     *,
     default_deadline: float = 30.0,
-    health_servicer: health.aio.HealthServicer | None = None,
     **server_settings: Any,
 ) -> AsyncIterator[Frame]:
     """Serve the services given, until the block ends."""
     async with opened_database(folder) as database:
         keys, calls = ApiKeys(database=database, pepper="a pepper"), IdempotencyStore(database=database)
-        servicer = health_servicer or HealthServicer()
         settings = ServerSettings(port=0, default_deadline=default_deadline, **server_settings)
-        server = GrpcServer(settings=settings)
+        server = rpc_server(settings)
         await server.open()
-        await server.serve(services, keys=keys, calls=calls, health_servicer=servicer)
+        await server.serve(services, keys=keys, calls=calls)
         key, _ = await keys.create("somebody", scopes.parse(["all"]))
         await keys.open()
         try:
             async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-                yield Frame(server, channel, key, keys, calls, database, servicer)
+                yield Frame(server, channel, key, keys, calls, database)
         finally:
             await server.stop(grace=0.1)
             await keys.close()

@@ -10,7 +10,8 @@ import grpc
 from ml_platform_server.call import ANONYMOUS
 from ml_platform_server.interceptors.chain import Chain, Interceptor
 from ml_platform_server.interceptors.validation.interceptor import Validation
-from ml_platform_server.services.registry import Admission, register, register_fallback
+from ml_platform_server.routes import Admission, fallback, routes_of
+from ml_platform_server.transport.grpc_aio.handlers import register, register_fallback
 from tests.support.echo import ECHO, EchoService
 
 
@@ -26,8 +27,8 @@ async def echo_behind(interceptors: Sequence[Interceptor], service: EchoService)
         admitted=chain.wrap,
         waiting=chain.wrap,
     )
-    register(server, [(ECHO, service)], admission=anyone)
-    register_fallback(server, wrap=chain.wrap)
+    register(server, routes_of([(ECHO, service)], admission=anyone))
+    register_fallback(server, fallback(chain.wrap))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:

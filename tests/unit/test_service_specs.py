@@ -7,6 +7,7 @@ from pydantic import SecretStr, ValidationError
 
 from ml_platform_server.service_specs import SERVICE_SPECS, offered, parts_for
 from ml_platform_server.settings import SERVICES, ServerSettings, Settings, StoreSettings
+from ml_platform_server.transport.grpc_aio.health import HealthServicer
 
 LATE = {"airflow", "jobs", "hub", "reconciler", "engine"}
 
@@ -18,7 +19,7 @@ async def made(services: str) -> set[str]:
         store=StoreSettings(url="sqlite+aiosqlite:///nowhere.db", key_pepper=SecretStr("a pepper")),
     )
     offers = offered(settings)
-    parts = parts_for(settings, offers)
+    parts = parts_for(settings, offers, health=HealthServicer())
     for offer in offers:
         offer.servicer(parts)
     _ = parts.prober

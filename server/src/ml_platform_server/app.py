@@ -11,13 +11,14 @@ from pathlib import Path
 import structlog
 
 from ml_platform_server.container import Container
-from ml_platform_server.grpc_server import GrpcServer
 from ml_platform_server.observability.collectors import registry_of
 from ml_platform_server.observability.exposition import MetricsServer, pages_of
 from ml_platform_server.observability.tracing import Tracing, TracingError, from_settings
+from ml_platform_server.rpc_server import RpcServer
 from ml_platform_server.service_specs import PREDICTIONS, offered, parts_for
 from ml_platform_server.settings import Settings
 from ml_platform_server.start import StartupError
+from ml_platform_server.transport.grpc_aio.transport import GrpcAioTransport
 
 # How long the first answer may wait for the models that are deployed: a caller rather waits for a start than for its prediction.
 WARM_UP = 5.0
@@ -45,22 +46,22 @@ class Server:
         port: where it listens.
     """
 
-    def __init__(self, *, grpc_server: GrpcServer, parts: Container, ready: asyncio.Event) -> None:
-        self._grpc_server = grpc_server
+    def __init__(self, *, rpc_server: RpcServer, parts: Container, ready: asyncio.Event) -> None:
+        self._rpc_server = rpc_server
         self._parts = parts
         self._ready = ready
         self._ready.set()
-        self.port = grpc_server.port
+        self.port = rpc_server.port
 
     async def wait(self) -> None:
         """Wait until the server has stopped."""
-        await self._grpc_server.wait()
+        await self._rpc_server.wait()
 
     async def drain(self) -> None:
         """Say NOT_SERVING, send watchers away, let calls end, and stop."""
         self._ready.clear()
         await self._parts.begin_shutdown()
-        await self._grpc_server.stop(self._parts.settings.server.shutdown_grace)
+        await self._rpc_server.stop(self._parts.settings.server.shutdown_grace)
 
 
 @asynccontextmanager
@@ -75,12 +76,13 @@ async def build(settings: Settings, *, worker_context: WorkerContext | None = No
         StartupError: the server cannot start as it is configured.
     """
     offers = offered(settings)
-    parts = parts_for(settings, offers)
-    grpc_server = GrpcServer(settings=settings.server, shares_port=worker_context is not None)
+    transport = GrpcAioTransport(settings=settings.server, shares_port=worker_context is not None)
+    parts = parts_for(settings, offers, health=transport.health)
+    rpc_server = RpcServer(settings=settings.server, transport=transport)
     async with AsyncExitStack() as stack:
         if worker_context is None:
             # First of all, so that a port that is taken is told before the vendors' libraries are loaded.
-            await _take_port(stack, grpc_server)
+            await _take_port(stack, rpc_server)
         keys, calls, tracing, ready = parts.keys, parts.calls, _tracing(settings, stack), asyncio.Event()
         await _tell_metrics(stack, parts, worker_context, ready)
         if any(offer.name == PREDICTIONS for offer in offers):
@@ -93,18 +95,17 @@ async def build(settings: Settings, *, worker_context: WorkerContext | None = No
         await parts.open(stack)
         if worker_context is not None:
             # Last of all: from here on connections come to this process rather than to one that is ready for them.
-            await _take_port(stack, grpc_server)
+            await _take_port(stack, rpc_server)
         # Closed before everything that its calls need.
-        stack.push_async_callback(grpc_server.close)
-        await grpc_server.serve(
+        stack.push_async_callback(rpc_server.close)
+        await rpc_server.serve(
             services,
             keys=keys,
             calls=calls,
-            health_servicer=parts.health,
             metrics=parts.call_metrics,
             tracing=tracing,
         )
-        yield Server(grpc_server=grpc_server, parts=parts, ready=ready)
+        yield Server(rpc_server=rpc_server, parts=parts, ready=ready)
 
 
 def _tracing(settings: Settings, stack: AsyncExitStack) -> Tracing | None:
@@ -117,9 +118,9 @@ def _tracing(settings: Settings, stack: AsyncExitStack) -> Tracing | None:
     return tracing
 
 
-async def _take_port(stack: AsyncExitStack, grpc_server: GrpcServer) -> None:
-    stack.push_async_callback(grpc_server.close)
-    await grpc_server.open()
+async def _take_port(stack: AsyncExitStack, rpc_server: RpcServer) -> None:
+    stack.push_async_callback(rpc_server.close)
+    await rpc_server.open()
 
 
 async def _tell_metrics(

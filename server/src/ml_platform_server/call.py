@@ -8,8 +8,9 @@ import time
 from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import NoReturn, Protocol
 
-import grpc
+from ml_platform_server.codes import Code
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
@@ -31,6 +32,28 @@ class Principal:
     expire_time: float | None = None
 
 
+class CallContext(Protocol):
+    """A call as its transport has it. What is named `ended` there may be raised by each of these methods."""
+
+    def peer(self) -> str:
+        """The caller's address: "ipv4:127.0.0.1:40718"."""
+
+    def time_remaining(self) -> float | None:
+        """Seconds until the caller's deadline; None if there is none."""
+
+    async def read(self) -> object:
+        """The next request's bytes. Anything else than bytes means that no further one comes."""
+
+    async def write(self, message: object) -> None:
+        """Send a response, a message or its bytes. Waits while the caller reads slowly."""
+
+    def set_trailing_metadata(self, trailing_metadata: Metadata) -> None:
+        """Set what is sent with the status."""
+
+    async def abort(self, code: Code, details: str, trailing_metadata: Metadata) -> NoReturn:
+        """End the call with a status."""
+
+
 ANONYMOUS = Principal(name="", key_id="", scopes=frozenset())
 
 
@@ -44,7 +67,7 @@ class Call:
     """
 
     method: str
-    context: grpc.aio.ServicerContext  # type: ignore[type-arg]  # the same for every request and response type
+    context: CallContext
     metadata: Metadata = field(default=(), repr=False)
     correlation_id: str = ""
     deadline: float = math.inf

@@ -7,8 +7,6 @@ from contextlib import AsyncExitStack
 from functools import cached_property
 from typing import Protocol, TypeVar
 
-from grpc_health.v1 import health
-
 from ml_platform_server.backends.airflow.client import AirflowBackend
 from ml_platform_server.backends.airflow.pipelines import Pipelines
 from ml_platform_server.backends.bentoml.client import BentomlBackend
@@ -27,7 +25,7 @@ from ml_platform_server.jobs.materialization import Materialization
 from ml_platform_server.jobs.reconciler import Reconciler
 from ml_platform_server.jobs.training import Training
 from ml_platform_server.observability.recorders import CallMetrics, PredictionMetrics
-from ml_platform_server.services.health import HealthCheckable, HealthChecker, HealthServicer
+from ml_platform_server.services.health import HealthCheckable, HealthChecker
 from ml_platform_server.serving.engine import PredictionEngine
 from ml_platform_server.serving.features.policy_check import PolicyChecker
 from ml_platform_server.serving.rpc.batch_rows import Batches
@@ -41,6 +39,7 @@ from ml_platform_server.store.idempotency import IdempotencyStore
 from ml_platform_server.store.jobs import JobRecords
 from ml_platform_server.store.keys import ApiKeys
 from ml_platform_server.store.locks import Locks
+from ml_platform_server.transport.port import Health
 
 BACKENDS = ("mlflow", "feast", "airflow", "bentoml", "store")
 """Whose health is told, in this order."""
@@ -62,16 +61,24 @@ class Container:
         settings: all of them.
         needs: for each service that is offered, by its full name, the backends without which it cannot serve.
         probed: the backends whose health is told.
+        health: the standard health service, which is told.
         with_predictions: whether this process answers predictions, and so is to follow its own deployments at once.
     """
 
     def __init__(
-        self, settings: Settings, *, needs: Mapping[str, Sequence[str]], probed: frozenset[str], with_predictions: bool
+        self,
+        settings: Settings,
+        *,
+        needs: Mapping[str, Sequence[str]],
+        probed: frozenset[str],
+        with_predictions: bool,
+        health: Health,
     ) -> None:
         self.settings = settings
         self._needs = needs
         self._probed = probed
         self._with_predictions = with_predictions
+        self._health = health
         self._to_open: list[_Openable] = []
 
     async def open(self, stack: AsyncExitStack) -> None:
@@ -271,11 +278,6 @@ class Container:
     # Health and metrics.
 
     @cached_property
-    def health(self) -> health.aio.HealthServicer:
-        """The standard health service."""
-        return HealthServicer()
-
-    @cached_property
     def call_metrics(self) -> CallMetrics:
         """What is counted of calls."""
         return CallMetrics()
@@ -290,7 +292,7 @@ class Container:
         """What asks the backends how they are."""
         asked: dict[str, HealthCheckable] = {name: getattr(self, name) for name in BACKENDS if name in self._probed}
         interval = self.settings.server.health_check_interval
-        return self._kept(HealthChecker(backends=asked, needs=self._needs, servicer=self.health, interval=interval))
+        return self._kept(HealthChecker(backends=asked, needs=self._needs, servicer=self._health, interval=interval))
 
     def _kept(self, part: T) -> T:
         """Remember to open and to close a part."""

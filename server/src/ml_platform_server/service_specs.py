@@ -29,6 +29,7 @@ from ml_platform_server.services.platform import PlatformService
 from ml_platform_server.services.predictions import PredictionService
 from ml_platform_server.services.training import TrainingService
 from ml_platform_server.settings import Settings
+from ml_platform_server.transport.port import Health
 
 PREDICTIONS = "predictions"
 
@@ -132,7 +133,7 @@ def offered(settings: Settings) -> list[ServiceSpec]:
     return [offer for offer in SERVICE_SPECS if offer.name in settings.server.offered]
 
 
-def parts_for(settings: Settings, offers: Sequence[ServiceSpec]) -> Container:
+def parts_for(settings: Settings, offers: Sequence[ServiceSpec], *, health: Health) -> Container:
     """What these services are made of; nothing is made yet."""
     needs = {offer.service.full_name: offer.needs for offer in offers}
     probed = frozenset(name for offer in offers for name in (*offer.needs, *offer.asks)) | {"store"}
@@ -141,5 +142,6 @@ def parts_for(settings: Settings, offers: Sequence[ServiceSpec]) -> Container:
         settings,
         needs={**needs, "": ("store",)},
         probed=probed,
+        health=health,
         with_predictions=any(offer.name == PREDICTIONS for offer in offers),
     )

@@ -7,7 +7,6 @@ import time
 from typing import Any
 
 import pytest
-from grpc_health.v1 import health
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from ml_platform.v1 import jobs_pb2, platform_pb2
@@ -16,6 +15,7 @@ from ml_platform_server.call import ANONYMOUS, Call, Principal, remaining, set_d
 from ml_platform_server.errors import backend_unavailable
 from ml_platform_server.services.health import HealthChecker
 from ml_platform_server.services.platform import PlatformService
+from ml_platform_server.transport.grpc_aio.health import HealthServicer
 
 NEEDS = {"models": ["mlflow"], "deployments": ["mlflow", "airflow"], "": []}
 
@@ -45,7 +45,7 @@ def backends():
 
 @pytest.fixture
 def servicer():
-    return health.aio.HealthServicer()
+    return HealthServicer()
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import typer
 
-from ml_platform_server import tls
 from ml_platform_server.cli.signals import Signals
 from ml_platform_server.observability.exposition import MetricsServer
 from ml_platform_server.settings import Settings
 from ml_platform_server.supervisor.metrics import WorkersMetrics
 from ml_platform_server.supervisor.port import PortTakenError, SharedPort
 from ml_platform_server.supervisor.supervisor import Supervisor
+from ml_platform_server.transport.grpc_aio import tls
 
 
 async def supervise_until_stopped(settings: Settings) -> None:

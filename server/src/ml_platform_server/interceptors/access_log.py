@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import grpc
-
 from ml_platform_server import logs
 from ml_platform_server.call import Call
+from ml_platform_server.codes import Code
 from ml_platform_server.interceptors.metrics import recorder_of
 from ml_platform_server.method import Handler, Method, Response
 from ml_platform_server.observability.recorders import CallMetrics
@@ -98,4 +97,4 @@ def _code_of_a_caller_who_left(call: Call) -> str:
     """A call without a status was cut off by the caller: by its will, or because its time was up."""
     seconds = call.context.time_remaining()
     late = time.monotonic() >= call.deadline or (seconds is not None and seconds <= 0)
-    return (grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED).name
+    return (Code.DEADLINE_EXCEEDED if late else Code.CANCELLED).name

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from urllib.parse import quote
 
-import grpc
 import structlog
 
 from ml_platform_server.call import CORRELATION_ID_HEADER, Call
@@ -22,17 +21,25 @@ _log = structlog.get_logger(__name__)
 
 
 class Errors:
-    """Ends a call that failed with the code, the details and the correlation id that the failure stands for."""
+    """Ends a call that failed with the code, the details and the correlation id that the failure stands for.
+
+    Args:
+        ended: what the transport raises when a call is over.
+    """
+
+    def __init__(self, *, ended: tuple[type[Exception], ...] = ()) -> None:
+        self._ended = ended
 
     def wrap(self, method: Method, continuation: Handler) -> Handler:
         """See Interceptor."""
+        ended = self._ended
 
         async def handle(request: object, call: Call) -> Response:
             try:
                 return await continuation(request, call)
             except PlatformError as error:
                 failure = error
-            except (grpc.aio.AbortError, grpc.aio.InternalError):
+            except ended:
                 # The status was sent already, or the connection is gone: there is nobody left to tell.
                 raise
             except asyncio.CancelledError:
@@ -48,7 +55,7 @@ class Errors:
 
 
 async def end(call: Call, failure: PlatformError) -> None:
-    """End the call with the failure's status. Always raises, as grpc.aio's abort does."""
+    """End the call with the failure's status. Always raises, as `CallContext.abort` does."""
     call.log_fields["code"] = failure.code.name
     call.log_fields["reason"] = failure.reason_name
     failure = _fitted(failure)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import grpc
-
 from ml_platform.v1 import errors_pb2
 from ml_platform_server.call import Call
 from ml_platform_server.errors import PlatformError
@@ -31,7 +29,7 @@ class Receive:
 
         async def handle(request: object, call: Call) -> Response:  # noqa: ARG001  # a stream; its first message is the request
             message = await call.context.read()
-            if message is grpc.aio.EOF:
+            if not isinstance(message, bytes):
                 raise _no_message(method)
             return await continuation(message, call)
 

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
-from grpc_health.v1.health import aio as grpc_health
-from grpc_health.v1.health_pb2 import HealthCheckResponse, HealthListRequest, HealthListResponse
 
 from ml_platform_server.call import set_deadline
 from ml_platform_server.errors import PlatformError
+from ml_platform_server.transport.port import Health
 
 # A backend that has not answered by then is not well, whatever else it does.
 PROBE_TIMEOUT = 4.0
@@ -22,15 +21,6 @@ PROBE_TIMEOUT = 4.0
 SOON = 0.5
 
 _log = structlog.get_logger(__name__)
-
-
-class HealthServicer(grpc_health.HealthServicer):  # type: ignore[misc]  # the library carries no types
-    """The standard health service, with the method that the library's own lacks."""
-
-    async def List(self, request: HealthListRequest, context: object) -> HealthListResponse:  # noqa: ARG002  # gRPC's signature
-        """Tell the status of every service."""
-        statuses = {service: HealthCheckResponse(status=status) for service, status in self._server_status.items()}
-        return HealthListResponse(statuses=statuses)
 
 
 class HealthCheckable(Protocol):
@@ -68,7 +58,7 @@ class HealthChecker:
         *,
         backends: Mapping[str, HealthCheckable],
         needs: Mapping[str, Sequence[str]],
-        servicer: grpc_health.HealthServicer,
+        servicer: Health,
         interval: float,
         timeout: float = PROBE_TIMEOUT,
     ) -> None:
@@ -159,5 +149,4 @@ class HealthChecker:
             serving = all(self._statuses[name].healthy for name in names)
             if self._serving[service] is not serving:
                 self._serving[service] = serving
-                status = HealthCheckResponse.SERVING if serving else HealthCheckResponse.NOT_SERVING
-                await self._servicer.set(service, status)
+                await self._servicer.set_serving(service, serving)

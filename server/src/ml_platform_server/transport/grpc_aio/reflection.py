@@ -15,7 +15,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from ml_platform_server import open_inference
 
-_CONTRACT = Path(__file__).with_name("contract.binpb")
+_CONTRACT = Path(open_inference.__file__).parents[1] / "contract.binpb"
 _V1ALPHA, _V1 = "grpc.reflection.v1alpha", "grpc.reflection.v1"
 
 V1_SERVICE = f"{_V1}.ServerReflection"
@@ -48,11 +48,14 @@ class ReflectedPool:
 
     def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:  # noqa: N802  # protobuf's name
         """The file that defines a symbol; KeyError if there is none."""
-        return self.FindFileByName(self._symbols[symbol])
+        name = self._symbols.get(symbol)
+        return self.FindFileByName(name) if name is not None else _in_default_pool(symbol)
 
     def FindFileByName(self, name: str) -> FileDescriptor:  # noqa: N802  # protobuf's name
         """The file of a name; KeyError if there is none."""
-        return cast("FileDescriptor", _File(self, self._files[name]))
+        if name in self._files:
+            return cast("FileDescriptor", _File(self, self._files[name]))
+        return descriptor_pool.Default().FindFileByName(name)
 
     def __getattr__(self, name: str) -> object:
         """Everything else is the default pool's."""
@@ -71,6 +74,14 @@ class ReflectedPool:
     @cached_property
     def _symbols(self) -> dict[str, str]:
         return {symbol: file.name for file in self._files.values() for symbol in _symbols_of(file)}
+
+
+def _in_default_pool(symbol: str) -> FileDescriptor:
+    try:
+        return descriptor_pool.Default().FindFileContainingSymbol(symbol)
+    except KeyError:
+        service, _, method = symbol.rpartition(".")
+        return descriptor_pool.Default().FindServiceByName(service).methods_by_name[method].containing_service.file
 
 
 def _v1(v1alpha: FileDescriptorProto) -> FileDescriptorProto:

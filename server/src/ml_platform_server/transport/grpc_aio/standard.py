@@ -14,7 +14,7 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from ml_platform_server.inflate import COMPRESSED, inflated
-from ml_platform_server.reflection import V1_SERVICE, ReflectedPool
+from ml_platform_server.transport.grpc_aio.reflection import V1_SERVICE, ReflectedPool
 
 # gRPC's own classes are generic for type checkers alone.
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"

@@ -1,0 +1,1 @@
+"""grpc.aio as the transport: the default, and the reference for every other."""
