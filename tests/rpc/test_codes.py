@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -28,7 +29,7 @@ async def test_a_call_ends_with_the_code_of_its_reason(tmp_path: Path) -> None:
 
     reasons = {code: reason for reason, code in CODES.items()}
     async with running_frame(tmp_path, [(ECHO, Failing())]) as frame:
-        method = frame.channel.unary_unary(
+        method: Any = frame.channel.unary_unary(
             f"/{ECHO.full_name}/Unary", request_serializer=lambda message: message.SerializeToString()
         )
         for code, reason in reasons.items():
