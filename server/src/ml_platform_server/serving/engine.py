@@ -21,6 +21,8 @@ from ml_platform_server.serving.routing.loader import ModelLoader
 from ml_platform_server.serving.routing.model_cache import ModelCache, Registry
 from ml_platform_server.serving.routing.router import ActiveDeployments, Router, ServedVersion
 from ml_platform_server.serving.rpc.replies import encoded, new_prediction_id
+from ml_platform_server.serving.runtimes.bentoml import BentomlFactory
+from ml_platform_server.serving.runtimes.onnx.factory import OnnxFactory
 from ml_platform_server.settings import ServingSettings
 from ml_platform_server.struct_values import plain_fields
 
@@ -64,7 +66,11 @@ class PredictionEngine:
             most_seconds=settings.model_cache_age,
         )
         self._loader = ModelLoader(
-            cache=self._cache, reader=features, bentoml=bentoml, pool=self._pool, settings=settings, metrics=self._metrics
+            cache=self._cache,
+            reader=features,
+            factories=(OnnxFactory(pool=self._pool, settings=settings), BentomlFactory(backend=bentoml, settings=settings)),
+            settings=settings,
+            metrics=self._metrics,
         )
         self._router = Router(
             deployments=deployments,

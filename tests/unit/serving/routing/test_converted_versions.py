@@ -13,7 +13,8 @@ from ml_platform_server.backends.blocking import BlockingPool
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.serving.routing.loader import ModelLoader
 from ml_platform_server.serving.routing.model_cache import ModelCache
-from ml_platform_server.serving.runtimes.bentoml import BentomlRuntime
+from ml_platform_server.serving.runtimes.bentoml import BentomlFactory, BentomlRuntime
+from ml_platform_server.serving.runtimes.onnx.factory import OnnxFactory
 from ml_platform_server.serving.runtimes.onnx.runtime import OnnxRuntime
 from ml_platform_server.settings import BentomlSettings, ServingSettings
 from tests.support.serving import FakeFeatures, FakeRegistry, column, save_onnx, sum_graph
@@ -40,7 +41,9 @@ async def loader(tmp_path: Path, registry: FakeRegistry) -> AsyncIterator[ModelL
     pool = BlockingPool("ONNX Runtime", threads=1)
     async with BentomlBackend(settings=BentomlSettings(url="http://127.0.0.1:9", timeout=1)) as bentoml:
         cache = ModelCache(folder=tmp_path / "cache", registry=registry)
-        yield ModelLoader(cache=cache, reader=FakeFeatures(), bentoml=bentoml, pool=pool, settings=ServingSettings())
+        settings = ServingSettings()
+        factories = (OnnxFactory(pool=pool, settings=settings), BentomlFactory(backend=bentoml, settings=settings))
+        yield ModelLoader(cache=cache, reader=FakeFeatures(), factories=factories, settings=settings)
     pool.close()
 
 

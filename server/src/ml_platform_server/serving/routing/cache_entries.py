@@ -22,6 +22,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from ml_platform.v1 import models_pb2
+from ml_platform_server.serving.runtimes.onnx.graphs import has_graph
 
 _log = structlog.get_logger(__name__)
 
@@ -78,16 +79,6 @@ class CachedModel:
     version: models_pb2.ModelVersion
     files: Path
     hold: Hold | None = None
-
-
-def is_native(version: models_pb2.ModelVersion) -> bool:
-    """Whether a version is an ONNX model itself."""
-    return "onnx" in version.flavors
-
-
-def has_graph(version: models_pb2.ModelVersion) -> bool:
-    """Whether there is an ONNX graph that answers for a version: its own, or the one that it was converted to."""
-    return is_native(version) or version.onnx_conversion.state == models_pb2.ONNX_CONVERSION_STATE_CONVERTED
 
 
 def put(partial: Path, found: Path | None, version: models_pb2.ModelVersion, place: Path) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from weakref import WeakValueDictionary
 
 import structlog
 
 from ml_platform.v1 import deployments_pb2, errors_pb2, models_pb2
-from ml_platform_server.backends.bentoml.client import BentomlBackend
-from ml_platform_server.backends.blocking import BlockingPool
 from ml_platform_server.call import remaining, set_deadline
 from ml_platform_server.errors import PlatformError, within
 from ml_platform_server.observability.recorders import PredictionMetrics
@@ -19,11 +18,10 @@ from ml_platform_server.serving.features.binding import FeatureReader
 from ml_platform_server.serving.features.enrich_rows import Enrichment
 from ml_platform_server.serving.inputs.signature import columns_of
 from ml_platform_server.serving.model import LoadedModel
-from ml_platform_server.serving.routing.cache_entries import CachedModel, has_graph, is_native
+from ml_platform_server.serving.routing.cache_entries import CachedModel
 from ml_platform_server.serving.routing.model_cache import ModelCache
-from ml_platform_server.serving.runtimes import Runtime
-from ml_platform_server.serving.runtimes.bentoml import BentomlRuntime
-from ml_platform_server.serving.runtimes.onnx.runtime import load_onnx
+from ml_platform_server.serving.runtimes import RuntimeFactory
+from ml_platform_server.serving.runtimes.onnx.graphs import is_native
 from ml_platform_server.settings import ServingSettings
 
 _log = structlog.get_logger(__name__)
@@ -48,15 +46,22 @@ LONGEST_GRAPH_RETRY = 3600.0
 
 
 class ModelLoader:
-    """Loads model versions, each once whatever the number of those who ask for it."""
+    """Loads model versions, each once however many callers ask for it.
+
+    Args:
+        cache: the versions' descriptions and files.
+        reader: the feature store.
+        factories: the kinds of runtimes. The first that accepts a version runs it; the last accepts every version.
+        settings: the section `serving`.
+        metrics: counters and histograms of predictions.
+    """
 
     def __init__(
         self,
         *,
         cache: ModelCache,
         reader: FeatureReader,
-        bentoml: BentomlBackend,
-        pool: BlockingPool,
+        factories: Sequence[RuntimeFactory],
         settings: ServingSettings,
         metrics: PredictionMetrics | None = None,
     ) -> None:
@@ -64,12 +69,11 @@ class ModelLoader:
         self._settings = settings
         self._cache = cache
         self._reader = reader
-        self._bentoml = bentoml
-        self._pool = pool
+        self._factories = tuple(factories)
         self._loading: dict[tuple[str, int, int], asyncio.Task[LoadedModel]] = {}
-        # Shared between environments for as long as somebody serves them, by whether their graph answers. The creation time is in
+        # Shared between environments for as long as somebody serves them, by what runs them. The creation time is in
         # the key because a version's number may be given again.
-        self._loaded: WeakValueDictionary[tuple[str, int, bool, int], LoadedModel] = WeakValueDictionary()
+        self._loaded: WeakValueDictionary[tuple[str, int, str, int], LoadedModel] = WeakValueDictionary()
 
     async def load(self, model_name: str, version: int, runtime: int) -> LoadedModel:
         """Load a version, or wait until the deadline for whoever is loading it already.
@@ -103,9 +107,9 @@ class ModelLoader:
         # Not the deadline of the call that happened to come first: the others, and the next ones, want the model too.
         set_deadline(time.monotonic() + LONGEST_LOAD)
         if runtime == deployments_pb2.SERVING_RUNTIME_BENTOML:
-            return await self._served_by(model_name, number, graph=False)
+            return await self._served_by(model_name, number, self._factories[-1:])
         try:
-            return await self._served_by(model_name, number, graph=True)
+            return await self._served_by(model_name, number, self._factories)
         except PlatformError as error:
             # This process opens ONNX graphs and nothing else: the model itself stays with BentoML.
             if error.reason not in _GRAPH_FAULTS or is_native((await self._cache.fetch(model_name, number, files=False)).version):
@@ -113,7 +117,7 @@ class ModelLoader:
             fault = error
         if fault.reason == errors_pb2.ERROR_REASON_MODEL_FAILED:
             await self._cache.forget(model_name, number)  # What is on the disk may be damaged.
-        model = await self._served_by(model_name, number, graph=False)
+        model = await self._served_by(model_name, number, self._factories[-1:])
         model.retry_delay = min(2 * model.retry_delay, LONGEST_GRAPH_RETRY) if model.retry_delay else GRAPH_RETRY_SECONDS
         model.retry_at = time.monotonic() + model.retry_delay
         _log.warning(
@@ -126,29 +130,22 @@ class ModelLoader:
         )
         return model
 
-    async def _served_by(self, model_name: str, number: int, *, graph: bool) -> LoadedModel:
-        """The version, run by its graph if it has one and that is wanted, and else by BentoML."""
-        cached = await self._cache.fetch(model_name, number, files=graph)
-        onnx = graph and has_graph(cached.version)
-        key = (model_name, number, onnx, cached.version.create_time.ToNanoseconds())
+    async def _served_by(self, model_name: str, number: int, factories: Sequence[RuntimeFactory]) -> LoadedModel:
+        """The version, run by the first of these kinds of runtimes that accepts it."""
+        cached = await self._cache.fetch(model_name, number, files=any(factory.needs_files for factory in factories))
+        factory = next(factory for factory in factories if factory.accepts(cached.version))
+        key = (model_name, number, factory.name, cached.version.create_time.ToNanoseconds())
         loaded = self._loaded.get(key)
         if loaded is None:
-            loaded = self._loaded[key] = await self._built(cached, onnx=onnx)
+            loaded = self._loaded[key] = await self._built(cached, factory)
             _log.info("model_loaded", model=model_name, version=number, runtime=loaded.runtime.platform)
         return loaded
 
-    async def _built(self, cached: CachedModel, *, onnx: bool) -> LoadedModel:
+    async def _built(self, cached: CachedModel, factory: RuntimeFactory) -> LoadedModel:
         version = cached.version
         if not version.HasField("signature") or not version.signature.inputs:
             raise _without_signature(version)
-        columns = columns_of(version.signature)
-        runtime: Runtime
-        if onnx:
-            runtime = onnx_runtime = await load_onnx(cached.files, columns, self._pool)
-            columns = tuple(onnx_runtime.restricted(column, at) for at, column in enumerate(columns))
-        else:
-            runtime = bentoml_runtime = BentomlRuntime(version=version, columns=columns, backend=self._bentoml)
-            await bentoml_runtime.warm()
+        runtime, columns = await factory.load(version, columns_of(version.signature), cached.files)
         metrics = self._metrics.for_model(version.model_name, version.version)
         enrichment = Enrichment(version=version, columns=columns, reader=self._reader, metrics=metrics)
         await enrichment.prepare()
@@ -157,14 +154,13 @@ class ModelLoader:
             columns=columns,
             enrichment=enrichment,
             runtime=runtime,
-            batching=self._batching(onnx=onnx),
+            batching=self._batching(factory),
             metrics=metrics,
             hold=cached.hold,
         )
 
-    def _batching(self, *, onnx: bool) -> BatchingOptions:
-        settings = self._settings
-        max_concurrent = settings.max_concurrent_batches if onnx else settings.bentoml_max_concurrent_batches
+    def _batching(self, factory: RuntimeFactory) -> BatchingOptions:
+        settings, max_concurrent = self._settings, factory.max_concurrent_batches
         slow = max(max_concurrent, settings.max_concurrent_slow_batches)
         return BatchingOptions(
             max_batch_size=settings.max_batch_size,

@@ -22,7 +22,8 @@ import structlog
 from ml_platform.v1 import errors_pb2, models_pb2
 from ml_platform_server.errors import PlatformError
 from ml_platform_server.serving.routing import cache_entries
-from ml_platform_server.serving.routing.cache_entries import DESCRIPTION, FILES, PARTIAL, CachedModel, Hold, has_graph, is_native
+from ml_platform_server.serving.routing.cache_entries import DESCRIPTION, FILES, PARTIAL, CachedModel, Hold
+from ml_platform_server.serving.runtimes.onnx.graphs import has_graph, is_native
 
 _log = structlog.get_logger(__name__)
 

@@ -1,11 +1,14 @@
-"""What executes models. A runtime is one small file that offers `predict`; the loader picks it by the deployment's runtime."""
+"""What runs models. A runtime runs one version; its factory says which versions it accepts, and loads them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
+from ml_platform.v1 import models_pb2
 from ml_platform_server.serving.inputs.columns import Values
+from ml_platform_server.serving.inputs.signature import Column
 from ml_platform_server.serving.outputs.columns import ColumnPredictions
 from ml_platform_server.serving.outputs.prediction import Prediction
 
@@ -55,5 +58,46 @@ class Runtime(Protocol):
 
         Raises:
             PlatformError: as `predict`.
+        """
+        ...
+
+
+class RuntimeFactory(Protocol):
+    """Makes the runtimes of one kind.
+
+    Attributes:
+        name: the kind, as `Runtime.platform` has it.
+        needs_files: whether it opens a version's files in this process.
+        max_concurrent_batches: batches of one version that run at the same time.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102  # see above
+
+    @property
+    def needs_files(self) -> bool: ...  # noqa: D102  # see above
+
+    @property
+    def max_concurrent_batches(self) -> int: ...  # noqa: D102  # see above
+
+    def accepts(self, version: models_pb2.ModelVersion) -> bool:
+        """Whether it can run a version."""
+        ...
+
+    async def load(
+        self, version: models_pb2.ModelVersion, columns: Sequence[Column], files: Path
+    ) -> tuple[Runtime, tuple[Column, ...]]:
+        """Load a version that it accepts.
+
+        Args:
+            version: the version.
+            columns: the inputs of its signature.
+            files: the folder of its files in this process, if `needs_files`.
+
+        Returns:
+            The runtime, and the columns as it takes them: some take less than the signature allows.
+
+        Raises:
+            PlatformError: MODEL_FAILED, MODEL_ARTIFACT_MISSING.
         """
         ...

@@ -7,6 +7,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import structlog
@@ -20,12 +21,44 @@ from ml_platform_server.serving.inputs.signature import Column
 from ml_platform_server.serving.outputs.columns import ColumnPredictions, likeliest_of
 from ml_platform_server.serving.outputs.prediction import Prediction, probability, to_predictions
 from ml_platform_server.serving.runtimes import Output
+from ml_platform_server.settings import ServingSettings
 
 _log = structlog.get_logger(__name__)
 
 # What deploy/bentoml calls an only output that the signature does not name, and the class probabilities.
 PREDICTION = "prediction"
 PROBABILITY = "probability"
+
+
+class BentomlFactory:
+    """See RuntimeFactory. BentoML opens the files itself, of every MLflow flavour.
+
+    Args:
+        backend: the client of BentoML.
+        settings: the section `serving`.
+    """
+
+    name = "bentoml"
+    needs_files = False
+
+    def __init__(self, *, backend: BentomlBackend, settings: ServingSettings) -> None:
+        self._backend = backend
+        self.max_concurrent_batches = settings.bentoml_max_concurrent_batches
+
+    def accepts(self, version: models_pb2.ModelVersion) -> bool:  # noqa: ARG002  # it takes them all
+        """See RuntimeFactory."""
+        return True
+
+    async def load(
+        self,
+        version: models_pb2.ModelVersion,
+        columns: Sequence[Column],
+        files: Path,  # noqa: ARG002  # there are none
+    ) -> tuple[BentomlRuntime, tuple[Column, ...]]:
+        """See RuntimeFactory."""
+        runtime = BentomlRuntime(version=version, columns=columns, backend=self._backend)
+        await runtime.warm()
+        return runtime, tuple(columns)
 
 
 class BentomlRuntime:
