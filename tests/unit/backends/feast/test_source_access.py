@@ -43,6 +43,8 @@ def test_everything_else_is_refused_in_the_same_words(root: Path) -> None:
         f"{root}/../open-not/a.parquet",
         f"{root}/a\0b",
         f"/{'x' * 1000}",
+        f"file://localhost{root}/a.parquet",
+        f"file://{str(root)[1:]}/a.parquet",
         "http://127.0.0.1:9/x.parquet",
         "http://127.0.0.1/x.parquet",
         "S3://bucket/features/x.parquet",

@@ -58,7 +58,7 @@ class Roots:
 
 def is_url(path: str) -> bool:
     """Whether a source is not on this machine."""
-    return "://" in path and not path.startswith("file://")
+    return "://" in path and not path.startswith("file:///")
 
 
 def _within(path: str, folders: Sequence[str]) -> bool:
