@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from pydantic import SecretStr, ValidationError
 
@@ -23,7 +25,7 @@ async def made(services: str) -> set[str]:
     for offer in offers:
         offer.servicer(parts)
     _ = parts.prober
-    return set(vars(parts))
+    return set(parts.made)
 
 
 def test_every_service_has_a_name_that_can_be_asked_for():
@@ -55,3 +57,13 @@ def test_services_that_are_none_are_refused_with_those_there_are(services):
     """Whoever asks for a service that does not exist hears of those that do."""
     with pytest.raises(ValidationError, match="there are experiments, models, deployments"):
         ServerSettings(services=services)
+
+
+def test_a_part_can_be_given_in_place_of_the_real_one():
+    """What needs it gets it; a name that is no part's is a mistake."""
+    settings = Settings(server=ServerSettings(services="predictions"))
+    clock: Any = object()
+    parts = parts_for(settings, offered(settings), health=HealthServicer(), given={"clock": clock})
+    assert (parts.clock, parts.made) == (clock, frozenset({"clock"}))
+    with pytest.raises(ValueError, match="no part clok"):
+        parts_for(settings, offered(settings), health=HealthServicer(), given={"clok": clock})

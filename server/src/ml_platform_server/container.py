@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
 from functools import cached_property
-from typing import Protocol, TypeVar
+from types import MappingProxyType
 
 from ml_platform_server.backends.airflow.client import AirflowBackend
 from ml_platform_server.backends.airflow.pipelines import Pipelines
@@ -25,6 +24,7 @@ from ml_platform_server.jobs.materialization import Materialization
 from ml_platform_server.jobs.reconciler import Reconciler
 from ml_platform_server.jobs.training import Training
 from ml_platform_server.observability.recorders import CallMetrics, PredictionMetrics
+from ml_platform_server.parts import Parts
 from ml_platform_server.services.health import HealthCheckable, HealthChecker
 from ml_platform_server.serving.engine import PredictionEngine
 from ml_platform_server.serving.features.policy_check import PolicyChecker
@@ -45,17 +45,8 @@ BACKENDS = ("mlflow", "feast", "airflow", "bentoml", "store")
 """Whose health is told, in this order."""
 
 
-class _Openable(Protocol):
-    async def open(self) -> None: ...
-
-    async def close(self) -> None: ...
-
-
-T = TypeVar("T", bound=_Openable)
-
-
-class Container:
-    """Asking for a part makes it, and those that it needs before it; `open` opens what was made, in that order.
+class Container(Parts):
+    """The parts of this server.
 
     Args:
         settings: all of them.
@@ -63,6 +54,7 @@ class Container:
         probed: the backends whose health is told.
         health: the standard health service, which is told.
         with_predictions: whether this process answers predictions, and so is to follow its own deployments at once.
+        given: see Parts.
     """
 
     def __init__(
@@ -73,28 +65,21 @@ class Container:
         probed: frozenset[str],
         with_predictions: bool,
         health: Health,
+        given: Mapping[str, object] = MappingProxyType({}),
     ) -> None:
+        super().__init__(given)
         self.settings = settings
         self._needs = needs
         self._probed = probed
         self._with_predictions = with_predictions
         self._health = health
-        self._to_open: list[_Openable] = []
-
-    async def open(self, stack: AsyncExitStack) -> None:
-        """Open what was made since the last time, and have it closed in the opposite order, even if that fails half-way."""
-        parts, self._to_open = self._to_open, []
-        for part in parts:
-            stack.push_async_callback(part.close)
-            await part.open()
 
     async def begin_shutdown(self) -> None:
         """Say NOT_SERVING, and send away whoever watches or streams."""
         await self.prober.close()
-        made = vars(self)
-        if "hub" in made:
+        if "hub" in self.made:
             await self.hub.close()
-        if "streams" in made:
+        if "streams" in self.made:
             self.streams.close()
 
     # The store.
@@ -293,11 +278,6 @@ class Container:
         asked: dict[str, HealthCheckable] = {name: getattr(self, name) for name in BACKENDS if name in self._probed}
         interval = self.settings.server.health_check_interval
         return self._kept(HealthChecker(backends=asked, needs=self._needs, servicer=self._health, interval=interval))
-
-    def _kept(self, part: T) -> T:
-        """Remember to open and to close a part."""
-        self._to_open.append(part)
-        return part
 
 
 async def _nothing() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from google.protobuf.descriptor import ServiceDescriptor
 
@@ -133,8 +134,10 @@ def offered(settings: Settings) -> list[ServiceSpec]:
     return [offer for offer in SERVICE_SPECS if offer.name in settings.server.offered]
 
 
-def parts_for(settings: Settings, offers: Sequence[ServiceSpec], *, health: Health) -> Container:
-    """What these services are made of; nothing is made yet."""
+def parts_for(
+    settings: Settings, offers: Sequence[ServiceSpec], *, health: Health, given: Mapping[str, object] = MappingProxyType({})
+) -> Container:
+    """What these services are made of; nothing is made yet. Parts that are given, by name, stand in for those of this server."""
     needs = {offer.service.full_name: offer.needs for offer in offers}
     probed = frozenset(name for offer in offers for name in (*offer.needs, *offer.asks)) | {"store"}
     # "" is the server as a whole.
@@ -143,5 +146,6 @@ def parts_for(settings: Settings, offers: Sequence[ServiceSpec], *, health: Heal
         needs={**needs, "": ("store",)},
         probed=probed,
         health=health,
+        given=given,
         with_predictions=any(offer.name == PREDICTIONS for offer in offers),
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Protocol
 
-from ml_platform_server.method import Handler, Method
+from ml_platform_server.method import ContractError, Handler, Method
 
 
 class Interceptor(Protocol):
@@ -20,10 +21,21 @@ class Interceptor(Protocol):
 
 
 class Chain:
-    """The interceptors in the order in which a call meets them."""
+    """The interceptors in the order in which a call meets them.
+
+    Raises:
+        ContractError: one of them is there twice: each call would be counted, logged or limited twice.
+    """
 
     def __init__(self, interceptors: Sequence[Interceptor]) -> None:
         self._interceptors = tuple(interceptors)
+        if twice := [name for name, count in Counter(self.names).items() if count > 1]:
+            raise ContractError(f"{', '.join(twice)} stands twice in the chain of interceptors.")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The interceptors' names, in their order."""
+        return tuple(type(interceptor).__name__ for interceptor in self._interceptors)
 
     def wrap(self, method: Method, handler: Handler) -> Handler:
         """Return the handler with every interceptor around it."""
