@@ -105,7 +105,7 @@ async def test_no_method_of_the_contract_reads_a_strangers_request(tmp_path):
 
             return method
 
-    services = [(offer.service, Anything()) for offer in SERVICE_SPECS]
+    services = [(spec.service, Anything()) for spec in SERVICE_SPECS]
     async with running_frame(tmp_path, services) as frame:
         for service, _ in services:
             for method in methods_of(service, OpenInferenceService.SCOPES):

@@ -33,8 +33,8 @@ MIB = 2**20
 LIMIT = 16 * MIB - 1024
 METHODS = [
     method
-    for offer in SERVICE_SPECS
-    for method in methods_of(offer.service, OpenInferenceService.SCOPES)
+    for spec in SERVICE_SPECS
+    for method in methods_of(spec.service, OpenInferenceService.SCOPES)
     if method.name not in {"ServerLive", "ServerReady"}
 ]
 LENGTH, VARINT = 2, 0
@@ -129,10 +129,10 @@ async def shortest_turn(caller: Caller, longest: list[float], path: str, data: b
 @pytest.fixture
 async def caller(tmp_path: Path) -> AsyncIterator[Caller]:
     servicers = [
-        Anything({method.name: method for method in methods_of(offer.service, OpenInferenceService.SCOPES)})
-        for offer in SERVICE_SPECS
+        Anything({method.name: method for method in methods_of(spec.service, OpenInferenceService.SCOPES)})
+        for spec in SERVICE_SPECS
     ]
-    services = [(offer.service, servicer) for offer, servicer in zip(SERVICE_SPECS, servicers, strict=True)]
+    services = [(spec.service, servicer) for spec, servicer in zip(SERVICE_SPECS, servicers, strict=True)]
     async with running_frame(tmp_path, services) as frame:
         caller = Caller(frame, servicers)
         yield caller

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from ml_platform_server.service_specs import SERVICE_SPECS, offered, parts_for
+from ml_platform_server.service_specs import SERVICE_SPECS, parts_for, selected_specs
 from ml_platform_server.settings import SERVICES, ServerSettings, Settings, StoreSettings
 from ml_platform_server.transport.grpc_aio.health import HealthServicer
 
@@ -20,17 +20,17 @@ async def made(services: str) -> set[str]:
         server=ServerSettings(services=services),
         store=StoreSettings(url="sqlite+aiosqlite:///nowhere.db", key_pepper=SecretStr("a pepper")),
     )
-    offers = offered(settings)
-    parts = parts_for(settings, offers, health=HealthServicer())
-    for offer in offers:
-        offer.servicer(parts)
+    specs = selected_specs(settings)
+    parts = parts_for(settings, specs, health=HealthServicer())
+    for spec in specs:
+        spec.servicer(parts)
     _ = parts.prober
     return set(parts.made)
 
 
 def test_every_service_has_a_name_that_can_be_asked_for():
     """The names that the settings know are those of the services that there are."""
-    assert {offer.name for offer in SERVICE_SPECS} == set(SERVICES)
+    assert {spec.name for spec in SERVICE_SPECS} == set(SERVICES)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_part_can_be_given_in_place_of_the_real_one():
     """What needs it gets it; a name that is no part's is a mistake."""
     settings = Settings(server=ServerSettings(services="predictions"))
     clock: Any = object()
-    parts = parts_for(settings, offered(settings), health=HealthServicer(), given={"clock": clock})
+    parts = parts_for(settings, selected_specs(settings), health=HealthServicer(), given={"clock": clock})
     assert (parts.clock, parts.made) == (clock, frozenset({"clock"}))
     with pytest.raises(ValueError, match="no part clok"):
-        parts_for(settings, offered(settings), health=HealthServicer(), given={"clok": clock})
+        parts_for(settings, selected_specs(settings), health=HealthServicer(), given={"clok": clock})

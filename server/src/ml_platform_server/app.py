@@ -15,7 +15,7 @@ from ml_platform_server.observability.collectors import registry_of
 from ml_platform_server.observability.exposition import MetricsServer, pages_of
 from ml_platform_server.observability.tracing import Tracing, TracingError, from_settings
 from ml_platform_server.rpc_server import RpcServer
-from ml_platform_server.service_specs import PREDICTIONS, offered, parts_for
+from ml_platform_server.service_specs import PREDICTIONS, parts_for, selected_specs
 from ml_platform_server.settings import Settings
 from ml_platform_server.start import StartupError
 from ml_platform_server.transport.grpc_aio.transport import GrpcAioTransport
@@ -75,9 +75,9 @@ async def build(settings: Settings, *, worker_context: WorkerContext | None = No
     Raises:
         StartupError: the server cannot start as it is configured.
     """
-    offers = offered(settings)
+    specs = selected_specs(settings)
     transport = GrpcAioTransport(settings=settings.server, shares_port=worker_context is not None)
-    parts = parts_for(settings, offers, health=transport.health)
+    parts = parts_for(settings, specs, health=transport.health)
     rpc_server = RpcServer(settings=settings.server, transport=transport)
     async with AsyncExitStack() as stack:
         if worker_context is None:
@@ -85,12 +85,12 @@ async def build(settings: Settings, *, worker_context: WorkerContext | None = No
             await _take_port(stack, rpc_server)
         keys, calls, tracing, ready = parts.keys, parts.calls, _tracing(settings, stack), asyncio.Event()
         await _tell_metrics(stack, parts, worker_context, ready)
-        if any(offer.name == PREDICTIONS for offer in offers):
+        if any(spec.name == PREDICTIONS for spec in specs):
             # Before the others make their parts: each loads a library, and they would slow each other down.
             _ = parts.engine
             await parts.open(stack)
             await _warm_up(stack, parts, seconds=WARM_UP if worker_context is None else WARM_UP_OF_WORKER)
-        services = [(offer.service, offer.servicer(parts)) for offer in offers]
+        services = [(spec.service, spec.servicer(parts)) for spec in specs]
         _ = parts.prober
         await parts.open(stack)
         if worker_context is not None:

@@ -50,7 +50,7 @@ class Container(Parts):
 
     Args:
         settings: all of them.
-        needs: for each service that is offered, by its full name, the backends without which it cannot serve.
+        required_backends: for each service that is offered, by its full name, the backends without which it cannot serve.
         probed: the backends whose health is told.
         health: the standard health service, which is told.
         with_predictions: whether this process answers predictions, and so is to follow its own deployments at once.
@@ -61,7 +61,7 @@ class Container(Parts):
         self,
         settings: Settings,
         *,
-        needs: Mapping[str, Sequence[str]],
+        required_backends: Mapping[str, Sequence[str]],
         probed: frozenset[str],
         with_predictions: bool,
         health: Health,
@@ -69,7 +69,7 @@ class Container(Parts):
     ) -> None:
         super().__init__(given)
         self.settings = settings
-        self._needs = needs
+        self._required_backends = required_backends
         self._probed = probed
         self._with_predictions = with_predictions
         self._health = health
@@ -277,7 +277,9 @@ class Container(Parts):
         """What asks the backends how they are."""
         asked: dict[str, HealthCheckable] = {name: getattr(self, name) for name in BACKENDS if name in self._probed}
         interval = self.settings.server.health_check_interval
-        return self._kept(HealthChecker(backends=asked, needs=self._needs, servicer=self._health, interval=interval))
+        return self._kept(
+            HealthChecker(backends=asked, required_backends=self._required_backends, servicer=self._health, interval=interval)
+        )
 
 
 async def _nothing() -> None:

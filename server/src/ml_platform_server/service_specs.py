@@ -43,15 +43,15 @@ class ServiceSpec:
         name: as `--services` has it.
         service: its part of the contract.
         servicer: makes what implements it.
-        needs: the backends without which it cannot serve; its health follows theirs.
-        asks: further backends that it asks, or tells of.
+        required_backends: the backends without which it cannot serve; its health follows theirs.
+        optional_backends: further backends that it calls or reports on.
     """
 
     name: str
     service: ServiceDescriptor
     servicer: Callable[[Container], object]
-    needs: tuple[str, ...]
-    asks: tuple[str, ...] = ()
+    required_backends: tuple[str, ...]
+    optional_backends: tuple[str, ...] = ()
 
 
 SERVICE_SPECS = (
@@ -59,48 +59,48 @@ SERVICE_SPECS = (
         name="experiments",
         service=experiments_pb2.DESCRIPTOR.services_by_name["ExperimentService"],
         servicer=lambda parts: ExperimentService(experiments=parts.experiments),
-        needs=("mlflow",),
+        required_backends=("mlflow",),
     ),
     ServiceSpec(
         name="models",
         service=models_pb2.DESCRIPTOR.services_by_name["ModelService"],
         servicer=lambda parts: ModelService(models=parts.models, features=parts.online, deployments=parts.deployment_records),
-        needs=("mlflow",),
-        asks=("feast",),
+        required_backends=("mlflow",),
+        optional_backends=("feast",),
     ),
     ServiceSpec(
         name="deployments",
         service=deployments_pb2.DESCRIPTOR.services_by_name["DeploymentService"],
         servicer=lambda parts: DeploymentService(deployments=parts.deployments),
-        needs=("mlflow", "airflow"),
+        required_backends=("mlflow", "airflow"),
     ),
     ServiceSpec(
         name="training",
         service=training_pb2.DESCRIPTOR.services_by_name["TrainingService"],
         servicer=lambda parts: TrainingService(training=parts.training),
-        needs=("airflow",),
-        asks=("mlflow",),
+        required_backends=("airflow",),
+        optional_backends=("mlflow",),
     ),
     ServiceSpec(
         name="jobs",
         service=jobs_pb2.DESCRIPTOR.services_by_name["JobService"],
         servicer=lambda parts: JobService(jobs=parts.jobs, hub=parts.hub),
-        needs=("airflow",),
-        asks=("mlflow",),
+        required_backends=("airflow",),
+        optional_backends=("mlflow",),
     ),
     ServiceSpec(
         name="features",
         service=features_pb2.DESCRIPTOR.services_by_name["FeatureService"],
         servicer=lambda parts: FeatureService(views=parts.views, online=parts.online, materialization=parts.materialization),
-        needs=("feast",),
-        asks=("airflow",),
+        required_backends=("feast",),
+        optional_backends=("airflow",),
     ),
     ServiceSpec(
         name=PREDICTIONS,
         service=predictions_pb2.DESCRIPTOR.services_by_name["PredictionService"],
         servicer=lambda parts: PredictionService(engine=parts.engine, batches=parts.batches, streams=parts.streams),
-        needs=("feast",),
-        asks=("mlflow", "bentoml"),
+        required_backends=("feast",),
+        optional_backends=("mlflow", "bentoml"),
     ),
     ServiceSpec(
         name=PREDICTIONS,
@@ -110,8 +110,8 @@ SERVICE_SPECS = (
             ready=lambda: parts.prober.serving(open_inference.SERVICE.full_name),
             in_flight=parts.in_flight,
         ),
-        needs=("feast",),
-        asks=("mlflow", "bentoml"),
+        required_backends=("feast",),
+        optional_backends=("mlflow", "bentoml"),
     ),
     ServiceSpec(
         name="platform",
@@ -123,29 +123,29 @@ SERVICE_SPECS = (
             deployments=parts.deployment_records,
             jobs=parts.job_records,
         ),
-        needs=("store",),
-        asks=BACKENDS,
+        required_backends=("store",),
+        optional_backends=BACKENDS,
     ),
 )
 
 
-def offered(settings: Settings) -> list[ServiceSpec]:
+def selected_specs(settings: Settings) -> list[ServiceSpec]:
     """The services that this process is to offer."""
-    return [offer for offer in SERVICE_SPECS if offer.name in settings.server.offered]
+    return [spec for spec in SERVICE_SPECS if spec.name in settings.server.offered]
 
 
 def parts_for(
-    settings: Settings, offers: Sequence[ServiceSpec], *, health: Health, given: Mapping[str, object] = MappingProxyType({})
+    settings: Settings, specs: Sequence[ServiceSpec], *, health: Health, given: Mapping[str, object] = MappingProxyType({})
 ) -> Container:
     """What these services are made of; nothing is made yet. Parts that are given, by name, stand in for those of this server."""
-    needs = {offer.service.full_name: offer.needs for offer in offers}
-    probed = frozenset(name for offer in offers for name in (*offer.needs, *offer.asks)) | {"store"}
+    required = {spec.service.full_name: spec.required_backends for spec in specs}
+    probed = frozenset(name for spec in specs for name in (*spec.required_backends, *spec.optional_backends)) | {"store"}
     # "" is the server as a whole.
     return Container(
         settings,
-        needs={**needs, "": ("store",)},
+        required_backends={**required, "": ("store",)},
         probed=probed,
         health=health,
         given=given,
-        with_predictions=any(offer.name == PREDICTIONS for offer in offers),
+        with_predictions=any(spec.name == PREDICTIONS for spec in specs),
     )

@@ -50,7 +50,7 @@ def servicer():
 
 @pytest.fixture
 async def prober(backends, servicer):
-    prober = HealthChecker(backends=backends, needs=NEEDS, servicer=servicer, interval=0.01, timeout=0.2)
+    prober = HealthChecker(backends=backends, required_backends=NEEDS, servicer=servicer, interval=0.01, timeout=0.2)
     yield prober
     await prober.close()
 

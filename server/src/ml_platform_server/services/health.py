@@ -47,7 +47,7 @@ class HealthChecker:
 
     Args:
         backends: what to probe, by name.
-        needs: for each service, as grpc.health.v1 names it, the backends without which it cannot serve.
+        required_backends: for each service, as grpc.health.v1 names it, the backends without which it cannot serve.
         servicer: the standard health service that is told.
         interval: seconds between two rounds.
         timeout: seconds after which a probe counts as failed.
@@ -57,18 +57,18 @@ class HealthChecker:
         self,
         *,
         backends: Mapping[str, HealthCheckable],
-        needs: Mapping[str, Sequence[str]],
+        required_backends: Mapping[str, Sequence[str]],
         servicer: Health,
         interval: float,
         timeout: float = PROBE_TIMEOUT,
     ) -> None:
         self._backends = backends
-        self._needs = needs
+        self._required_backends = required_backends
         self._servicer = servicer
         self._interval = interval
         self._timeout = timeout
         self._statuses = {name: BackendStatus(name) for name in backends}
-        self._serving: dict[str, bool | None] = dict.fromkeys(needs)
+        self._serving: dict[str, bool | None] = dict.fromkeys(required_backends)
         self._round: asyncio.Task[None] | None = None
         self._loop: asyncio.Task[None] | None = None
         self._closed = False
@@ -145,7 +145,7 @@ class HealthChecker:
         return ""
 
     async def _tell(self) -> None:
-        for service, names in self._needs.items():
+        for service, names in self._required_backends.items():
             serving = all(self._statuses[name].healthy for name in names)
             if self._serving[service] is not serving:
                 self._serving[service] = serving
