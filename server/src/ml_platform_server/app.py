@@ -1,4 +1,4 @@
-"""The composition root: puts the parts together and serves. Whoever is opened here is closed here, in the opposite order."""
+"""The composition root: puts the parts together and serves. What is opened here is closed here, in the opposite order."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class WorkerContext:
     """The place of a process that is one of several on the same port.
 
     Attributes:
-        metrics_socket: where it tells its metrics, if that is wanted, for somebody else to tell them with the others'.
+        metrics_socket: where it serves its metrics, if it does, for another process to merge with the others'.
     """
 
     metrics_socket: Path | None
@@ -66,7 +66,7 @@ class Server:
 
 @asynccontextmanager
 async def build(settings: Settings, *, worker_context: WorkerContext | None = None) -> AsyncIterator[Server]:
-    """Build the server from its settings and serve, until the block ends. Backends that are down keep nobody from serving.
+    """Build the server from its settings and serve, until the block ends. It serves although backends are down.
 
     Args:
         settings: all of them.
@@ -81,7 +81,7 @@ async def build(settings: Settings, *, worker_context: WorkerContext | None = No
     rpc_server = RpcServer(settings=settings.server, transport=transport)
     async with AsyncExitStack() as stack:
         if worker_context is None:
-            # First of all, so that a port that is taken is told before the vendors' libraries are loaded.
+            # First of all, so that a port that is taken is reported before the vendors' libraries are loaded.
             await _take_port(stack, rpc_server)
         keys, calls, tracing, ready = parts.keys, parts.calls, _tracing(settings, stack), asyncio.Event()
         await _tell_metrics(stack, parts, worker_context, ready)

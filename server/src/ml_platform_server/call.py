@@ -15,7 +15,7 @@ from ml_platform_server.codes import Code
 Metadata = Sequence[tuple[str, str | bytes]]
 
 CORRELATION_ID_HEADER = "x-request-id"
-# Stands for two keys or more in one call: nobody can tell which of them was meant.
+# Stands for two keys or more in one call, of which none can be chosen.
 SEVERAL = "several"
 
 _deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
@@ -24,7 +24,7 @@ _correlation_id: ContextVar[str] = ContextVar("correlation_id", default="")
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Whoever a call comes from, as the authentication established it."""
+    """The authenticated caller."""
 
     name: str
     key_id: str
@@ -62,7 +62,7 @@ class Call:
     """One call on its way through the interceptors to a service and back.
 
     `metadata` is what the caller sent, and holds the key, so it is never shown. `deadline` is on the clock of `time.monotonic`.
-    `log_fields` is what the access log tells beside the usual. A response that is written part by part stops beyond
+    `log_fields` are further fields of the access log's line. A response that is written part by part stops beyond
     `response_limit` bytes; only methods with such a response have one.
     """
 

@@ -42,7 +42,7 @@ from ml_platform_server.store.locks import Locks
 from ml_platform_server.transport.port import Health
 
 BACKENDS = ("mlflow", "feast", "airflow", "bentoml", "store")
-"""Whose health is told, in this order."""
+"""The backends whose health is reported, in this order."""
 
 
 class Container(Parts):
@@ -51,8 +51,8 @@ class Container(Parts):
     Args:
         settings: all of them.
         required_backends: for each service that is offered, by its full name, the backends without which it cannot serve.
-        probed: the backends whose health is told.
-        health: the standard health service, which is told.
+        probed: the backends whose health is checked.
+        health: the standard health service, whose statuses are set.
         with_predictions: whether this process answers predictions, and so is to follow its own deployments at once.
         given: see Parts.
     """
@@ -75,7 +75,7 @@ class Container(Parts):
         self._health = health
 
     async def begin_shutdown(self) -> None:
-        """Say NOT_SERVING, and send away whoever watches or streams."""
+        """Set NOT_SERVING, and end watches and streams."""
         await self.prober.close()
         if "hub" in self.made:
             await self.hub.close()
@@ -161,7 +161,7 @@ class Container(Parts):
 
     @cached_property
     def clock(self) -> SystemClock:
-        """What jobs tell the time by."""
+        """The clock of jobs."""
         return SystemClock()
 
     @cached_property
@@ -193,7 +193,7 @@ class Container(Parts):
 
     @cached_property
     def deployments(self) -> Deployments:
-        """Deployments, with what carries them on when nobody looks."""
+        """Deployments, with the reconciler that completes them."""
         _ = self.reconciler
         return Deployments(
             environments=Environments(self.settings.server.environment_names),

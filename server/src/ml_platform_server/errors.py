@@ -1,4 +1,4 @@
-"""Every error the server may give: what was wrong, in words and in codes. The only place where a reason becomes a gRPC status."""
+"""The errors that the server returns. The only place where a reason becomes a status code."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def overloaded(message: str) -> PlatformError:
 
 
 def internal_error() -> PlatformError:
-    """The error for whatever nobody foresaw: it shows nothing but the correlation id, by which the log has the rest."""
+    """The error for an unexpected exception. It shows only the correlation id, under which the log has the rest."""
     return PlatformError(
         errors_pb2.ERROR_REASON_INTERNAL,
         "The server failed in a way it did not foresee.",

@@ -11,7 +11,7 @@ Callback = Callable[[], None]
 
 
 class _Selector(selectors.DefaultSelector):
-    """Looks, before it would sleep, whether somebody waits for that moment."""
+    """Runs the callbacks that wait for the loop to be idle, before it sleeps."""
 
     def __init__(self) -> None:
         super().__init__()

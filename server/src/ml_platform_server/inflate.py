@@ -1,7 +1,7 @@
 """Inflates messages that callers compressed, up to a limit.
 
-gRPC could do it, but only with one limit for all methods, and for every message that arrives. So it is told to leave messages as
-they are. It does not say which are compressed. A message of protobuf never begins with gzip's first byte, and one that begins
+gRPC could do it, but only with one limit for all methods, and for every message that arrives. So it is set to leave messages as
+they are. It does not report which are compressed. A message of protobuf never begins with gzip's first byte, and one that begins
 with zlib's is taken for compressed only if all of it is a valid zlib stream, checksum included.
 """
 

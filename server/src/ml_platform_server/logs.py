@@ -28,7 +28,7 @@ _MOST_LINES = 100_000
 # How long the end of a process waits for lines that are just being written.
 _LAST_PATIENCE = 2.0
 
-# What writes a line, the time that it tells, and the values that it tells.
+# What writes a line, its time, and its values.
 _Unwritten = tuple[Callable[[float, Sequence[object]], str], float, Sequence[object]]
 
 
@@ -70,7 +70,7 @@ class LineWriter:
             self._writing.release()
 
     def _write(self, portion: str) -> None:
-        """Write some lines. Those that nobody takes are lost: the reader may be gone, and calls are answered all the same."""
+        """Write some lines. Lines that cannot be written are lost: the reader may be gone, and calls are still served."""
         notice = _lines_lost(self._lost) if self._lost else ""
         try:
             self._stream.write(notice + portion)
@@ -153,8 +153,8 @@ def line_writer(shared: Mapping[str, object], varying: Mapping[str, str]) -> Cal
     """What writes lines that have most of their content in common: the same lines as `event_writer`'s, at a quarter of the cost.
 
     Args:
-        shared: what all lines say, `event` and `level` included.
-        varying: what each line says besides, by name, with its format ("%s" for text). The values are given to the writer in this
+        shared: the fields that all lines have in common, `event` and `level` included.
+        varying: the fields of each line, by name, with its format ("%s" for text). The values are given to the writer in this
             order; texts among them must be such that JSON needs no escapes.
     """
     if not _writers or not _plain_json:
@@ -218,6 +218,6 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> LineWriter
         foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, structlog.processors.format_exc_info, renderer],
     )
-    # Libraries tell a lot that nobody needs; what is wrong they tell as warnings.
+    # Libraries log much that is of no use here; problems come as warnings.
     logging.basicConfig(level=max(level, logging.WARNING), handlers=[_LibraryHandler(writer, formatter)], force=True)
     return writer

@@ -1,4 +1,4 @@
-"""What the contract says of a method: its messages, its kind, the scope it needs, and whether it changes anything."""
+"""A method of the contract: its messages, its kind, the scope it needs, and whether it changes anything."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ Response = Message | bytes | None
 Handler = Callable[[Any, Call], Awaitable[Response]]
 
 
-# In place of a scope: anyone may call, with a key or without. Only for what says nothing but that the server is there.
+# In place of a scope: anyone may call, with a key or without. Only for methods that reveal no more than that the server is there.
 UNAUTHENTICATED = cast("Scope.ValueType", -1)
-# What predicts. Whoever asks whether a model is ready does not.
+# The methods that predict.
 _PREDICTING = frozenset({"Predict", "BatchPredict", "StreamPredict", "ModelInfer"})
 
 # Bytes of a request; of each message, if the client streams. What carries rows, columns or tensors takes as much as a message may
@@ -51,8 +51,8 @@ class ContractError(Exception):
 class Method:
     """One method of the contract.
 
-    `mutating` says that it takes a request_id and may change something, `data_plane` that it predicts: it is called a thousand
-    times a second, and what is done for each call is thought over twice.
+    `mutating`: it takes a request_id and may change something. `data_plane`: it predicts, so it is called thousands of times a
+    second, and every step of a call counts.
     """
 
     full_name: str

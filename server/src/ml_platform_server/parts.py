@@ -25,7 +25,7 @@ class Parts:
     """Base of a class whose parts are cached properties. Asking for a part makes it, and those that it needs before it.
 
     Args:
-        given: parts by name that are used in place of those that would be made. Whoever gives them opens and closes them.
+        given: parts by name that are used in place of those that would be made. The caller opens and closes them.
 
     Raises:
         ValueError: a name is no part's.

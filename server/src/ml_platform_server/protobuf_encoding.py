@@ -31,7 +31,7 @@ def length(size: int) -> bytes:
 
 
 def field(tag: bytes, content: bytes) -> bytes:
-    """A field whose length is told: a message, a text, bytes."""
+    """A length-delimited field: a message, a string, bytes."""
     return tag + length(len(content)) + content
 
 

@@ -8,12 +8,12 @@ from ml_platform_server.errors import PlatformError
 
 # Clients refuse larger responses unless they are set up otherwise: gRPC's default in every language.
 DEFAULT_LIMIT = 4 * 1024 * 1024
-# With this a client says how many bytes it takes.
+# The metadata with which a client sends how many bytes it accepts.
 LIMIT_HEADER = "x-max-response-bytes"
 
 
 def accepted_bytes(metadata: Metadata) -> int:
-    """How many bytes the client says that it takes; 0 if it says nothing of use."""
+    """How many bytes the client accepts; 0 if it sends no valid number."""
     value = next((value for key, value in metadata if key == LIMIT_HEADER), "")
     return int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 20 else 0  # noqa: PLR2004
 

@@ -44,8 +44,8 @@ _log = structlog.get_logger(__name__)
 class RpcServer:
     """Serves the contract's services, and the standard health and reflection beside them.
 
-    It takes its port when it is opened, so that a port that is taken is noticed before anything slow begins, and answers once it
-    is told what to serve.
+    It takes its port when it is opened, so that a port that is taken is noticed before anything slow begins, and serves once
+    `serve` is called.
 
     Args:
         settings: the section `server`.
@@ -124,7 +124,7 @@ class RpcServer:
         await self.stop(grace=0)
 
     async def stop(self, grace: float) -> None:
-        """Accept nothing new, let calls end for `grace` seconds, tell what is left that the server shuts down, and stop."""
+        """Accept nothing new, let calls end for `grace` seconds, end the others with SHUTTING_DOWN, and stop."""
         loop = asyncio.get_running_loop()
         end = loop.time() + grace + _LAST_CALLERS_EXTRA
         await self._shutdown.reject_new(_LAST_CALLERS_TURNS, min(grace, _LAST_CALLERS_SECONDS))
@@ -140,6 +140,6 @@ class RpcServer:
             _log.warning("shutdown_grace_exceeded", after_seconds=grace)
             self._shutdown.cancel_running()
         self._overload.close()
-        # Watchers of the standard health service never leave by themselves; nobody waits for them.
+        # Watches of the standard health service never end by themselves, so they are not waited for.
         await self._transport.stop(FLUSH_SECONDS)
         await stopping

@@ -60,7 +60,7 @@ class ServerSettings(BaseModel):
         default="staging,production",
         description="Where versions can be deployed to: names, with commas between them. Each becomes an alias in the registry.",
     )
-    metrics_host: str = Field(default="127.0.0.1", description="Where metrics are told: they are nobody else's business.")
+    metrics_host: str = Field(default="127.0.0.1", description="Where metrics are served; they are not meant for strangers.")
     metrics_port: PortOrNone = Field(default=None, ge=0, le=65535, description="Empty for no metrics; 0 lets the system choose.")
 
     @property
@@ -188,7 +188,7 @@ class JobSettings(BaseModel):
     """Watching jobs."""
 
     poll_interval: Seconds = Field(default=1.0, description="Between two looks at a watched job.")
-    heartbeat_interval: Seconds = Field(default=10.0, description="Silence after which a watcher hears a heartbeat.")
+    heartbeat_interval: Seconds = Field(default=10.0, description="Silence after which a watcher gets a heartbeat.")
     reconcile_interval: Seconds = Field(default=1.0, description="Between two polls of deployments in progress.")
     deployment_timeout: Seconds = Field(
         default=7200.0, description="After which a deployment whose checks have not ended fails, their waiting included."

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class StartupError(Exception):
-    """The server cannot start; the text tells the operator why."""
+    """The server cannot start; the message is for the operator."""

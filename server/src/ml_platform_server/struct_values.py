@@ -47,7 +47,7 @@ def plain(value: struct_pb2.Value) -> object:
 
 
 def json_kind(value: object) -> str:
-    """What kind of thing a plain value is, in words. The value itself may be private and is not told."""
+    """The kind of a plain value, for error messages. The value itself may be private and is not shown."""
     return _JSON_KINDS.get(type(value), "something else")
 
 
@@ -68,7 +68,7 @@ def to_value(thing: object) -> struct_pb2.Value:
 
 
 def to_feature_value(thing: object) -> struct_pb2.Value:
-    """A Value that holds the value of a feature, so that a value is never told as a missing one.
+    """A Value that holds the value of a feature, so that a value is never reported as missing.
 
     As `to_value`, but NaN inside of a list is text as in protobuf's JSON. NaN alone is a missing value: null.
     """

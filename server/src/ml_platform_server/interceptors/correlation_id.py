@@ -18,7 +18,7 @@ _SANE = re.compile(r"[A-Za-z0-9._:/-]{1,128}")
 
 
 class CorrelationId:
-    """Keeps the caller's correlation id or makes one, tells it to the log, and sends it back with the answer."""
+    """Takes the caller's correlation id or makes one, sets it for the log, and returns it with the response."""
 
     def wrap(self, method: Method, continuation: Handler) -> Handler:
         """See Interceptor."""

@@ -40,7 +40,7 @@ class Errors:
             except PlatformError as error:
                 failure = error
             except ended:
-                # The status was sent already, or the connection is gone: there is nobody left to tell.
+                # The status was sent already, or the connection is gone: nothing can be sent any more.
                 raise
             except asyncio.CancelledError:
                 if _was_cancelled():
@@ -87,7 +87,7 @@ def _cut(text: str, longest: int) -> str:
 
 
 def _was_cancelled() -> bool:
-    """Whether somebody cancelled this call, rather than something that it waited for."""
+    """Whether this call was cancelled, rather than something that it waited for."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 

@@ -17,7 +17,7 @@ from ml_platform_server.errors import PlatformError, deadline_exceeded
 from ml_platform_server.method import Handler, Method, Response
 from ml_platform_server.store.idempotency import CallKey, IdempotencyStore, InProgress, Lease
 
-# A repeat waits this long for the first call at most, and leaves itself this much time to say that it waited in vain.
+# A repeat waits this long for the first call at most, and leaves itself this much time to report that it waited in vain.
 _PATIENCE = 5.0
 _MARGIN = 0.2
 _FIELD = "request_id"
@@ -34,8 +34,8 @@ T = TypeVar("T")
 class Idempotency:
     """Runs a mutating call that brings a request_id once, whatever becomes of its caller.
 
-    The work is not cut off when the caller leaves or its deadline passes: what a backend was told to do cannot be taken back. The
-    answer is waited for and kept for the repeat.
+    The work is not cut off when the caller leaves or its deadline passes: what a backend was asked to do cannot be taken back.
+    The response is waited for and stored for the repeat.
 
     Args:
         calls: where the answers are kept.
@@ -105,7 +105,7 @@ class Idempotency:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._working.discard(task)
         if not task.cancelled():
-            task.exception()  # Its caller may have left; then nobody else asks, and asyncio would complain.
+            task.exception()  # Its caller may have left; asyncio would report the exception as never retrieved.
 
     async def _work(self, lease: Lease, continuation: Handler, request: Message, call: Call) -> Response:
         set_deadline(time.monotonic() + self._longest)

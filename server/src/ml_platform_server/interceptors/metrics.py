@@ -1,4 +1,4 @@
-"""Finds what counts the calls of a method. The access log tells it of each."""
+"""Finds the recorder that counts the calls of a method. The access log reports each call to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lets an answer pass that is what the contract says and that a message can hold; gRPC would refuse it without a reason."""
+"""Checks a response's type and size. gRPC would refuse one that is too large without a reason."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _LIMITED = "/ml_platform."
 
 
 class ResponseSize:
-    """Looks at the answer of a method that gives one.
+    """Checks the response of a method that has one.
 
     A response may have as many bytes as the client takes, so that the client does not refuse it after the work is done.
 
     Args:
         largest: bytes that any message may have.
-        default: bytes that a client takes that does not say so.
+        default: bytes accepted by a client that sends no limit.
     """
 
     def __init__(self, *, largest: int, default: int = DEFAULT_LIMIT) -> None:

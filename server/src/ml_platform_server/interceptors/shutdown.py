@@ -12,7 +12,7 @@ from ml_platform_server.errors import PlatformError
 from ml_platform_server.method import Handler, Method, Response
 
 # Turns of the event loop, a millisecond each or longer where it is busy, without a call: then nothing is left of what callers had
-# sent before they heard that they are to go.
+# sent before they received GOAWAY.
 _QUIET_TURNS = 40
 # Where calls came, gRPC's own threads may have more of them under way, and no turn of the event loop shows it.
 _QUIET_SECONDS = 0.2
@@ -72,12 +72,11 @@ class Shutdown:
         return handle
 
     async def reject_new(self, most_turns: int, at_most: float) -> None:
-        """Let nothing in from now on, until nothing comes any more, for so many turns of the event loop and seconds at most.
+        """Reject new calls, and wait until none arrives any more, for so many turns of the event loop and seconds at most.
 
-        What gRPC has received and not handed over when it stops is cancelled by it. So nobody hears that he is refused before
-        `release_rejected`: who calls again at once would always have something under way. gRPC hands over one call a turn, so
-            turns are
-        counted: on a busy machine, seconds may pass before the calls that wait were handed over.
+        On stop, gRPC cancels calls that it received but did not dispatch. Rejections are therefore held back until
+        `release_rejected`: a caller who calls again at once would always have something under way. gRPC dispatches one call a
+        turn, so turns are counted: on a busy machine, seconds may pass before all waiting calls were dispatched.
         """
         self._refusing = True
         loop = asyncio.get_running_loop()
@@ -93,7 +92,7 @@ class Shutdown:
                 break
 
     def release_rejected(self) -> None:
-        """Tell those who were not let in that they may call again; to be called when connections are told to end."""
+        """Send the rejections that were held back. To be called when clients receive GOAWAY."""
         self._released.set()
 
     async def wait_idle(self) -> None:

@@ -10,7 +10,7 @@ from ml_platform_server.call import Call
 from ml_platform_server.method import Handler, Method
 from ml_platform_server.observability.tracing import Tracing, Value, current
 
-# What the log tells of a call, and a trace too.
+# Fields that the access log and a trace have in common.
 _TOLD = {
     "reason": "error.type",
     "model": "ml_platform.model",
@@ -22,8 +22,8 @@ _TOLD = {
 class Traces:
     """Makes one span of each call that is to be traced, with the caller's as its parent.
 
-    It stands around the access log, which tells the trace's id and leaves the code of a call that its caller left. A call that is
-    not traced passes without a coroutine of this layer.
+    It stands around the access log, which writes the trace's id and the code of a call that its caller left. A call that is not
+    traced passes without a coroutine of this layer.
     """
 
     def __init__(self, tracing: Tracing) -> None:
@@ -55,7 +55,7 @@ class Traces:
 
 
 def _parent(call: Call) -> str:
-    """What the caller says of the trace that its call belongs to."""
+    """The caller's trace context."""
     for key, value in call.metadata:
         if key == "traceparent":
             return str(value)

@@ -9,7 +9,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What tells the time and waits."""
+    """A clock that can also wait."""
 
     def now(self) -> datetime:
         """The time of day, UTC."""

@@ -31,7 +31,7 @@ STAND_IN = "BentoML executes it, as its ONNX graph cannot be used at present. Th
 
 
 class Deployments:
-    """Starts deployments and tells of them. What their ends change is the reconciler's.
+    """Starts deployments and reads their history. The reconciler acts on their ends.
 
     Args:
         version_page: returns the link to a model version, from the model's name and the version's number.

@@ -9,7 +9,7 @@ from ml_platform.v1 import jobs_pb2
 from ml_platform.v1.jobs_pb2 import Task
 from ml_platform_server.backends.airflow.pipelines import PipelineRun
 
-# A user's own exception is told as it is; a password in an address is not.
+# A user's own exception is shown as it is, except for passwords in addresses.
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
 
 NAMED_TASKS = 3

@@ -89,7 +89,7 @@ class WatchHub:
         """Nothing to do: pollers begin with the first watcher."""
 
     async def close(self) -> None:
-        """End every watch with SHUTTING_DOWN, and let nobody begin one."""
+        """End every watch with SHUTTING_DOWN, and refuse new ones."""
         self._closed = True
         pollers = list(self._pollers.values())
         for poller in pollers:
@@ -149,7 +149,7 @@ class _Watcher:
         self._changed.set()
 
     async def next(self, patience: float) -> _Observation | None:
-        """The newest state that was not told yet, or None when none comes in time."""
+        """Wait for a state newer than the last one returned; None if there is none in time."""
         await self._clock.wait(self._changed, patience)
         news, self._news = self._news, None
         if news is None and self._error is not None:
@@ -160,7 +160,7 @@ class _Watcher:
 
 
 class _Poller:
-    """Looks at one job again and again, until it ends or nobody watches."""
+    """Polls one job until it ends or has no watchers."""
 
     def __init__(
         self, job_id: str, *, read: Callable[[str, float], Awaitable[PollResult]], interval: float, clock: Clock

@@ -1,4 +1,4 @@
-"""Jobs of every kind: submitted once, remembered before they start, and told as pipeline, store and tracking know them."""
+"""Jobs of every kind: recorded before they start, submitted once, and read from the engine, the store and the tracking system."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LOST_AFTER = timedelta(seconds=60)
 """How long a submitted job may be unknown to Airflow: a start whose answer got lost may still arrive."""
 
 REFRESHED_IN_LIST = 20
-"""Unfinished jobs of a page whose state is looked up anew; the rest is told as last seen."""
+"""Unfinished jobs of a page whose state is polled; the others are returned as last seen."""
 
 REFRESH_PATIENCE = 2.0
 """Seconds that a list waits for those looks."""
@@ -65,7 +65,7 @@ class PollResult:
 
 
 class Jobs:
-    """Submits jobs and tells how they stand.
+    """Submits jobs and returns their state.
 
     Args:
         run_page: returns the link to a run, from its pipeline and its id.
@@ -88,7 +88,7 @@ class Jobs:
         self._on_end: dict[int, FollowUp] = {}
 
     def on_terminal(self, kind: JobKind.ValueType, follow_up: FollowUp) -> None:
-        """Have somebody notified when a job of a kind is seen to have ended.
+        """Register a callback for jobs of a kind that are seen to have ended.
 
         It is called with the job and the seconds to wait, and returns whether what follows from the end is done.
         It may be called more than once for one job.

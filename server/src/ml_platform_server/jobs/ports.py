@@ -14,7 +14,7 @@ from ml_platform_server.backends.mlflow.artifacts import ModelDetails
 
 
 class PipelineEngine(Protocol):
-    """Starts runs of pipelines and tells how they go."""
+    """Starts runs of pipelines and reads their state."""
 
     async def trigger(self, pipeline: str, run_id: str, conf: Mapping[str, Any]) -> None:
         """Start a run; harmless if the same run was started before."""
@@ -46,7 +46,7 @@ class Registry(Protocol):
     """Knows registered models."""
 
     async def details(self, model_name: str, version: int, *, fresh: bool = False) -> ModelDetails:
-        """What a version's files tell of it; MODEL_NOT_FOUND, MODEL_VERSION_NOT_FOUND, MODEL_ARTIFACT_MISSING."""
+        """What a version's files say about it. Raises MODEL_NOT_FOUND, MODEL_VERSION_NOT_FOUND, MODEL_ARTIFACT_MISSING."""
 
     async def get_version(self, model_name: str, version: int) -> ModelVersion:
         """One version as the registry describes it; MODEL_NOT_FOUND, MODEL_VERSION_NOT_FOUND."""

@@ -42,7 +42,7 @@ class Reconciler:
 
     Args:
         records: the deployments.
-        jobs: tells how their jobs go.
+        jobs: reads the state of their jobs.
         registry: where the aliases are.
         settings: the intervals.
         clock: what waits.
@@ -191,7 +191,7 @@ class Reconciler:
         except PlatformError as error:
             if error.reason not in _VERSION_IS_GONE:
                 raise
-            # Deleted from the registry by somebody; an alias has nothing left to point to, now or later.
+            # Deleted from the registry; an alias has nothing left to point to, now or later.
             log.warning("alias_without_version", deployment_id=row.deployment_id, model_name=row.model_name, version=row.version)
         await self._records.mark_mirrored(row)
 

@@ -25,7 +25,7 @@ from ml_platform_server.visible import what_is_wrong
 RESERVED = ("experiment_name", "data_start_date", "data_end_date")
 
 MOST_BYTES = 64 * 1024
-"""What the parameters of a job may take. They are kept, and told again with every look at the job and in every list of jobs."""
+"""Bytes of a job's parameters at most. They are stored, and returned with the job and in every list of jobs."""
 
 
 class Training:
@@ -81,7 +81,7 @@ def _check_allowed(pipeline: str, settings: AirflowSettings) -> None:
             "loads features: call MaterializeFeatures, which needs the scope features:write."
         ),
     }
-    # Some of Airflow's databases do not tell upper from lower case.
+    # Some of Airflow's databases do not distinguish upper from lower case.
     if remedy := own.get(pipeline.casefold()):
         raise _not_allowed(pipeline, "it is one of the platform's own", f"This pipeline {remedy}")
     patterns = [pattern.strip() for pattern in settings.training_pipelines.split(",")]

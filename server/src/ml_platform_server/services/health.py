@@ -1,4 +1,4 @@
-"""Asks the backends how they are, again and again, and tells it to grpc.health.v1 and to whoever asks."""
+"""Checks the health of the backends at an interval, and sets the status of the services that depend on them."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class BackendStatus:
 
 
 class HealthChecker:
-    """Probes every backend, all at once, at an interval and when somebody asks.
+    """Probes every backend, all at once, at an interval and on request.
 
     Args:
         backends: what to probe, by name.
         required_backends: for each service, as grpc.health.v1 names it, the backends without which it cannot serve.
-        servicer: the standard health service that is told.
+        servicer: the standard health service, whose statuses it sets.
         interval: seconds between two rounds.
         timeout: seconds after which a probe counts as failed.
     """
@@ -97,7 +97,7 @@ class HealthChecker:
         return not self._closed and bool(self._serving.get(service))
 
     async def check(self) -> list[BackendStatus]:
-        """Ask every backend now and return what they say. Callers that ask at the same time share one round."""
+        """Probe every backend now and return the statuses. Concurrent callers share one round."""
         if self._round is None or self._round.done():
             self._round = asyncio.create_task(self._probe_all())
         await asyncio.shield(self._round)

@@ -30,7 +30,7 @@ class OpenInferenceService:
         in_flight: what is worked on at once; without a limit by default.
     """
 
-    # The protocol's own file cannot say them.
+    # The protocol's own file declares none.
     SCOPES = {  # noqa: RUF012  # never changed
         "ServerLive": UNAUTHENTICATED,
         "ServerReady": UNAUTHENTICATED,
@@ -50,7 +50,7 @@ class OpenInferenceService:
         return ServerLiveResponse(live=True)
 
     async def ServerReady(self, request: Message, call: Call) -> Message:  # noqa: ARG002  # as all methods
-        """Ready if the service's health says so."""
+        """Ready if the service is healthy."""
         return ServerReadyResponse(ready=self._ready())
 
     async def ServerMetadata(self, request: Message, call: Call) -> Message:  # noqa: ARG002  # as all methods
@@ -72,7 +72,7 @@ class OpenInferenceService:
     async def ModelInfer(self, request: Message, call: Call) -> Message:
         """Infer."""
         size = request.ByteSize()
-        # The shape is what the caller says, and is looked at later: no row takes less than a byte.
+        # The shape is the caller's claim and is checked later: no row takes less than a byte.
         claimed = max((tensor.shape[0] for tensor in request.inputs[:1] if tensor.shape), default=1)
         with self._in_flight.of(max(1, min(claimed, size)), size):
             return await infer(await meant(self._models, request.model_name, request.model_version), request, call.log_fields)

@@ -1,4 +1,4 @@
-"""Writes the stages that the deployments give to versions into what the registry tells of them."""
+"""Adds stages and active versions, which the deployments decide, to models and versions of the registry."""
 
 from __future__ import annotations
 

@@ -216,7 +216,7 @@ def _watch_file(engine: Engine, path: Path) -> None:
 
 
 def _identity(path: Path) -> tuple[int, int]:
-    """What tells a file from another one of the same name. Raises OSError if there is none."""
+    """What identifies a file among others of the same name. Raises OSError if there is none."""
     status = path.stat()
     return status.st_dev, status.st_ino
 

@@ -179,13 +179,13 @@ class DeploymentRecords:
         return stages
 
     async def unmirrored(self) -> Sequence[DeploymentRow]:
-        """The active deployments that the registry's alias does not tell of yet."""
+        """The active deployments that have no alias in the registry yet."""
         query = select(DeploymentRow).where(DeploymentRow.state == _ACTIVE, DeploymentRow.alias_mirrored.is_(False))
         async with self._database.session() as session:
             return (await session.scalars(query)).all()
 
     async def mark_mirrored(self, row: DeploymentRow) -> None:
-        """Remember that the alias tells of a deployment.
+        """Record that the registry's alias points to a deployment.
 
         If the deployment has meanwhile been replaced, we may have moved the alias back: then its successor's turn comes again.
         """

@@ -43,7 +43,7 @@ class CallKey:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to do a call's work. Its time tells it from the lease of a call that took over later."""
+    """The right to do a call's work. Its time distinguishes it from the lease of a call that took over later."""
 
     key: CallKey
     time: datetime
@@ -138,7 +138,7 @@ class IdempotencyStore:
                 await session.execute(update(DoneCallRow).where(*_held(lease)).values(lease_time=self._now()))
 
     async def prune(self) -> int:
-        """Forget the answers that are too old, and say how many."""
+        """Delete the responses that are too old. Returns how many."""
         async with self._database.session() as session:
             return await _count(session, delete(DoneCallRow).where(DoneCallRow.create_time < self._now() - KEPT))
 

@@ -1,4 +1,4 @@
-"""What the platform remembers of its jobs: who submitted what, and how each stood when somebody last looked."""
+"""The records of jobs: who submitted what, and the state of each when it was last polled."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ class ApiKeys:
     async def _look(self) -> None:
         """Wait for a look at the store that begins after this moment."""
         if self._refresh is None:
-            # A context of its own: whoever comes first must not lend it his deadline.
+            # A context of its own: it must not inherit the deadline of the first caller.
             self._refresh = asyncio.create_task(self._look_soon(), context=contextvars.Context())
             self._refresh.add_done_callback(lambda task: task.cancelled() or task.exception())
         try:

@@ -20,7 +20,7 @@ PATIENCE = 30.0
 
 
 class Locks:
-    """Locks by name. Each is a call in progress of nobody's, so it is renewed, and taken over if its process ends, as those are.
+    """Locks by name. Each is stored as a call without a caller, so it is renewed, and taken over if its process ends.
 
     Args:
         calls: what keeps the leases.

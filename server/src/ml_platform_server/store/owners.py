@@ -17,7 +17,7 @@ _ENDED_STATES = ("Z", "X")
 def this_process() -> str:
     """Return the identity of the current process: machine, process ID and start time.
 
-    Where the system has no /proc it is a random text, and nobody can tell whether the process still runs.
+    Where the system has no /proc it is a random string, and whether the process still runs is unknown.
     """
     machine, pid = _machine(), os.getpid()
     start_time = _start_time(pid)

@@ -54,7 +54,7 @@ class Page:
         return page_length(self.size)
 
     def select(self, query: Statement, time: InstrumentedAttribute[datetime], key: InstrumentedAttribute[str]) -> Statement:
-        """Limit a query to this page, and to one row more, which tells whether there is a next page.
+        """Limit a query to this page, and to one row more, which shows whether there is a next page.
 
         Raises:
             PlatformError: PAGE_TOKEN_INVALID.

@@ -18,7 +18,7 @@ def policy_of(row: DeploymentRow) -> FeaturePolicy:
 
 
 def resolved(policy: FeaturePolicy) -> FeaturePolicy:
-    """The policy with what it leaves open said: null where the model takes null, and old values are used."""
+    """The policy with its defaults filled in: null where the model takes null, and old values are used."""
     effective = FeaturePolicy()
     effective.CopyFrom(policy)
     effective.missing = policy.missing or deployments_pb2.MISSING_FEATURES_NULL_OR_FAIL

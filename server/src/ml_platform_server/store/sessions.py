@@ -22,7 +22,7 @@ async def finished(work: Coroutine[Any, Any, T]) -> T:
             cancelled = error
     if cancelled is not None:
         if not task.cancelled():
-            task.exception()  # Looked at, so that nobody reports it as lost.
+            task.exception()  # Retrieved, so that asyncio does not report it as lost.
         raise cancelled
     return task.result()
 

@@ -76,7 +76,7 @@ class DoneCallRow(Base):
 
 
 class JobRow(Base):
-    """One job that was submitted through the platform. The state is a copy, refreshed whenever somebody looks.
+    """One job that was submitted through the platform. The state is a copy, refreshed at every poll.
 
     `outcome` is the Job message of a job that has ended, without its parameters.
     """

@@ -46,7 +46,7 @@ def _is_key(field: FieldDescriptor) -> bool:
 
 
 def is_date(rules: FieldRules) -> bool:
-    """Whether a text is a day: its rules say that it is written as one."""
+    """Whether a string is a day. Its rules require the form of one."""
     return _DATE_FORM in rules.pattern_hint
 
 
