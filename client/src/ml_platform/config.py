@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import numbers
 import os
 import re
 from dataclasses import dataclass, field
@@ -69,10 +70,13 @@ class ClientConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        if not (_is_number(self.timeout) and math.isfinite(self.timeout) and self.timeout > 0):
+        timeout, retries = _number(self.timeout), _integer(self.retries)
+        if timeout is None or not math.isfinite(timeout) or timeout <= 0:
             raise ConfigurationError(f"timeout is {self.timeout!r}.", remedy="Give a number of seconds above zero.")
-        if not isinstance(self.retries, int) or isinstance(self.retries, bool) or self.retries < 0:
+        if retries is None or retries < 0:
             raise ConfigurationError(f"retries is {self.retries!r}.", remedy="Give 0 or more.")
+        object.__setattr__(self, "timeout", timeout)
+        object.__setattr__(self, "retries", retries)
         if (self.cert_file is None) != (self.key_file is None):
             raise ConfigurationError("Only one of cert_file and key_file is given.", remedy="Give both, or neither.")
 
@@ -155,8 +159,16 @@ def _text(name: str, value: object) -> str:
     return value
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _number(value: object) -> float | None:
+    """A number of any library as Python's own; None for what is none, True and False included."""
+    flag = isinstance(value, bool) or type(value).__name__ == "bool_"
+    return None if flag or not isinstance(value, numbers.Real) else float(value)
+
+
+def _integer(value: object) -> int | None:
+    """The same for an integer."""
+    flag = isinstance(value, bool) or type(value).__name__ == "bool_"
+    return None if flag or not isinstance(value, numbers.Integral) else int(value)
 
 
 def _is_loopback(host: str) -> bool:

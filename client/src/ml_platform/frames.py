@@ -36,6 +36,8 @@ def columns_of(frame: Any, field: str) -> dict[str, list[Any]]:  # noqa: ANN401 
 def rows_of(frame: Any, field: str) -> list[dict[str, Any]]:  # noqa: ANN401  # a frame
     """The rows of a frame as dictionaries of Python values."""
     columns = columns_of(frame, field)
+    if not columns and len(frame):
+        raise invalid(field, "the DataFrame has no columns")
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
@@ -67,6 +69,13 @@ def as_rows(rows: object, field: str) -> Iterable[Mapping[str, Any]]:
     if isinstance(rows, (str, bytes)) or not isinstance(rows, Iterable):
         raise invalid(field, f"a list of mappings or a DataFrame is wanted, not {type(rows).__name__}{_hint(rows)}")
     return (as_mapping(row, f"{field}[{at}]") for at, row in enumerate(rows))
+
+
+def as_stream(rows: object, field: str) -> Iterable[Mapping[str, Any]]:
+    """Many rows, one after the other and perhaps endlessly: a frame, or an iterable of rows."""
+    if isinstance(rows, Mapping):
+        raise invalid(field, "a list of mappings or a DataFrame is wanted; a single row goes to predict")
+    return as_rows(rows, field)
 
 
 def _names(value: Any) -> Sequence[Any] | None:  # noqa: ANN401  # anything

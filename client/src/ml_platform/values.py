@@ -25,6 +25,8 @@ N = TypeVar("N", bound=int)
 EXACT_INTEGERS = 2**53
 # protobuf reads messages 100 levels deep, and each level of a Struct is three.
 MAX_DEPTH = 30
+# Of the largest integer of 64 bits.
+MAX_DIGITS = 19
 _INTEGER = re.compile(r"-?[0-9]{16,20}")
 _INFINITE = ("Infinity", "-Infinity")
 NOT_FINITE = (*_INFINITE, "NaN")
@@ -45,7 +47,15 @@ def build(message_class: type[M], **fields: object) -> M:
 
 def to_version(value: object, field: str) -> int:
     """A version: a whole number from 1, or digits, as MLflow writes versions."""
-    return to_number(int(value) if isinstance(value, str) and value.isdecimal() else value, field)
+    digits = isinstance(value, str) and value.isdecimal() and len(value) <= MAX_DIGITS
+    return to_number(int(str(value)) if digits else value, field)
+
+
+def to_flag(value: object, field: str) -> bool:
+    """True or False, NumPy's too."""
+    if isinstance(value, bool) or type(value).__name__ == "bool_":
+        return bool(value)
+    raise invalid(field, f"{value!r} is not True or False")
 
 
 def to_number(value: object, field: str) -> int:
@@ -86,7 +96,7 @@ def to_struct(values: Mapping[str, Any], field: str) -> Struct:
 
 def to_params(params: Mapping[str, Any] | None) -> Struct | None:
     """Make a Struct of a model's params; None if there are none."""
-    return to_struct(params, "params") if params else None
+    return None if params is None or params == {} else to_struct(params, "params")
 
 
 def from_struct(struct: Struct) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import traceback
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from ml_platform import AsyncMLPlatform, ConfigurationError, InvalidArgument, MLPlatform
@@ -170,3 +171,10 @@ def test_an_asynchronous_client_belongs_to_one_loop(fake: FakePlatform) -> None:
     platform._invoker._transport._loop = asyncio.new_event_loop()
     platform._invoker._transport._loop.close()
     asyncio.run(use())
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    """They come out of frames and of arithmetic."""
+    with MLPlatform("localhost", "k", timeout=np.float32(5), retries=np.int64(2)) as platform:
+        config = platform._invoker.config
+    assert (config.timeout, type(config.timeout), config.retries, type(config.retries)) == (5.0, float, 2, int)

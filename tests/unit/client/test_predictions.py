@@ -277,3 +277,46 @@ def test_an_asynchronous_source_feeds_a_stream(fake: FakePlatform) -> None:
             return [answer.index async for answer in platform.predict_stream("m", inputs())]
 
     assert asyncio.run(ask()) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "told"),
+    [
+        (None, "not NoneType"),
+        (5, "not int"),
+        ({"x": 1}, "a single row goes to predict"),
+        ("x", "not str"),
+        (pd.DataFrame(index=range(3)), "the DataFrame has no columns"),
+    ],
+    ids=str,
+)
+def test_a_stream_takes_many_rows(platform: MLPlatform, fake: FakePlatform, inputs: Any, told: str) -> None:
+    """What is none of many rows is refused as predict_many does, and nothing is sent."""
+    with pytest.raises(InvalidArgument, match=told):
+        list(platform.predict_stream("m", inputs))
+    assert fake.seen == []
+
+
+def test_a_stream_takes_a_frame_row_by_row(platform: MLPlatform, fake: FakePlatform) -> None:
+    """As any other rows."""
+    fake.answer(rpcs.STREAM_PREDICT, streamed)
+    answers = list(platform.predict_stream("m", pd.DataFrame({"x": [1, 2]})))
+    assert [each.prediction.prediction if each.prediction else None for each in answers] == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("call", "field"),
+    [
+        (lambda p: p.predict_many("m", [{"x": 1}], include_features="yes"), "include_features"),
+        (lambda p: list(p.predict_stream("m", [{"x": 1}], include_features="yes")), "include_features"),
+        (lambda p: p.predict("m", {"x": 1}, params=[]), "params"),
+        (lambda p: p.predict_many("m", [{"x": 1}], params=0), "params"),
+        (lambda p: p.deploy_model("m", "9" * 5000, "staging"), "version"),
+    ],
+)
+def test_an_argument_of_the_wrong_type_is_named(platform: MLPlatform, fake: FakePlatform, call: Any, field: str) -> None:
+    """Whatever the method, and before anything is sent."""
+    with pytest.raises(InvalidArgument) as caught:
+        call(platform)
+    assert [violation.field for violation in caught.value.violations] == [field]
+    assert fake.seen == []

@@ -17,7 +17,7 @@ from ml_platform.resources.batches import Rows, checked_mode, parts, read_batch,
 from ml_platform.resources.deployments import to_environment
 from ml_platform.resources.predictions import Prediction, StreamedPrediction, read_prediction, read_streamed
 from ml_platform.v1 import predictions_pb2
-from ml_platform.values import build, to_params, to_struct
+from ml_platform.values import build, to_flag, to_params, to_struct
 
 
 class AsyncPredictions:
@@ -126,7 +126,7 @@ class AsyncPredictions:
         raising = checked_mode(on_error) == "raise"
         found: Listing[Prediction | MLPlatformError] = Listing()
         given = to_params(params)
-        for request in parts(rows, include_features=include_features):
+        for request in parts(rows, include_features=to_flag(include_features, "include_features")):
             if given is not None:
                 request.params.CopyFrom(given)
             request.model_name, request.environment = to_name(model_name), to_environment(environment)
@@ -166,7 +166,7 @@ class AsyncPredictions:
         """
         where = to_environment(environment)
         name = to_name(model_name)
-        given = to_params(params)
+        given, featured = to_params(params), to_flag(include_features, "include_features")
 
         def request(index: int, one: Mapping[str, Any]) -> predictions_pb2.StreamPredictRequest:
             struct = to_struct(one, f"inputs[{index}]")
@@ -175,7 +175,7 @@ class AsyncPredictions:
                 model_name=name,
                 environment=where,
                 inputs=struct,
-                include_features=include_features,
+                include_features=featured,
                 params=given,
             )
 

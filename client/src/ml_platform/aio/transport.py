@@ -13,6 +13,7 @@ from ml_platform.channel import credentials, options
 from ml_platform.config import ClientConfig
 from ml_platform.errors import ConfigurationError
 from ml_platform.forks import gate
+from ml_platform.frames import as_stream
 from ml_platform.rpcs import MethodSpec, Req, Resp
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ class Requests(Generic[Req]):
 
 def each(source: Source, make: Callable[[int, Mapping[str, Any]], Req]) -> Requests[Req]:
     """The requests that `make` makes of what a source gives."""
-    return Requests(source, make)
+    return Requests(source if isinstance(source, AsyncIterable) else as_stream(source, "inputs"), make)
 
 
 def _other_process() -> ConfigurationError:

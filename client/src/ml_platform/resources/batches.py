@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Union
 
 from ml_platform.errors import MLPlatformError, invalid
-from ml_platform.frames import as_rows, columns_of, is_frame
+from ml_platform.frames import as_stream, columns_of, is_frame
 from ml_platform.resources.columns import from_columns, to_column
 from ml_platform.resources.features import read_values
 from ml_platform.resources.predictions import Prediction, read_outputs
@@ -47,9 +47,7 @@ def parts(rows: Rows, *, include_features: bool) -> Iterator[BatchPredictRequest
         if include_features:
             raise invalid("include_features", "a DataFrame is answered without them; send its rows as mappings")
         return _of_frame(rows)
-    if isinstance(rows, Mapping):
-        raise invalid("rows", "a list of mappings or a DataFrame is wanted; a single row goes to predict")
-    return _of_rows(as_rows(rows, "rows"), include_features=include_features)
+    return _of_rows(as_stream(rows, "rows"), include_features=include_features)
 
 
 def _of_rows(rows: Iterable[Mapping[str, Any]], *, include_features: bool) -> Iterator[BatchPredictRequest]:

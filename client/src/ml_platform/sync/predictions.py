@@ -18,7 +18,7 @@ from ml_platform.resources.predictions import Prediction, StreamedPrediction, re
 from ml_platform.sync.invoker import Invoker
 from ml_platform.sync.transport import Source, each
 from ml_platform.v1 import predictions_pb2
-from ml_platform.values import build, to_params, to_struct
+from ml_platform.values import build, to_flag, to_params, to_struct
 
 
 class Predictions:
@@ -127,7 +127,7 @@ class Predictions:
         raising = checked_mode(on_error) == "raise"
         found: Listing[Prediction | MLPlatformError] = Listing()
         given = to_params(params)
-        for request in parts(rows, include_features=include_features):
+        for request in parts(rows, include_features=to_flag(include_features, "include_features")):
             if given is not None:
                 request.params.CopyFrom(given)
             request.model_name, request.environment = to_name(model_name), to_environment(environment)
@@ -167,7 +167,7 @@ class Predictions:
         """
         where = to_environment(environment)
         name = to_name(model_name)
-        given = to_params(params)
+        given, featured = to_params(params), to_flag(include_features, "include_features")
 
         def request(index: int, one: Mapping[str, Any]) -> predictions_pb2.StreamPredictRequest:
             struct = to_struct(one, f"inputs[{index}]")
@@ -176,7 +176,7 @@ class Predictions:
                 model_name=name,
                 environment=where,
                 inputs=struct,
-                include_features=include_features,
+                include_features=featured,
                 params=given,
             )
 

@@ -14,6 +14,7 @@ from ml_platform.channel import credentials, options
 from ml_platform.config import ClientConfig
 from ml_platform.errors import ConfigurationError
 from ml_platform.forks import FORK_SUPPORT, gate
+from ml_platform.frames import as_stream
 from ml_platform.rpcs import MethodSpec, Req, Resp
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ class Requests(Generic[Req]):
 
 def each(source: Source, make: Callable[[int, Mapping[str, Any]], Req]) -> Requests[Req]:
     """The requests that `make` makes of what a source gives."""
-    return Requests(source, make)
+    return Requests(as_stream(source, "inputs"), make)
 
 
 def refresh_if_running(job: TrainingJob) -> None:
