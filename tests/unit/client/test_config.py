@@ -175,6 +175,7 @@ def test_an_asynchronous_client_belongs_to_one_loop(fake: FakePlatform) -> None:
 
 def test_numbers_of_numpy_are_numbers() -> None:
     """They come out of frames and of arithmetic."""
-    with MLPlatform("localhost", "k", timeout=np.float32(5), retries=np.int64(2)) as platform:
+    given: dict[str, Any] = {"timeout": np.float32(5), "retries": np.int64(2)}
+    with MLPlatform("localhost", "k", **given) as platform:
         config = platform._invoker.config
     assert (config.timeout, type(config.timeout), config.retries, type(config.retries)) == (5.0, float, 2, int)
