@@ -1,4 +1,4 @@
-"""The error for inputs that lack what the model needs."""
+"""The INPUT_MISSING error."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def raise_missing_inputs(
     *,
     unused: Sequence[str] = (),
 ) -> None:
-    """Raise INPUT_MISSING, naming everything at once, if required columns or join keys were not sent.
+    """Raise INPUT_MISSING if required columns or join keys were not sent. The error lists all of them.
 
     Args:
-        columns: the model's.
-        lacking: the columns that were not sent and that no feature supplies, by position.
+        columns: the columns of the model.
+        lacking: positions of the columns that were not sent and that no feature supplies.
         keys: the join keys that were not sent.
-        supplied: the columns that features were to supply.
-        binding: the features of these.
-        unused: the inputs that were sent and that nothing uses; one of them may be a misspelt name.
+        supplied: positions of the columns that features would have supplied.
+        binding: the binding of these columns.
+        unused: the unused inputs of the request, searched for misspelt names.
     """
     required = [columns[at] for at in lacking if columns[at].required]
     if not required and not keys:

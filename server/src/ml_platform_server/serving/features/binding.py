@@ -1,4 +1,4 @@
-"""Which of a model's columns the feature store supplies, and by which keys."""
+"""Binds the columns of a model to the features that supply them and to the join keys of these features."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from ml_platform_server.errors import PlatformError
 from ml_platform_server.serving.features.join_keys import JoinKeyExtractor
 from ml_platform_server.serving.inputs.signature import Column, Convert
 
-# What the feature store gives for a column of these types goes to the model as it is.
+# Column types whose stored values need no conversion, with the Python type of such a value.
 UNCONVERTED: Mapping[str, type] = {"double": float, "long": int, "string": str, "boolean": bool}
 
 
 class FeatureReader(Protocol):
-    """What the engine asks of the feature store."""
+    """What the engine needs from a feature store."""
 
     async def plan(self, *, features: Sequence[str] = (), feature_service: str = "") -> OnlinePlan:
-        """Resolve what to read."""
+        """Resolve references ("view:feature") or a feature service to a plan."""
         ...
 
     def read(self, plan: OnlinePlan, rows: Sequence[Mapping[str, object]]) -> Coroutine[None, None, list[list[Cell]]]:
-        """Read it for the entities that each row's join keys name."""
+        """Read the features of a plan for N rows of join keys. Returns N lists with one cell per feature of the plan."""
         ...
 
     async def read_columns(self, plan: OnlinePlan, entities: Mapping[str, Sequence[object]], count: int) -> list[CellColumn]:
-        """Read it by columns, for so many entities: for each join key, their values."""
+        """Read the features of a plan for `count` entities, given as `count` values per join key. One column per feature."""
         ...
 
 
@@ -36,10 +36,10 @@ class Slot(NamedTuple):
     """A column that a feature supplies.
 
     Args:
-        column: its position among the model's columns.
-        place: the feature's position in the plan.
-        exact: the type whose values need no conversion for this column.
-        convert: makes a stored value one of the column's.
+        column: position of the column in the model's signature.
+        place: position of the feature in the plan.
+        exact: the Python type whose values need no conversion; None if all values are converted.
+        convert: converts a stored value to the column's type; raises CoercionError.
     """
 
     column: int
@@ -53,21 +53,21 @@ def _exact_type(column: Column) -> type | None:
 
 
 class Binding:
-    """A plan for the feature store, tied to the columns of one model.
+    """A plan for the feature store, bound to the columns of one model.
 
-    A column is called like its feature, or "view__feature". A plain name that several views have is tied to none of them, rather
-    than to one by chance; deploying such a version is refused.
+    A column has the name of its feature, or "view__feature". A short name that features of several views share is bound to none
+    of them; deploying such a version is refused.
 
     Attributes:
-        plan: what is read.
+        plan: the features to read and their join keys.
         features: per column position, the position of its feature in the plan.
-        ambiguous: the positions of columns that are called like features of several views, with the references of these.
+        ambiguous: per position of a column whose name several views have, the references of the candidate features.
         aliases: per column position, the other names under which a caller may send the column: "view:feature", and
-            "view__feature" for "feature" or the other way round.
-        slots: the same columns, made ready for the filling of rows.
-        order: their positions, growing.
-        keys: takes the plan's join keys out of inputs.
-        bare: how many inputs a caller sends who sends every other column, every join key, and nothing else.
+            "view__feature" for "feature" or the reverse.
+        slots: the columns that features supply, prepared for filling rows.
+        order: the positions of these columns, ascending.
+        keys: extracts the plan's join keys from inputs.
+        bare: number of inputs in a request that sends all columns not supplied by features, all join keys, and nothing else.
     """
 
     def __init__(self, columns: Sequence[Column], plan: OnlinePlan) -> None:
@@ -108,23 +108,26 @@ class Binding:
         return tuple(_ref(self.feature(column)) for column in columns)
 
     def looked_up_by(self, key: str, columns: Sequence[int]) -> list[int]:
-        """Those of the columns whose features need this join key."""
+        """The given columns whose features need this join key."""
         return [column for column in columns if key in self.feature(column).join_keys]
 
     def names(self) -> frozenset[str]:
-        """Every name that an input may have on account of this binding."""
+        """The input names that this binding adds: join keys and aliases."""
         keys = (key.name for key in self.plan.join_keys)
         return frozenset(keys).union(*self.aliases.values())
 
     def keyed_within(self, other: Binding) -> bool:
-        """Whether every join key of this binding is one of the other's too."""
+        """Whether the join keys of this binding are a subset of the other's."""
         return {key.name for key in self.plan.join_keys} <= {key.name for key in other.plan.join_keys}
 
 
 async def resolve(version: models_pb2.ModelVersion, columns: Sequence[Column], reader: FeatureReader) -> Binding | None:
-    """Find the features of a model version; None if it was trained on none.
+    """Resolve the features of a model version; None if it was trained on none.
 
-    Only features that are columns of the model are read, where the feature store can be asked for them alone.
+    The binding reads only features that are columns of the model, where the feature store can read them alone (see `narrowed`).
+
+    Raises:
+        PlatformError: as FeatureReader.plan raises it.
     """
     if not version.feature_service and not version.feature_refs:
         return None
@@ -134,14 +137,14 @@ async def resolve(version: models_pb2.ModelVersion, columns: Sequence[Column], r
 
 
 async def narrowed(whole: Binding, used: Sequence[int], columns: Sequence[Column], reader: FeatureReader) -> Binding:
-    """The binding for some of the columns alone, or the whole one where a feature service renames views or keys."""
+    """A binding for the columns `used` only, or `whole` where a feature service renames views or join keys."""
     try:
         part = Binding(columns, await reader.plan(features=whole.refs(used)))
     except PlatformError as error:
         if error.reason in (errors_pb2.ERROR_REASON_FEATURE_VIEW_NOT_FOUND, errors_pb2.ERROR_REASON_FEATURE_NOT_FOUND):
             return whole
         raise
-    # Asked for alone, a feature may look like the only one of its name.
+    # In the smaller plan, a name that several features share may become unique.
     if not part.keyed_within(whole) or not set(used) <= set(part.features) <= set(whole.features):
         return whole
     part.ambiguous = whole.ambiguous
@@ -164,7 +167,7 @@ def _ref(feature: PlannedFeature) -> str:
 
 
 def _ambiguous(columns: Sequence[Column], plan: OnlinePlan) -> dict[int, tuple[str, ...]]:
-    """The columns that may be one feature or another: several have the name, and not all are columns by their full names."""
+    """Columns whose name several features share, unless all these features are also columns by their full names."""
     named = {column.name for column in columns}
     by_name: dict[str, list[PlannedFeature]] = {}
     for feature in plan.features:

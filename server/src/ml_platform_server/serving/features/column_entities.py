@@ -1,4 +1,4 @@
-"""The entities that a batch names: each once, and which rows name it."""
+"""Deduplicates the entities of a batch given as columns, and maps the rows to them."""
 
 from __future__ import annotations
 
@@ -12,24 +12,27 @@ from ml_platform_server.backends.feast.online import JoinKey
 from ml_platform_server.serving.inputs.columns import Array, ColumnData, Values
 
 _T = TypeVar("_T")
-# The types whose values are join keys as they are.
+# Join key types whose values need no coercion, with the Python type of such a value.
 _EXACT: Mapping[int, type] = {features_pb2.VALUE_TYPE_STRING: str, features_pb2.VALUE_TYPE_INT64: int}
 
 
 class EntityIndex:
-    """The entities of a batch.
+    """The distinct entities of a batch.
 
     Args:
-        keys: the join keys that tell them apart; without any there is but one.
-        columns: what the batch holds for each key.
-        rows: how many rows it has.
+        keys: the join keys. Without any, all rows have the same entity.
+        columns: the column of each key.
+        rows: number of rows in the batch.
+
+    Attributes:
+        count: number of distinct entities.
     """
 
     def __init__(self, keys: Sequence[JoinKey], columns: Sequence[ColumnData], rows: int) -> None:
         self._keys = keys
         self._values: list[list[Any]] = [[] for _ in keys]
         self.count = 1
-        # Where each row's entity is; each row may have one for itself, and then they are in order.
+        # The position of each row's entity. Unused if `_each`: every row has a different entity, in the order of the rows.
         self._places: Array = np.zeros(rows, np.int64)
         self._each = False
         if keys:
@@ -51,7 +54,7 @@ class EntityIndex:
         self._values = [[each[at] for at in first.tolist()] for each in values]
 
     def unusual(self) -> set[int]:
-        """The positions of the entities with a key that is not of its type as it is, so that somebody has to look at it."""
+        """Positions of the entities with a key that is empty or not of its exact type, and so needs coercion or fails."""
         found: set[int] = set()
         for key, values in zip(self._keys, self._values, strict=True):
             exact = _EXACT.get(key.value_type)
@@ -60,7 +63,7 @@ class EntityIndex:
         return found
 
     def named(self, places: Sequence[int]) -> list[dict[str, object]]:
-        """Some of the entities, by the names of their keys."""
+        """The entities at these positions as dictionaries from join key to value."""
         names = [key.name for key in self._keys]
         if len(names) == 1:
             (name,), (values,) = names, self._values
@@ -68,19 +71,19 @@ class EntityIndex:
         return [{name: values[at] for name, values in zip(names, self._values, strict=True)} for at in places]
 
     def keyed(self, places: Sequence[int]) -> dict[str, Sequence[object]]:
-        """Some of the entities, in their order: for each key, their values."""
+        """The entities at these positions as columns: per join key, one value per entity."""
         whole = len(places) == self.count
         values = self._values if whole else [[each[at] for at in places] for each in self._values]
         return {key.name: each for key, each in zip(self._keys, values, strict=True)}
 
     def spread(self, values: Values) -> Values:
-        """Each row's value, from its entity's."""
+        """Broadcast one value per entity to one value per row."""
         if self._each:
             return values
         return values[self._places] if isinstance(values, np.ndarray) else [values[at] for at in self._places.tolist()]
 
     def spread_some(self, things: Mapping[int, _T]) -> dict[int, _T]:
-        """What some entities have, for their rows."""
+        """Broadcast a mapping from entity positions to a mapping from row positions."""
         if not things:
             return {}
         if self._each:
@@ -89,7 +92,7 @@ class EntityIndex:
 
 
 def _hashable(sent: ColumnData, values: list[Any]) -> list[Any]:
-    """The values as what is equal only if it is the same key: among values of any kind, 1 is not true."""
+    """Hashable stand-ins for the values that are equal only for the same key. In Python, 1 == True, so types are included."""
     if isinstance(sent.values, np.ndarray):
         return values if sent.values.ndim == 1 else [repr(value) for value in values]
     if set(map(type, values)) <= {str, type(None)}:

@@ -1,8 +1,8 @@
-"""Completes columns: each entity among the join keys is looked up once, and its features go to all the rows that name it.
+"""Fills missing columns of a batch with features. Each distinct entity is looked up once; its features go to all of its rows.
 
-What is usual is done for whole columns at once. An entity with anything unusual about it (a key that is null or of another type,
-a feature that is missing, old, or not of its column's type) goes through the enrichment of rows, so both ways agree in what they
-make of it, in their errors too.
+The fast path handles whole columns. An entity with a key that is null or of another type, or with a feature that is missing,
+stale, or not of its column's type, goes through the enrichment of rows instead. Both paths therefore give the same values and the
+same errors.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _PERHAPS_OF_SOME_ROWS = frozenset({
     errors_pb2.ERROR_REASON_FEATURE_NOT_FOUND,
     errors_pb2.ERROR_REASON_FEATURE_SERVICE_NOT_FOUND,
 })  # fmt: skip
-"""Errors of a read by columns after which a read by rows may succeed: for some rows, or with what the registry has now."""
+"""Errors of a read by columns after which reading by rows may succeed: for some rows, or with the current registry."""
 
 Read = Callable[[Binding, Mapping[str, Sequence[object]], int], Awaitable[list[CellColumn]]]
 Enrich = Callable[[Sequence[Row]], Awaitable[Sequence[PlatformError | None]]]
@@ -44,7 +44,13 @@ Enrich = Callable[[Sequence[Row]], Awaitable[Sequence[PlatformError | None]]]
 
 @dataclass(slots=True)
 class EnrichedColumns:
-    """What the feature store gave for a batch: the values by the column's position, and the rows that are to have errors."""
+    """The result for a batch of N rows.
+
+    Attributes:
+        values: per column position, N values.
+        errors: per row position, the error of the row.
+        degraded: per row position, the features that the row was predicted without, as "view:feature".
+    """
 
     values: dict[int, Values]
     errors: dict[int, PlatformError] = field(default_factory=dict)
@@ -52,14 +58,14 @@ class EnrichedColumns:
 
 
 class ColumnFeatures:
-    """The completion of batches for one model.
+    """Fills the missing columns of batches for one deployment.
 
     Args:
-        columns: the model's.
-        read: reads a binding's features for many entities.
-        enrich: completes rows one by one, and knows what is wrong with them.
-        policy: the deployment's.
-        metrics: is told how long reads take and what they find.
+        columns: the columns of the model.
+        read: reads the features of a binding for many entities.
+        enrich: fills rows in place and returns an error or None for each.
+        policy: the feature policy of the deployment.
+        metrics: records the durations of reads and the statuses of features.
     """
 
     def __init__(self, *, columns: Sequence[Column], read: Read, enrich: Enrich, policy: Policy, metrics: ModelMetrics) -> None:
@@ -72,13 +78,13 @@ class ColumnFeatures:
     async def complete(
         self, sent: Mapping[str, ColumnData], rows: int, missing: Sequence[int], binding: Binding | None
     ) -> EnrichedColumns:
-        """Find the columns that were not sent.
+        """Fill the columns that were not sent. Errors are returned per row.
 
         Args:
-            sent: the batch, or the part of it that is in hand, by the columns' names.
-            rows: how many rows it has.
-            missing: the positions of the model's columns that are not in it, under any name.
-            binding: which of them the feature store supplies; None if that is not known, or if it supplies none.
+            sent: the batch, or a part of it, by column name.
+            rows: number of rows in it.
+            missing: positions of the model's columns that were not sent under any name.
+            binding: the columns that features supply; None if that is unknown, or if there are none.
         """
         keys = [key for key in binding.plan.join_keys if key.name in sent] if binding else []
         entities = EntityIndex(keys, [sent[key.name] for key in keys], rows)
@@ -92,17 +98,17 @@ class ColumnFeatures:
         return await self._singly(entities, missing, unusual, read, failed=failed, names=list(sent))
 
     def _readable(self, missing: Sequence[int], binding: Binding) -> bool:
-        """Whether a read of the feature store can complete a row at all."""
+        """Whether features can complete a row: they supply a missing column, and every required one."""
         others = [column for column in missing if column not in binding.features]
         return len(others) < len(missing) and not any(self._columns[column].required for column in others)
 
     async def _features(
         self, binding: Binding, entities: EntityIndex, missing: Sequence[int]
     ) -> tuple[Sequence[int], dict[int, Values], dict[int, PlatformError]]:
-        """Read the features of the usual entities.
+        """Read the features of the entities that the fast path can handle.
 
         Returns:
-            The positions of the others; each column, one value an entity; and the errors of the entities that have one.
+            The positions of all other entities; per missing column, one value per entity; the errors by entity position.
         """
         unusual = entities.unusual()
         if len(unusual) == entities.count:
@@ -114,7 +120,7 @@ class ColumnFeatures:
         except PlatformError as error:
             if error.reason in _PERHAPS_OF_SOME_ROWS:
                 return range(entities.count), {}, {}
-            # The store does not answer. To ask it again for the same entities would cost as much once more, and change nothing.
+            # The store is unavailable. Reading the same entities again by rows would cost the same and fail again.
             return sorted(unusual), {}, dict.fromkeys(usual, error)
         ended = time.perf_counter()
         self._metrics.feature_read.record(ended - started)
@@ -132,11 +138,11 @@ class ColumnFeatures:
         return sorted(unusual), found, {}
 
     def _column(self, column: int, cells: CellColumn) -> tuple[Values, set[int]]:
-        """One column of what was read, and the positions of the cells for which that is not all there is to it."""
+        """Convert one column of cells. Returns the values and the positions of the cells that need the enrichment of rows."""
         fitting, statuses = self._fitting(column), cells.statuses
         found = set(statuses)
         doubtful = set() if fitting >= found else {at for at, one in enumerate(statuses) if one not in fitting}
-        for status in found & fitting:  # the others are counted where they are looked at again
+        for status in found & fitting:  # the enrichment of rows counts the others
             count = len(statuses) if len(found) == 1 else statuses.count(status)
             self._metrics.feature_status(FeatureStatus.Name(FeatureStatus.ValueType(status)), count)
         values = cells.values
@@ -145,7 +151,7 @@ class ColumnFeatures:
         return converted.values, doubtful
 
     def _fitting(self, column: int) -> set[int]:
-        """The statuses under which the policy lets a column have what was read, or null, without further ado."""
+        """The statuses for which the policy accepts the cell's value, or null, as it is."""
         policy = self._policy
         fitting = {int(features_pb2.FEATURE_STATUS_PRESENT)}
         if policy.stale == deployments_pb2.STALE_FEATURES_USE:
@@ -164,7 +170,7 @@ class ColumnFeatures:
         failed: Mapping[int, PlatformError],
         names: Sequence[str],
     ) -> EnrichedColumns:
-        """Complete the entities with anything unusual as if each were a row. Others have failed already."""
+        """Complete the entities at `unusual` as rows. Entities in `failed` keep their errors."""
         listed = {column: _listed(read.get(column), entities.count) for column in missing}
         rows = [self._row(entity, missing, names) for entity in entities.named(unusual)]
         errors = dict(failed)
@@ -188,12 +194,12 @@ class ColumnFeatures:
 
 
 def _value(value: object) -> struct_pb2.Value:
-    """A key as a request would bring it, NaN and infinity too."""
+    """A key encoded as in a request, NaN and infinity included."""
     return struct_pb2.Value(number_value=value) if isinstance(value, float) else to_value(value)
 
 
 def _typed(values: list[object], errors: Mapping[int, PlatformError]) -> Values:
-    """An entity's values as an array where they are numbers. What an entity with an error has does not count."""
+    """One value per entity, as an array if they are numbers. Values of entities with errors are ignored."""
     sent = from_pylist(values)
     if isinstance(sent.values, np.ndarray):
         if sent.values.dtype.kind == "f":
@@ -211,7 +217,7 @@ def _listed(values: Values | None, count: int) -> list[object]:
 
 
 def _placed(values: Values, places: Sequence[int], count: int) -> list[object]:
-    """The values at their places among `count`, and None elsewhere."""
+    """A list of length `count` with the values at `places` and None elsewhere."""
     found: list[object] = [None] * count
     for at, value in zip(places, _listed(values, len(places)), strict=True):
         found[at] = value

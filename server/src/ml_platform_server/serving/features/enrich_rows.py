@@ -1,7 +1,7 @@
-"""Completes rows: what the caller did not send is read from the feature store, once for the whole batch.
+"""Fills the columns that a request did not send with features, in one read for the whole batch.
 
-What the caller sent wins over what is stored. Inputs that are neither a column nor a join key are ignored, and named in the
-response and in the access log.
+A sent value takes precedence over a stored one. Inputs that are neither a column nor a join key are ignored; the response and the
+access log list them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ml_platform_server.serving.inputs.signature import CoercionError, Column
 _log = structlog.get_logger(__name__)
 
 MAX_NARROW_BINDINGS = 64
-# What a response names of the inputs that nothing uses: a caller may send any number of them.
+# Limits of the unused inputs that a response lists, in names and in characters per name: a request may contain any number.
 MOST_UNUSED = 100
 LONGEST_NAME = 200
 
@@ -34,10 +34,10 @@ class Enrichment:
     """The features of one model version: resolved once, read for each batch.
 
     Args:
-        version: what the registry says of the version.
-        columns: what the model takes.
+        version: the version as the registry returned it.
+        columns: the columns of its signature.
         reader: the feature store.
-        metrics: is told how long reads take and what they find.
+        metrics: records the durations of reads and the statuses of features.
     """
 
     def __init__(
@@ -60,11 +60,11 @@ class Enrichment:
 
     @property
     def binding(self) -> Binding | None:
-        """The columns that the feature store supplies; None while that is not known, or if there are none."""
+        """The columns that features supply; None before the features are resolved, or if there are none."""
         return self._binding
 
     async def prepare(self) -> None:
-        """Resolve the features ahead of the first row. A feature store that is down is no reason not to serve: see `enrich`."""
+        """Resolve the features before the first request. If the feature store is down, this logs a warning: see `enrich`."""
         try:
             await self._bound()
         except PlatformError as error:
@@ -73,10 +73,10 @@ class Enrichment:
             )
 
     async def enrich(self, rows: Sequence[Row]) -> list[Outcome]:
-        """Complete the rows in place, with at most one read for all of them where they need the same features.
+        """Fill N rows in place. Rows that need the same features share one read.
 
         Returns:
-            For each row None, or the error that keeps it from being predicted; the other rows are not touched by it.
+            N outcomes: None, or the error of the row. An error of one row does not affect the others.
         """
         outcomes: list[Outcome] = [None] * len(rows)
         lacking = [at for at, row in enumerate(rows) if row.missing]
@@ -97,10 +97,10 @@ class Enrichment:
         return outcomes
 
     async def read_columns(self, binding: Binding, entities: Mapping[str, Sequence[object]], count: int) -> list[CellColumn]:
-        """Read all features of a binding for so many entities: for each join key, their values.
+        """Read all features of a binding for `count` entities, given as `count` values per join key.
 
         Raises:
-            PlatformError: as the feature store gives them.
+            PlatformError: the errors of FeatureReader.read_columns.
         """
         try:
             return await self._reader.read_columns(binding.plan, entities, count)
@@ -110,11 +110,11 @@ class Enrichment:
 
     @property
     def resolved(self) -> bool:
-        """Whether it is known which columns the feature store supplies, if any."""
+        """Whether the features of the version have been resolved."""
         return self._resolved
 
     def unused(self, names: Collection[str]) -> Sequence[str]:
-        """The inputs that nothing uses, so many that a response has room for them; none while the join keys are not known."""
+        """The names of unused inputs, within the limits of a response; empty before the join keys are resolved."""
         known = self._known
         if known.issuperset(names) or not self._resolved:
             return ()
@@ -123,7 +123,7 @@ class Enrichment:
     def _without_features(
         self, rows: Sequence[Row], lacking: Sequence[int], outcomes: list[Outcome], error: PlatformError
     ) -> None:
-        """Fail the rows that cannot do without features, while it is not known which columns features would supply."""
+        """Fail rows after the features could not be resolved, except rows that may be predicted without features."""
         for at in lacking:
             row = rows[at]
             if not row.policy.silent or any(self._columns[column].required for column in row.missing):
@@ -139,7 +139,10 @@ class Enrichment:
         return self._binding
 
     def _planned_at_once(self, row: Row, at: int, binding: Binding | None, reads: FeatureFetches) -> bool:
-        """Decide for a row that is like most: all it lacks are the features, and it brings their join keys and nothing else."""
+        """Fast path: plan the read of a row that lacks all features and no other column, and has no unused inputs.
+
+        Returns whether the row was planned.
+        """
         if binding is None or row.missing != binding.order or len(row.fields) != binding.bare:
             return False
         try:
@@ -152,7 +155,7 @@ class Enrichment:
         return True
 
     async def _planned(self, row: Row, at: int, binding: Binding | None, reads: FeatureFetches) -> Outcome:
-        """Decide what to read for a row that lacks columns; the error if it cannot be completed."""
+        """Plan the read of a row that lacks columns. Returns the error if it cannot be completed."""
         try:
             if binding is None:
                 raise_missing_inputs(self._columns, row.missing, unused=self.unused(row.others))
@@ -189,7 +192,7 @@ class Enrichment:
             raise unsuitable(violations)
 
     async def _suited(self, row: Row, binding: Binding, needed: list[int]) -> Binding:
-        """The binding to read with: one that asks for less, if the row lacks a join key that only features it sent may need."""
+        """The binding for a row: a narrower one if the row lacks a join key, since perhaps only features that it sent need it."""
         if len(needed) == len(binding.features) or not binding.keys.absent(row.fields):
             return binding
         wanted = tuple(needed)
@@ -200,7 +203,7 @@ class Enrichment:
         return self._narrow[wanted]
 
     def _forget_if_gone(self, outcomes: Sequence[Outcome]) -> None:
-        """Resolve again next time when the feature store no longer knows what it knew."""
+        """Resolve again for the next batch if a feature or a view was not found: the registry has changed."""
         gone = (errors_pb2.ERROR_REASON_FEATURE_VIEW_NOT_FOUND, errors_pb2.ERROR_REASON_FEATURE_NOT_FOUND)
         if any(error is not None and error.reason in gone for error in outcomes):
             self._resolved = False

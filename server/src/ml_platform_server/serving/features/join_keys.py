@@ -1,4 +1,4 @@
-"""The join keys among a request's inputs."""
+"""Extracts join keys from the inputs of a request."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ml_platform_server.errors import PlatformError, Violation
 from ml_platform_server.serving.inputs.rows import Fields, unsuitable
 from ml_platform_server.struct_values import SAFE_INTEGER_LIMIT, plain
 
-# Takes a key that is as it should be; None leaves it to the thorough way, which also knows what is wrong with it.
+# Fast path: returns a valid key value, or None to fall back to the full check, which also produces the violations.
 _Quick = Callable[[struct_pb2.Value], object | None]
 _INT32_END = 2**31
 
 
 class JoinKeyExtractor:
-    """Takes a plan's join keys out of the inputs. Almost all requests bring them as they should be, which costs little.
+    """Extracts a plan's join keys from inputs. Valid values, which almost all requests have, take a fast path.
 
     Args:
         keys: the plan's join keys.
@@ -29,7 +29,7 @@ class JoinKeyExtractor:
         self._keys = [(key.name, _QUICK.get(key.value_type, _thoroughly), key) for key in keys]
 
     def take(self, fields: Fields) -> dict[str, object] | None:
-        """The join keys' values by name; None if the caller left one out, or sent it as null.
+        """The values of the join keys by name; None if one is absent or null.
 
         Raises:
             PlatformError: INPUT_INVALID, with a violation for every value that is not of its key's type.
@@ -43,7 +43,7 @@ class JoinKeyExtractor:
         return found
 
     def absent(self, fields: Fields) -> list[str]:
-        """The names of the join keys that the caller did not send, or sent as null."""
+        """The names of the join keys that are absent or null."""
         return [name for name, _, _ in self._keys if name not in fields or plain(fields[name]) is None]
 
     def _taken(self, fields: Fields) -> dict[str, object] | None:
@@ -70,7 +70,7 @@ def _text(value: struct_pb2.Value) -> object | None:
 def _whole(end: int) -> _Quick:
     def taken(value: struct_pb2.Value) -> object | None:
         number = value.number_value
-        # 0 is what a value that holds no number says too.
+        # number_value is 0 also for a Value of another kind.
         return int(number) if number and -end < number < end and number.is_integer() else None
 
     return taken

@@ -1,4 +1,4 @@
-"""What becomes of a row when features are missing or stale: its deployment's policy decides."""
+"""Applies the deployment's policy for missing and stale features to a row."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ USABLE = (features_pb2.FEATURE_STATUS_PRESENT, STALE)
 
 
 class FeaturePolicyApplier:
-    """The missing and stale features of one row."""
+    """Collects the missing and stale features of one row and applies the row's policy to them."""
 
     def __init__(self, row: Row, binding: Binding, columns: Sequence[Column]) -> None:
         self._row = row
@@ -30,7 +30,7 @@ class FeaturePolicyApplier:
         self._degraded: list[int] = []
 
     def filled(self, column: int, cell: Cell) -> object | None:
-        """The value to convert for a column whose cell is not simply present; None if there is none to convert."""
+        """The value to convert for a column whose cell is missing or stale; None if there is nothing to convert."""
         if cell.value is None or cell.status not in USABLE:
             return self._without(column)
         if cell.status == STALE:
@@ -38,7 +38,7 @@ class FeaturePolicyApplier:
         return cell.value
 
     def settled(self, keys: Mapping[str, object]) -> PlatformError | None:
-        """Put the features that the row goes on without into it; the error if it cannot go on."""
+        """Record the degraded features in the row. Returns FEATURE_MISSING or FEATURE_STALE if the policy fails the row."""
         if self._missing:
             return self._error(errors_pb2.ERROR_REASON_FEATURE_MISSING, self._missing, keys)
         if self._stale:
@@ -49,7 +49,7 @@ class FeaturePolicyApplier:
     def _old(self, column: int, cell: Cell) -> object | None:
         stale = self._policy.stale
         if stale == deployments_pb2.STALE_FEATURES_AS_MISSING:
-            # What the reply tells of the feature is what was used, which is not this value.
+            # The response reports the values that were used, and the stale value is not used.
             self._row.cells[column] = Cell(None, STALE, cell.event_time)
             return self._without(column)
         if stale == deployments_pb2.STALE_FEATURES_FAIL:
@@ -59,7 +59,7 @@ class FeaturePolicyApplier:
         return cell.value
 
     def _without(self, column: int) -> object | None:
-        """There is no value: its default, if there is one, is put in as it is, for it is converted already."""
+        """Handle a missing value. A default is written to the row unconverted: the policy holds converted values."""
         policy = self._policy
         if column in policy.defaults:
             default = self._row.values[column] = policy.defaults[column]
@@ -86,7 +86,7 @@ class FeaturePolicyApplier:
 
 
 def unfit_feature(ref: str, column: Column, error: CoercionError) -> PlatformError:
-    """The error for a stored value that is none of its column's."""
+    """The error for a stored value that cannot be coerced to its column's type."""
     return PlatformError(
         errors_pb2.ERROR_REASON_FEATURE_VALUE_INVALID,
         f"The stored value of {ref} does not fit the model's column {column.name} ({column.type}): {error}.",

@@ -1,4 +1,4 @@
-"""Checks the features and the feature policy of a deployment before anything is deployed."""
+"""Validates the features and the feature policy of a deployment before it starts."""
 
 from __future__ import annotations
 
@@ -20,26 +20,31 @@ MISSING = "feature_policy.missing"
 
 
 class Versions(Protocol):
-    """What the check asks of the model registry."""
+    """What the check needs from the model registry."""
 
     async def get_version(self, model_name: str, version: int) -> models_pb2.ModelVersion:
-        """One version with its signature."""
+        """A version with its signature."""
         ...
 
 
 class PolicyChecker:
-    """Knows from a version's signature what the model takes, and from the feature store which of it features supply."""
+    """Validates feature policies against a version's signature and the features that the feature store supplies for it.
+
+    Args:
+        registry: the model registry.
+        reader: the feature store.
+    """
 
     def __init__(self, *, registry: Versions, reader: FeatureReader) -> None:
         self._registry = registry
         self._reader = reader
 
     async def check(self, model_name: str, version: int, policy: FeaturePolicy) -> None:
-        """Check the features of a version, and a policy for it.
+        """Validate the features of a version and a policy for it.
 
         Raises:
-            PlatformError: FEATURE_AMBIGUOUS; FEATURE_POLICY_INVALID, with a violation for everything that is wrong;
-                MODEL_NOT_FOUND, MODEL_VERSION_NOT_FOUND.
+            PlatformError: FEATURE_AMBIGUOUS; FEATURE_POLICY_INVALID, with one violation per problem; MODEL_NOT_FOUND,
+                MODEL_VERSION_NOT_FOUND.
         """
         violations = _contradictions(policy)
         found = await self._registry.get_version(model_name, version)
@@ -50,7 +55,7 @@ class PolicyChecker:
             raise _invalid(violations)
 
     async def _supplied(self, version: models_pb2.ModelVersion, columns: Sequence[Column]) -> Collection[int] | None:
-        """The columns that features supply; None if the feature store cannot tell, which is no reason not to deploy."""
+        """Positions of the columns that features supply; None if the feature store fails, which must not block deploying."""
         try:
             binding = await resolve(version, columns, self._reader)
         except PlatformError as error:

@@ -1,4 +1,4 @@
-"""The reads of the feature store that a batch of rows needs."""
+"""Reads the features that a batch of rows needs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PRESENT = features_pb2.FEATURE_STATUS_PRESENT
 
 
 class FeatureFetches:
-    """The reads that a batch needs: one, unless some rows bring fewer join keys than others."""
+    """The reads of one batch: one, unless some rows have fewer join keys than others."""
 
     def __init__(
         self, columns: Sequence[Column], rows: Sequence[Row], outcomes: list[Outcome], metrics: ModelMetrics | None = None
@@ -31,18 +31,18 @@ class FeatureFetches:
         self._unusual: dict[int, int] = {}
         self._rows = rows
         self._outcomes = outcomes
-        # For each binding the rows that need it, by position, with the columns that each needs and its join keys.
+        # Per binding: the positions of the rows that need it, and per row the slots to fill and the join keys.
         self._wanted: dict[int, tuple[Binding, list[int], list[Sequence[Slot]], list[Keys]]] = {}
 
     def add(self, binding: Binding, at: int, slots: Sequence[Slot], keys: Keys) -> None:
-        """Have these columns of this row read."""
+        """Add the slots of one row to the read of a binding."""
         _, ats, wanted, entities = self._wanted.get(id(binding)) or self._wanted.setdefault(id(binding), (binding, [], [], []))
         ats.append(at)
         wanted.append(slots)
         entities.append(keys)
 
     async def run(self, reader: FeatureReader) -> None:
-        """Read, and put what was read into the rows."""
+        """Run the reads, one after another, and fill the rows. Errors go to the rows' outcomes."""
         for binding, ats, wanted, entities in self._wanted.values():
             start = time.perf_counter()
             try:
