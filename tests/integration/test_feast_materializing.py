@@ -175,6 +175,7 @@ REFUSED: dict[str, tuple[FeastType, dict[str, Any], str]] = {
     ),
     "the year 10000": (UnixTimestamp, {"y": pa.array([253402300800], pa.timestamp("s"))}, "outside of the years 1 to 9999"),
     "half an integer": (Int64, {"y": [1.5]}, "has 1.5 in y, which is declared INT64: it is not a whole number"),
+    "an integer beyond a double": (Int64, {"y": [2.0**53]}, "too large for a floating-point number to be exact"),
     "no column": (Float64, {"y": [1.0], "event_timestamp": pa.array([D0 - DAY], MICROSECONDS)}, "has no data between"),
 }
 
@@ -195,6 +196,22 @@ def test_a_row_of_before_1970_is_loaded(house: House) -> None:
     name = house.view(Float64, y=[1.0], event_timestamp=pa.array([EARLY], MICROSECONDS))
     house.load(name, EARLY - DAY)
     assert house.read(name, 0) == [1.0]
+
+
+@pytest.mark.parametrize("times", [["2024-05-01", "2024-05-01T12:00:00"], ["1500-05-01", "1500-05-01T12:00:00+01:00"]])
+def test_times_written_as_text_are_loaded_from_any_window(house: House, times: list[str]) -> None:
+    """Those that nanoseconds cannot count too, and from the year 1 on."""
+    name = house.view(Float64, y=[1.0, 2.0], event_timestamp=times)
+    house.load(name, datetime(1, 1, 1, tzinfo=UTC))
+    assert house.read(name, 0, 1) == [1.0, 2.0]
+
+
+def test_the_first_nanoseconds_are_loaded_from_any_window(house: House) -> None:
+    """Those of the year 1677 too."""
+    first = pa.array([-9_223_372_036_000_000_000, 1], pa.timestamp("ns"))
+    name = house.view(Float64, y=[1.0, 2.0], event_timestamp=first)
+    house.load(name, datetime(1, 1, 1, tzinfo=UTC))
+    assert house.read(name, 0, 1) == [1.0, 2.0]
 
 
 def test_a_view_that_only_feast_can_read_is_loaded_by_the_same_rules(house: House) -> None:

@@ -35,7 +35,7 @@ def a_view(declared: str = "INT64", key: str = "STRING") -> dict[str, object]:
     [
         ("STRING", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())], [pa.int64(), TIME]),
         ("INT32", [pa.int8(), pa.int32(), pa.int64(), pa.float64()], [pa.string(), TIME]),
-        ("INT64", [pa.int32(), pa.int64(), pa.float64(), pa.bool_()], [pa.string(), pa.list_(pa.int64())]),
+        ("INT64", [pa.int32(), pa.int64(), pa.float64()], [pa.string(), pa.bool_(), pa.list_(pa.int64())]),
         ("FLOAT", [pa.float32(), pa.float64(), pa.int32(), pa.decimal128(5, 2)], [pa.string(), TIME]),
         ("DOUBLE", [pa.float64(), pa.int64(), pa.decimal128(5, 2)], [pa.float32(), pa.int32(), pa.string()]),
         ("BOOL", [pa.bool_(), pa.int64()], [pa.string(), pa.float64()]),

@@ -106,8 +106,9 @@ def _read(position: str) -> tuple[int, str]:
     return offset, last
 
 
-def _token(offset: int) -> str:
-    return base64.b64encode(json.dumps({"offset": offset}).encode()).decode()
+def _token(offset: int) -> str | None:
+    """MLflow's token for an offset. It refuses one for the beginning."""
+    return None if offset == 0 else base64.b64encode(json.dumps({"offset": offset}).encode()).decode()
 
 
 def fetch_metric_page(client: MlflowClient, request: experiments_pb2.GetMetricHistoryRequest, asked: PageRequest) -> PointPage:

@@ -113,7 +113,7 @@ def _text(found: pa.DataType) -> bool:
 
 
 def _whole(found: pa.DataType) -> bool:
-    return bool(types.is_integer(found) or types.is_floating(found) or types.is_boolean(found))
+    return bool(types.is_integer(found) or types.is_floating(found))
 
 
 def _single(found: pa.DataType) -> bool:

@@ -26,6 +26,7 @@ from ml_platform.v1.features_pb2 import ValueType
 from ml_platform_server.backends.feast import values
 from ml_platform_server.backends.feast.types import to_feast, value_type_named
 from ml_platform_server.backends.feast.writes.rows import FeastRow
+from ml_platform_server.struct_values import SAFE_INTEGER_LIMIT
 
 CHUNK_ROWS = 10_000
 TIME, CREATED, AT = "__event_time", "__created", "__at"
@@ -191,7 +192,9 @@ class History:
     def _coerced(self, value: object, name: str, kind: ValueType.ValueType) -> Value:
         try:
             return to_feast(None if value is None else values.coerce(value, kind), kind)
-        except ValueError as problem:
+        except ValueError as error:
+            inexact = isinstance(value, float) and kind in _INTEGERS and abs(value) >= SAFE_INTEGER_LIMIT
+            problem = "is too large for a floating-point number to be exact; keep the column as integers" if inexact else error
             text = ValueType.Name(kind).removeprefix("VALUE_TYPE_")
             raise self._error(f"has {value!r} in {name}, which is declared {text}: it {problem}") from None
 
@@ -199,6 +202,7 @@ class History:
         return HistoryError(f"The feature view '{self._view.name}' {problem}.")
 
 
+_INTEGERS = (features_pb2.VALUE_TYPE_INT32, features_pb2.VALUE_TYPE_INT64)
 _EXACT = {
     features_pb2.VALUE_TYPE_STRING: pa.string(),
     features_pb2.VALUE_TYPE_INT32: pa.int32(),
@@ -236,14 +240,23 @@ def _in_window(name: str, found: pa.DataType, start: datetime, end: datetime) ->
     return (pc.field(name) >= low) & (pc.field(name) < high)
 
 
-_FIRST_IN_NANOSECONDS = datetime(1678, 1, 1, tzinfo=UTC)
+_FIRST_IN_NANOSECONDS = datetime(1677, 9, 21, 0, 12, 44, tzinfo=UTC)
+
+
+def _parsed(column: pa.ChunkedArray) -> list[datetime]:
+    import pandas as pd  # noqa: PLC0415  # as Feast reads such texts, and for them alone
+
+    try:
+        parsed = pd.DatetimeIndex(pd.to_datetime(column.to_pandas(), utc=True, format="ISO8601"))
+        return [*parsed.floor("us").to_pydatetime()]
+    except pd.errors.OutOfBoundsDatetime:  # pandas counts nanoseconds, from 1677 to 2262
+        found = [datetime.fromisoformat(text) for text in column.to_pylist()]
+        return [one.astimezone(UTC) if one.tzinfo else one.replace(tzinfo=UTC) for one in found]
 
 
 def _utc(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """A column of times in UTC, which those without a zone are in."""
     if types.is_string(column.type) or types.is_large_string(column.type):
-        import pandas as pd  # noqa: PLC0415  # as Feast reads such texts, and for them alone
-
-        return pa.chunked_array([pa.array(pd.to_datetime(column.to_pandas(), utc=True, format="ISO8601"))])
+        return pa.chunked_array([pa.array(_parsed(column), pa.timestamp("us", "UTC"))])
     unit = column.type.unit if types.is_timestamp(column.type) else "us"
     return column.cast(pa.timestamp(unit, "UTC"))
