@@ -1,1 +1,1 @@
-"""What the server tells of itself to those who run it: metrics, traces, and the page they are read from."""
+"""Metrics and traces for those who run the server, and the page that metrics are read from."""

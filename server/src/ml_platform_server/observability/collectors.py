@@ -37,7 +37,7 @@ class BackendState(Protocol):
 def registry_of(
     *, calls: CallMetrics, predictions: PredictionMetrics, backends: Callable[[], Iterable[BackendState]] = tuple
 ) -> CollectorRegistry:
-    """Everything that this process tells, for prometheus_client to write down."""
+    """The metrics of this process, for prometheus_client to write."""
     registry = CollectorRegistry()
     registry.register(CallCollector(calls))
     registry.register(PredictionCollector(predictions))

@@ -133,7 +133,7 @@ class MetricsServer:
             return _response(404, b"There are /metrics, /healthz and /readyz.\n", bare=bare)
         try:
             page = await self._page(accept)
-        except Exception:  # noqa: BLE001  # whatever it was, the scraper is told, and the server goes on
+        except Exception:  # noqa: BLE001  # whatever it was, the scraper gets a 500, and the server goes on
             _log.exception("scrape_failed")
             return _response(500, b"The page could not be made; the server's log tells why.\n", bare=bare)
         return _response(200, page.body, page.content_type, bare=bare)

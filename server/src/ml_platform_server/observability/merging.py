@@ -1,4 +1,4 @@
-"""Makes one page of the pages of several workers: counts are summed, states are told of each."""
+"""Merges the metrics pages of several workers: counters are summed, gauges are kept per worker."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class WorkerPages:
     """The pages of workers that come and go.
 
     A sum must not fall because a worker was replaced: whoever reads it would take that for a restart of everything and count anew
-    what is left. So what a worker had counted stays when it is gone or does not answer; its state is told only while it answers.
+    what is left. So what a worker had counted stays when it is gone; its gauges are shown only while it responds.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class WorkerPages:
         self._gone: list[Metric] = []
 
     def merged(self, pages: Mapping[int, bytes]) -> bytes:
-        """One page of what the workers that answered have just told, by their numbers, and of what is known of the others."""
+        """One page of what the workers that responded have just sent, by their numbers, and of what is known of the others."""
         for worker, page in pages.items():
             families = list(_families(page))
             last = self._last.get(worker)
@@ -43,7 +43,7 @@ class WorkerPages:
         return _written([("", self._gone), *((str(worker), families) for worker, families in sorted(known, key=itemgetter(0)))])
 
     def replaced(self, worker: int) -> None:
-        """Keep what a worker counted, and forget its state. Noticed by itself when the next one tells its page."""
+        """Keep what a worker counted, and forget its state. Happens by itself when the next one sends its page."""
         self._gone = _Sum([("", self._gone), ("", _counts(self._last.pop(worker, ())))]).families()
 
 
@@ -94,5 +94,5 @@ def _counts(families: Iterable[Metric]) -> list[Metric]:
 
 
 def _start_time(families: Iterable[Metric]) -> float | None:
-    """When the process that told these began, by which it is known."""
+    """The start time of the process that sent these, which identifies it."""
     return next((family.samples[0].value for family in families if family.name == _START_TIME and family.samples), None)

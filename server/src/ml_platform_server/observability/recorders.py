@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from weakref import WeakValueDictionary
 
-# Labels that come from outside are kept to so many; the rest is told together as "other".
+# Labels that come from outside are limited in number; the rest is counted as "other".
 MOST_MODELS = 200
 MOST_METHODS = 500
 MOST_REASONS = 100
@@ -75,7 +75,7 @@ class Counter:
 
 
 class _Counters:
-    """Counters by a value of an enum, of which there are only so many; they are told without the enum's own name."""
+    """Counters by a value of an enum, of which there are only so many; they are named without the enum's own prefix."""
 
     __slots__ = ("_by_label", "_by_name", "_most", "_prefix")
 
@@ -132,7 +132,7 @@ class CallRecorder:
 
     @property
     def in_all(self) -> int:
-        """How many calls came in. Whoever only tells of ends is believed that each call began."""
+        """How many calls started. If only completions are reported, each completion also counts as a start."""
         return max(self._started, sum(self._ended.copy().values()))
 
     def by_code(self) -> dict[str, int]:
@@ -222,7 +222,7 @@ class PredictionMetrics:
     """The predictions of every model version, as long as there are not too many.
 
     Versions come and go. When the table is full, those whose handle nobody holds any more make room; if that is not enough, the
-    next ones are told together as "other".
+    next ones are counted together as "other".
     """
 
     def __init__(self, most: int = MOST_MODELS) -> None:

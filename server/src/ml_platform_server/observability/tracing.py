@@ -1,8 +1,8 @@
 """Traces of some calls, by OpenTelemetry. Free when off: then nothing of it is imported, and no call meets it.
 
 Whether a call is traced is decided before anything is made for it: as the caller decided, if it says so in `traceparent`, and
-else by chance. What goes on inside a call is timed where it happens and told afterwards (`CallTrace.add_child_span`), so that the
-prediction path asks no more than whether there is a trace.
+else by chance. What goes on inside a call is timed where it happens and recorded afterwards (`CallTrace.add_child_span`), so that
+the prediction path only checks whether there is a trace.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FLUSH_SECONDS = 3.0
 
 
 class TracingError(Exception):
-    """Traces cannot be made as configured; the text tells the operator why."""
+    """Traces cannot be made as configured; the message is for the operator."""
 
 
 class TracingSettings(Protocol):
@@ -49,7 +49,7 @@ class TracingSettings(Protocol):
 
     @property
     def service_name(self) -> str:
-        """Who tells the traces."""
+        """The service that the traces name."""
 
 
 class CallTrace:
@@ -69,7 +69,7 @@ class CallTrace:
 
     @property
     def traceparent(self) -> str:
-        """What tells another service to go on with this trace."""
+        """The context that lets another service continue this trace."""
         context = self._span.get_span_context()
         return f"00-{context.trace_id:032x}-{context.span_id:016x}-01"
 
@@ -113,7 +113,7 @@ class CallTrace:
 
 
 class SharedTrace:
-    """The traces of calls that are answered together: each is told all of it."""
+    """The traces of calls that are answered together: each records everything."""
 
     __slots__ = ("_traces",)
 
@@ -142,7 +142,7 @@ class Tracing:
 
     Args:
         ratio: the share of calls to trace where the caller does not say.
-        service_name: who tells the traces.
+        service_name: the service that the traces name.
         exporter: where they go.
     """
 

@@ -1,4 +1,4 @@
-"""One page of metrics for all workers, each of which tells its own on a socket file."""
+"""One page of metrics for all workers, each of which serves its own on a socket file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ml_platform_server.observability.merging import WorkerPages
 
 
 class WorkersMetrics:
-    """The socket files, in a folder of their own, and the page that is made of what is told there.
+    """The socket files, in a folder of their own, and the page that is made of what is served there.
 
     Args:
         workers: how many.
@@ -34,11 +34,11 @@ class WorkersMetrics:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def socket_of(self, number: int) -> Path:
-        """Where a worker is to tell its metrics."""
+        """Where a worker is to serve its metrics."""
         return self._folder / f"{number}.sock"
 
     async def page(self, _accept: str) -> Page:
-        """Ask every worker, and tell it all together."""
+        """Read the metrics of every worker and merge them."""
         async with self._turn:
             answers = await asyncio.gather(*(scrape(self.socket_of(number)) for number in range(self._workers)))
             pages = {number: page for number, page in enumerate(answers) if page is not None}

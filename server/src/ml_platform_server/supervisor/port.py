@@ -14,7 +14,7 @@ _TRIES = 10
 
 
 class PortTakenError(StartupError):
-    """The port is not to be had; the text tells the operator why."""
+    """The port is not to be had; the message is for the operator."""
 
 
 class SharedPort:

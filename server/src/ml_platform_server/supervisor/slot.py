@@ -19,7 +19,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Listener(Protocol):
-    """Who hears of the worker in a place."""
+    """Receives the events of the worker in a slot."""
 
     def on_ready(self, number: int) -> None:
         """It answers calls."""
@@ -52,7 +52,7 @@ class Slot:
         number: which place it is.
         command: makes the worker's command.
         env: the worker's environment.
-        listener: hears of it.
+        listener: receives its events.
         delays: between starts.
         worker_timeout: seconds without a heartbeat after which a worker that was ready is replaced.
     """

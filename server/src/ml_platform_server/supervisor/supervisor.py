@@ -19,11 +19,11 @@ _log = structlog.get_logger(__name__)
 
 
 class WorkersFailedError(StartupError):
-    """No worker could start; the text tells the operator why."""
+    """No worker could start; the message is for the operator."""
 
 
 class Supervisor:
-    """Starts workers and keeps them, until it is told to stop.
+    """Starts workers and keeps them, until it is stopped.
 
     It gives up only at the first start, if no worker becomes ready: what keeps them from it then is how they are started.
 

@@ -1,4 +1,4 @@
-"""One worker process as the supervisor sees it: started, heard of, ended."""
+"""One worker process as the supervisor sees it: started, reporting, ended."""
 
 from __future__ import annotations
 

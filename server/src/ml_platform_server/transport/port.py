@@ -42,7 +42,7 @@ class Route:
 
 
 class Health(Protocol):
-    """The standard health service, as far as the server tells it something."""
+    """The standard health service, as far as the server sets its statuses."""
 
     async def set_serving(self, service: str, serving: bool) -> None:  # the status is what is set
         """Set the status of a service; "" is the server as a whole."""
@@ -86,7 +86,7 @@ class Transport(Protocol):
         """Wait until it has stopped."""
 
     async def stop(self, grace: float) -> None:
-        """Accept no new connection, tell clients that theirs ends, and cancel what still runs after `grace` seconds.
+        """Accept no new connection, send GOAWAY to clients, and cancel what still runs after `grace` seconds.
 
         A second call shortens the grace of the first.
         """

@@ -118,7 +118,7 @@ class _Certificates:
         return grpc.ssl_server_certificate_configuration([pair], root_certificates=authorities)
 
     def _read_version(self) -> object:
-        """What tells that a file was replaced or written to."""
+        """What changes when a file is replaced or written to."""
         try:
             return tuple((status.st_ino, status.st_mtime_ns, status.st_size) for status in map(Path.stat, self._files))
         except OSError:

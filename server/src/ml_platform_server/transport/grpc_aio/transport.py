@@ -66,7 +66,7 @@ class GrpcAioTransport:
 
 def _options(settings: ServerSettings, *, shares_port: bool) -> list[tuple[str, int]]:
     return [
-        # One process owns the port, or one supervisor, so that a second start is told that it is taken.
+        # One process owns the port, or one supervisor, so that a second start finds it taken.
         ("grpc.so_reuseport", int(shares_port)),
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
@@ -96,7 +96,7 @@ def _options(settings: ServerSettings, *, shares_port: bool) -> list[tuple[str, 
 def _connection_age(settings: ServerSettings) -> list[tuple[str, int]]:
     """Clients connect anew now and then, and so find servers that were added. gRPC spreads the time by a tenth.
 
-    There is no grace after which gRPC would end what still runs: streams have limits of their own, which tell their callers why.
+    There is no grace after which gRPC would end what still runs: streams have limits of their own, with a reason.
     """
     if not settings.max_connection_age:
         return []
