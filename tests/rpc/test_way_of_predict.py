@@ -43,8 +43,8 @@ async def test_a_prediction_enters_few_files(tmp_path):
         )
         for _ in range(50):
             await house.stub.Predict(request, metadata=house.frame.metadata)
-        traces = [await traced(house, request) for _ in range(5)]
-    # What runs in the background now and then is in some of them.
+        traces = [await traced(house, request) for _ in range(30)]
+    # What runs in the background now and then is in some of them: on a busy machine in many, and not in all of so many.
     functions = set.intersection(*traces)
     files = {path for path, _ in functions}
     assert "serving/engine.py" in files
