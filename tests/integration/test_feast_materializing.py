@@ -15,7 +15,7 @@ from feast.types import Array, Bool, Bytes, FeastType, Float32, Float64, Int32, 
 from feast.value_type import ValueType
 from pyarrow import parquet
 
-from ml_platform_server.backends.feast.writes import conditional, materializing
+from ml_platform_server.backends.feast.writes import conditional, history, materializing
 from ml_platform_server.backends.feast.writes.history import HistoryError
 from tests.support.feast_project import SQLITE_CONFIG, FeastProject, make_project
 
@@ -189,6 +189,15 @@ def test_what_cannot_be_loaded_is_refused_with_the_reason(house: House, kind: st
         house.load(name)
     assert set(house.read(name, 0, 1)) == {None}
     assert house.store.get_feature_view(name).materialization_intervals == []
+
+
+def test_a_value_that_does_not_fit_leaves_every_view_as_it_was(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though rows before it, and the views before its own, could be written."""
+    monkeypatch.setattr(history, "CHUNK_ROWS", 1)
+    good, bad = house.view(Float64, y=[1.0, 2.0]), house.view(Float32, y=pa.array([1.0, 1e300], pa.float64()))
+    with pytest.raises(HistoryError, match=r"has 1e\+300 in y, which is declared FLOAT"):
+        materializing.materialize(house.store, [good, bad], D0, D0 + DAY)
+    assert (house.read(good, 0, 1), house.read(bad, 0, 1)) == ([None, None], [None, None])
 
 
 def test_a_row_of_before_1970_is_loaded(house: House) -> None:

@@ -171,6 +171,10 @@ class History:
                 raise self._error(
                     f"has {_count(gaps, 'missing item')} in the lists of {name}: a list in the online store has none"
                 )
+        for name, kind in (*self._keys.items(), *self._features.items()):
+            if _EXACT.get(kind) != table[name].type:
+                for batch in table.select([name]).to_batches(max_chunksize=CHUNK_ROWS):
+                    self._values(batch, name, kind)
         return table
 
     def _values(self, batch: pa.RecordBatch, name: str, kind: ValueType.ValueType) -> list[Value]:
