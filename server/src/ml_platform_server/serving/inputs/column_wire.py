@@ -1,4 +1,4 @@
-"""Columns from protobuf's bytes to NumPy: a packed field is read as a whole."""
+"""Decodes packed protobuf fields to NumPy arrays without a Python object per value."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ Array = npt.NDArray[Any]
 
 
 def doubles(values: DoubleValues) -> Array:
-    """The numbers of a message."""
+    """Decode to float64."""
     return np.frombuffer(_content(values), "<f8")
 
 
 def integers(values: Int64Values) -> Array:
-    """The whole numbers of a message."""
+    """Decode to int64."""
     return varints.unpacked(_content(values))
 
 
 def booleans(values: BoolValues) -> Array:
-    """The truth values of a message."""
+    """Decode to booleans."""
     return np.frombuffer(_content(values), np.bool_)
 
 
@@ -34,9 +34,9 @@ def _content(values: DoubleValues | Int64Values | BoolValues) -> bytes:
 
 
 def packed_content(message: Message) -> bytes:
-    """What a message holds in its only field that is set, which is packed and has a number below 16.
+    """The content of the only set field of a message, without the field's tag and length, and without unknown fields.
 
-    It comes without the field's tag and length, and without fields of a contract to come.
+    The field must be packed and have a number below 16.
     """
     data = message.SerializeToString()
     size, at = varints.read(data, 1, len(data))

@@ -1,4 +1,4 @@
-"""Columns of values between the wire and NumPy, without a Python object for each value where that can be avoided."""
+"""Decodes columns from protobuf to NumPy arrays, without a Python object per value where possible."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from ml_platform_server.struct_values import plain
 from ml_platform_server.turns import Turn
 
 Array = npt.NDArray[Any]
-# One value a row. Numbers and truth values are arrays, in which the null of a floating-point column is NaN; everything else is a
-# list, in which a null is None.
+# One value per row. Numbers and booleans are arrays, in which the null of a floating-point column is NaN; everything else is a
+# list, in which null is None.
 Values = Array | list[Any]
 
 _NO_NULLS: Array = np.empty(0, np.int64)
@@ -30,22 +30,23 @@ _NO_NULLS: Array = np.empty(0, np.int64)
 
 @dataclass(frozen=True, slots=True)
 class ColumnData:
-    """One column as a caller sent it, or as the feature store gave it.
+    """One column of a request or of a feature read.
 
-    `nulls` holds the positions that are null; what `values` has there does not count. A sequence of protobuf's Values is turned
-    into plain values when they are asked for.
+    Attributes:
+        values: N values; protobuf Values are converted to plain values by `plain`.
+        nulls: the positions of nulls, ascending; `values` holds placeholders there.
     """
 
     values: Array | Sequence[Any]
     nulls: Array
 
     def part(self, start: int, stop: int) -> ColumnData:
-        """Some of the rows."""
+        """The rows from `start` to before `stop`."""
         first, last = np.searchsorted(self.nulls, (start, stop))
         return ColumnData(self.values[start:stop], self.nulls[first:last] - start)
 
     def plain(self) -> list[Any]:
-        """The values as Python has them, with None for a null."""
+        """The values as plain Python values, with None for null."""
         values = self.values.tolist() if isinstance(self.values, np.ndarray) else list(self.values)
         if values and isinstance(values[0], struct_pb2.Value):
             values = [plain(value) for value in values]
@@ -55,10 +56,13 @@ class ColumnData:
 
 
 async def decode_columns(columns: Sequence[InputColumn]) -> tuple[dict[str, ColumnData], int]:
-    """The columns of a request by name, and how many rows they have. Other calls have their turn between two columns.
+    """Decode the columns of a request. Yields to the event loop between columns.
+
+    Returns:
+        The columns by name, and the number of rows.
 
     Raises:
-        PlatformError: INVALID_FIELDS for columns of different lengths, without values, or called alike.
+        PlatformError: INVALID_FIELDS for columns of different lengths, without values, or with duplicate names.
     """
     found: dict[str, ColumnData] = {}
     rows, turn = -1, Turn()
@@ -120,7 +124,7 @@ def from_array(array: Array) -> ColumnData:
 
 
 def from_pylist(things: Sequence[Any]) -> ColumnData:
-    """Plain values as a column: an array where they are all of one kind of number."""
+    """Plain values as a column: an array if all of them, nulls aside, are floats, integers or booleans, else a list."""
     kinds = set(map(type, things))
     nulls = np.array([at for at, thing in enumerate(things) if thing is None] if type(None) in kinds else (), np.int64)
     kinds.discard(type(None))
@@ -130,12 +134,12 @@ def from_pylist(things: Sequence[Any]) -> ColumnData:
     numbers = [dtype(0) if thing is None else thing for thing in things] if nulls.size else things
     try:
         return ColumnData(np.array(numbers, dtype), nulls)
-    except OverflowError:  # a whole number of more than 64 bits
+    except OverflowError:  # an integer of more than 64 bits
         return ColumnData(things, nulls)
 
 
 def as_values(things: Sequence[Any]) -> Values:
-    """Plain values as an array if they are all of one kind of number, and else as they are."""
+    """Plain values as an array if all are floats, integers or booleans, without nulls; else as a list."""
     sent = from_pylist(things)
     return list(things) if sent.nulls.size or not isinstance(sent.values, np.ndarray) else sent.values
 

@@ -1,7 +1,7 @@
-"""Turns whole columns of sent or stored values into a model's columns: what `Column.convert` does, to many values at once.
+"""Converts whole columns of sent or stored values to the types of a model's columns: a vectorized `Column.taken`.
 
-Only what is usual is done at once. Every other value goes through `Column.convert` itself, so both ways agree, in what they
-refuse too.
+The vectorized path handles numbers, booleans and strings. All other values go through `Column.taken` one by one, so both paths
+give the same values and refuse the same ones.
 """
 
 from __future__ import annotations
@@ -18,35 +18,40 @@ from ml_platform_server.serving.inputs.signature import LARGEST, NULL, RANGES, C
 from ml_platform_server.struct_values import SAFE_INTEGER_LIMIT
 from ml_platform_server.turns import Turn
 
-# Values that are converted one by one without a break: any of them may be a list.
+# Values that are converted one by one before the event loop may run again: any of them may be a list.
 PART = 256
 
 
 @dataclass(slots=True)
 class ConvertedColumn:
-    """A column in the model's type. `bad` says, by position, what is wrong; what `values` has there does not count."""
+    """A column in the model's type.
+
+    Attributes:
+        values: N values; placeholders at the positions in `bad`.
+        bad: per position of an invalid value, the problem.
+    """
 
     values: Values
     bad: dict[int, str] = field(default_factory=dict)
 
 
 def convert(column: Column, sent: ColumnData) -> ConvertedColumn:
-    """Turn a column into the type of a model's column. Nulls become NaN or None where the column takes them."""
+    """Convert a column to the type of a model's column. Nulls become NaN or None, or are invalid if the column is required."""
     sent = _nan_as_null(column, sent)
     return _at_once(column, sent, first=False) or _singly(column, sent, first=False)
 
 
 async def convert_in_turns(column: Column, sent: ColumnData, turn: Turn, *, first: bool = False) -> ConvertedColumn:
-    """Do the same. Other calls have their turn amid values that are converted one by one.
+    """As `convert`, but yields to the event loop while converting values one by one.
 
-    With `first`, nothing needs to be found out after the first value that is wrong: all are refused for it.
+    With `first`, conversion may stop at the first invalid value, as the caller then refuses the whole column.
     """
     sent = _nan_as_null(column, sent)
     converted = _at_once(column, sent, first=first)
     if converted is not None:
         return converted
     whole = ConvertedColumn([])
-    assert isinstance(whole.values, list)  # noqa: S101  # it was made here
+    assert isinstance(whole.values, list)  # noqa: S101  # created above
     for start in range(0, len(sent.values), PART):
         part = _singly(column, sent.part(start, start + PART), first=first)
         whole.values.extend(part.values)
@@ -59,7 +64,7 @@ async def convert_in_turns(column: Column, sent: ColumnData, turn: Turn, *, firs
 
 
 def _at_once(column: Column, sent: ColumnData, *, first: bool) -> ConvertedColumn | None:
-    """The conversion of all values at once; None where it has to be done singly."""
+    """Convert with NumPy; None if the values have to be converted one by one."""
     converted = _arrays(column, sent, first=first) if isinstance(sent.values, np.ndarray) else None
     if converted is None:
         return _texts(column, sent)
@@ -72,7 +77,7 @@ def _at_once(column: Column, sent: ColumnData, *, first: bool) -> ConvertedColum
 
 
 def _nan_as_null(column: Column, sent: ColumnData) -> ColumnData:
-    """The same values with a null for each NaN, where NaN is no value of the column."""
+    """Replace NaN by null if NaN is not a value of the column."""
     values = sent.values
     if not isinstance(values, np.ndarray) or values.dtype.kind != "f" or values.ndim != 1 or column.holds_nan:
         return sent
@@ -84,7 +89,7 @@ def _nan_as_null(column: Column, sent: ColumnData) -> ColumnData:
 
 
 def with_nulls(values: Values, nulls: list[int]) -> Values:
-    """The same values with nulls at these positions."""
+    """Set these positions to null: NaN in floating-point arrays, else None."""
     if isinstance(values, np.ndarray) and values.dtype.kind == "f":
         values = values.copy()
         values[nulls] = np.nan
@@ -96,7 +101,7 @@ def with_nulls(values: Values, nulls: list[int]) -> Values:
 
 
 def kind_of(column: Column) -> str:
-    """What the elements of a column are, as MLflow or NumPy calls it; "" if neither single values nor vectors."""
+    """The element type of a column, as MLflow or NumPy calls it; "" if the vectorized path does not support it."""
     if not column.type.startswith("tensor("):
         return column.type if column.type in _AT_ONCE or column.type == "string" else ""
     element = column.type.removeprefix("tensor(").removesuffix(")")
@@ -108,9 +113,9 @@ def kind_of(column: Column) -> str:
 
 
 def _arrays(column: Column, sent: ColumnData, *, first: bool) -> ConvertedColumn | None:
-    """The conversion of numbers at once; None where it has to be done singly."""
+    """Convert numbers and booleans with NumPy; None if the values have to be converted one by one."""
     array = sent.values
-    assert isinstance(array, np.ndarray)  # noqa: S101  # the caller looked
+    assert isinstance(array, np.ndarray)  # noqa: S101  # checked by the caller
     fits = column.shape in ((), (1,)) if array.ndim == 1 else _same_shape(column.shape, array.shape[1:])
     at_once = _AT_ONCE.get(kind_of(column))
     found = at_once(array) if at_once and fits else None
@@ -129,8 +134,8 @@ def _arrays(column: Column, sent: ColumnData, *, first: bool) -> ConvertedColumn
 
 
 def _unrefused(values: Array, refusal: Refusal, good: Array | None) -> Array:
-    """Which of the good values the model does not refuse."""
-    # As a double: in 32 bits, the largest of them would be infinity.
+    """A mask of the values that are good and that the model does not refuse."""
+    # Compared as a double: as a 32-bit float, a large limit would be infinity.
     within = np.abs(values) <= np.float64(refusal.largest)
     if not refusal.missing:
         within |= np.isnan(values)
@@ -157,7 +162,7 @@ def _texts(column: Column, sent: ColumnData) -> ConvertedColumn | None:
 
 def _singly(column: Column, sent: ColumnData, *, first: bool) -> ConvertedColumn:
     converted = ConvertedColumn([])
-    assert isinstance(converted.values, list)  # noqa: S101  # it was made here
+    assert isinstance(converted.values, list)  # noqa: S101  # created above
     for at, thing in enumerate(sent.plain()):
         value = None
         try:
@@ -170,8 +175,8 @@ def _singly(column: Column, sent: ColumnData, *, first: bool) -> ConvertedColumn
     return converted
 
 
-# Each takes an array of doubles, whole numbers or truth values and gives the values and which of them are good, None if all are;
-# or None if the kinds do not go together at all.
+# The result of a vectorized conversion of floats, integers or booleans: the values and a mask of the valid ones, None if all are
+# valid. A conversion returns None if it does not support the kind of the array.
 Taken = tuple[Array, Array | None]
 
 

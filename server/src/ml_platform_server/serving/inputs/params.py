@@ -1,4 +1,4 @@
-"""The params of a model's signature: what a request may set beside the rows."""
+"""The inference params of a model's signature, which a request may set in addition to the rows."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ REMEDY = "Send params of the model's signature, of their types (ModelService.Get
 
 
 def converted(specs: Sequence[models_pb2.ParamSpec], sent: Mapping[str, object]) -> dict[str, object]:
-    """The params in their types.
+    """Coerce params to the types of the signature.
 
     Raises:
-        PlatformError: INPUT_INVALID, with a violation for every param that the signature does not have, or of another type.
+        PlatformError: INPUT_INVALID, with a violation for every param that is unknown or of another type.
     """
     known = {spec.name: spec for spec in specs}
     found: dict[str, object] = {}
@@ -37,7 +37,7 @@ def converted(specs: Sequence[models_pb2.ParamSpec], sent: Mapping[str, object])
 
 
 def no_params(model_name: str) -> PlatformError:
-    """The error for params to a version that is run as a graph."""
+    """The error for params in a request to a version that runs as an ONNX graph."""
     return unsuitable([Violation("params", f"{model_name} is run as an ONNX graph, which takes none")], remedy="Leave them out.")
 
 

@@ -1,4 +1,4 @@
-"""What predictions do about features that are missing or stale, compiled for the columns of one model."""
+"""The policy of a deployment for missing and stale features, compiled for the columns of one model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEFAULTS = "feature_policy.defaults"
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A deployment's policy. `defaults` holds, by the column's position, values as runtimes take them."""
+    """A deployment's policy. `defaults` holds converted values by column position."""
 
     missing: MissingFeatures.ValueType = deployments_pb2.MISSING_FEATURES_NULL_OR_FAIL
     stale: StaleFeatures.ValueType = deployments_pb2.STALE_FEATURES_USE
@@ -28,21 +28,21 @@ class Policy:
 
     @property
     def takes_null(self) -> bool:
-        """Whether null may stand for a missing feature, where the model takes null."""
+        """Whether a missing feature becomes null if its column takes null."""
         return self.missing != deployments_pb2.MISSING_FEATURES_FAIL
 
     @property
     def silent(self) -> bool:
-        """Whether a prediction that goes on without a feature does not say so."""
+        """Whether the response omits features that the prediction was made without."""
         return self.missing == deployments_pb2.MISSING_FEATURES_NULL_OR_FAIL
 
 
 DEFAULT_POLICY = Policy()
-"""The policy of a deployment that was given none."""
+"""The policy of a deployment without a policy."""
 
 
 def compiled(policy: FeaturePolicy, columns: Sequence[Column]) -> Policy:
-    """The policy for these columns. Deploying has checked its defaults; one that does not fit all the same is none."""
+    """Compile a policy for these columns. Deploying has validated its defaults; an invalid one is logged and ignored."""
     defaults: dict[int, object] = {}
     for name, at, value in converted(policy, columns):
         if isinstance(value, Violation):
@@ -54,7 +54,7 @@ def compiled(policy: FeaturePolicy, columns: Sequence[Column]) -> Policy:
 
 
 def converted(policy: FeaturePolicy, columns: Sequence[Column]) -> Iterator[tuple[str, int, object]]:
-    """Each default with its column's position and its value as the column has it, or the Violation that it is."""
+    """Convert the defaults. Yields name, column position (-1 for an unknown column), and the converted value or a Violation."""
     places = {column.name: at for at, column in enumerate(columns)}
     for name, value in sorted(policy.defaults.fields.items()):
         path, at, thing = f"{DEFAULTS}.{name}", places.get(name, -1), plain(value)

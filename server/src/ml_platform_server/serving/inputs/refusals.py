@@ -1,4 +1,7 @@
-"""Values that a model refuses and its ONNX graph would answer. The deployment pipeline finds them and keeps them in the graph."""
+"""Values that a model refuses but its converted ONNX graph accepts.
+
+The deployment pipeline detects them and records them in the graph's metadata.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ PROPERTY = "ml_platform.refused"
 
 
 def read(metadata: Mapping[str, str]) -> Mapping[str, Refusal]:
-    """What a graph's metadata hold, by column. Metadata can be anything, so what makes no sense is left out."""
+    """Read the refusals from a graph's metadata, by column name. Metadata is not validated, so malformed content is ignored."""
     try:
         kept = json.loads(metadata.get(PROPERTY, "{}"))
         return {
@@ -29,7 +32,7 @@ def read(metadata: Mapping[str, str]) -> Mapping[str, Refusal]:
 
 
 def refusing(column: Column, refusal: Refusal) -> Column:
-    """The column, without the values that its model refuses."""
+    """A copy of the column that rejects the values its model refuses."""
     return dataclasses.replace(
         column,
         convert=_checked(column.convert, refusal),

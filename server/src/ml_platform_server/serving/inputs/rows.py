@@ -1,4 +1,4 @@
-"""One request's inputs on their way to a model."""
+"""Decodes the inputs of one request into a row."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ml_platform_server.serving.inputs.signature import (
 )
 from ml_platform_server.struct_values import SAFE_INTEGER_LIMIT, plain
 
-# So many sets of columns, of those that callers leave out, are remembered.
+# Maximum number of cached lists of missing columns.
 MOST_SETS = 1000
 
 Fields = Mapping[str, struct_pb2.Value]
@@ -34,10 +34,15 @@ Fields = Mapping[str, struct_pb2.Value]
 class Row:
     """One row for a model.
 
-    `values` holds one value per column, in the signature's order; None stands for a null and, before enrichment, for a column
-    that the caller did not send. `missing` lists the columns not sent, by position; `others` names inputs that are no columns;
-    `cells` holds what the feature store said of the columns not sent. `policy` says what to do about features that are missing or
-    stale, and `degraded` names those that the row went on without, as "view:feature". `unused` names inputs that nothing uses.
+    Attributes:
+        fields: the inputs of the request.
+        values: one value per column, in the signature's order; None for null and, before enrichment, for a missing column.
+        missing: positions of the columns that were not sent, ascending. Rows share these lists, so they must not be changed.
+        others: names of the inputs that are no columns.
+        cells: per position of a missing column, the cell that the feature store returned, or the default.
+        policy: the policy for missing and stale features.
+        degraded: the features that the row is predicted without or with a stale value, as "view:feature".
+        unused: names of the inputs that are neither columns nor join keys.
     """
 
     fields: Fields
@@ -54,16 +59,16 @@ Decode = Callable[[Fields, Policy], Row]
 
 
 def decoder(columns: Sequence[Column]) -> Decode:
-    """What takes a model's columns out of the inputs that a caller sent, for a deployment with a policy.
+    """Make the decoder of a model's inputs: it takes the fields of a request and a deployment's policy and returns a Row.
 
-    It raises INPUT_INVALID, with a violation for every value that is not of its column's type.
+    The decoder raises INPUT_INVALID, with a violation for every value that is not of its column's type.
     """
     places = {column.name: (at, _quick(column)) for at, column in enumerate(columns)}
     width = len(columns)
     lacking: dict[int, list[int]] = {}
 
     def missing(sent: int) -> list[int]:
-        # Callers send the same few sets of columns again and again. `sent` has a bit for each.
+        # Requests repeat the same few sets of columns. `sent` is a bit set of column positions.
         if len(lacking) >= MOST_SETS:
             lacking.clear()
         found = lacking[sent] = [at for at in range(width) if not sent >> at & 1]
@@ -73,7 +78,7 @@ def decoder(columns: Sequence[Column]) -> Decode:
         values: list[object] = [None] * width
         sent, others = 0, []
         violations: list[Violation] = []
-        # Callers send less than the model takes, as features supply the rest: what was sent is walked, not what may have been.
+        # Requests have fewer inputs than the model has columns, as features supply the rest: iterating over the inputs is faster.
         for name in fields:
             place = places.get(name)
             if place is None:
@@ -96,8 +101,8 @@ def decoder(columns: Sequence[Column]) -> Decode:
     return decode
 
 
-# A field of a Value that is not the one it holds reads as 0, "" or False. So whatever reads as something else is what it holds,
-# and the rest is left to the thorough way.
+# Fast paths. A Value's field that is not set reads as 0, "" or False. So any other reading is the Value's content; these defaults
+# are left to `taken`.
 
 
 def _number(value: struct_pb2.Value) -> object | None:
@@ -141,7 +146,7 @@ _QUICK: Mapping[Convert, Callable[[struct_pb2.Value], object | None]] = {
 
 
 def _quick(column: Column) -> Callable[[struct_pb2.Value], object | None]:
-    """What takes the usual values of a column."""
+    """The fast path for a column: returns a valid value, or None to fall back to `taken`."""
     if column.refusal is None:
         return _QUICK.get(column.convert, _thoroughly)
     largest = min(column.refusal.largest, LARGEST.get(column.type, math.inf))
@@ -149,7 +154,7 @@ def _quick(column: Column) -> Callable[[struct_pb2.Value], object | None]:
 
 
 def taken(column: Column, value: struct_pb2.Value) -> object:
-    """The value for a column that a caller sent. Raises CoercionError."""
+    """Coerce an input to the type of its column. Raises CoercionError."""
     return column.taken(plain(value))
 
 
@@ -157,9 +162,9 @@ COLUMN_REMEDY = "Send values of the types in the model's signature (ModelService
 
 
 def unsuitable(violations: Sequence[Violation], *, remedy: str = COLUMN_REMEDY) -> PlatformError:
-    """The error for inputs that are not of their types: those of the model's columns, if the remedy says no other.
+    """The INPUT_INVALID error for values of other types. The default remedy is the one for column values.
 
-    It names MOST_NAMED of them: each row of a batch may have such an error.
+    It lists the first MOST_NAMED violations: each row of a batch may have such an error.
     """
     more = "; and more" if len(violations) > MOST_NAMED else ""
     violations = violations[:MOST_NAMED]

@@ -1,4 +1,4 @@
-"""The columns that a model takes, from its signature, and how a plain value becomes one of theirs."""
+"""The columns of a model signature and the coercion of plain values to their types."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from ml_platform_server.struct_values import (
 
 Convert = Callable[[object], object]
 
-# Columns that one error names: each row of a batch may have such an error.
+# Maximum number of columns that one error lists: each row of a batch may have such an error.
 MOST_NAMED = 50
 NULL = "must not be null"
 LARGEST_FLOAT = 3.4028234663852886e38
 DEFAULT_INPUT_NAME = "inputs"
 # The largest number of each floating-point type that is narrower than a double.
 LARGEST: Mapping[str, float] = {"float": LARGEST_FLOAT, "float32": LARGEST_FLOAT, "float16": 65504.0}
-# The first and the last number of each integer type: of MLflow's columns, then of tensors.
+# The smallest and the largest number of each integer type: MLflow's column types, then tensor types.
 RANGES: Mapping[str, tuple[int, int]] = {
     "long": (-(2**63), 2**63 - 1),
     "integer": (-(2**31), 2**31 - 1),
     **{f"int{bits}": (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for bits in (8, 16, 32, 64)},
     **{f"uint{bits}": (0, 2**bits - 1) for bits in (8, 16, 32, 64)},
 }
-# The times that pandas' datetime64[ns] holds, to the microsecond.
+# The range of pandas' datetime64[ns], to the microsecond.
 _EARLIEST = datetime(1677, 9, 21, 0, 12, 43, 145225)  # noqa: DTZ001  # without a zone, as MLflow's columns have it
 _LATEST = datetime(2262, 4, 11, 23, 47, 16, 854775)  # noqa: DTZ001
 _NANOSECONDS = re.compile(r"[.,][0-9]{6}[0-9]*[1-9]")
@@ -44,13 +44,13 @@ _MOSTINTEGER_TEXT = 309  # of a double
 _BEYOND_DOUBLE = "expected a number within the range of a double"
 
 
-class CoercionError(ValueError):  # it is caught and turned into a violation, never seen
-    """A value that is not of its column's type. The text says what was expected."""
+class CoercionError(ValueError):  # internal: callers turn it into a violation
+    """A value cannot be coerced to its column's type. The message states what was expected."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Numbers that a model refuses: NaN, if `missing` says why, and those beyond `largest`, for the reason in `beyond`."""
+    """Numbers that a model refuses: NaN if `missing` gives a reason, and those beyond `largest`, for the reason in `beyond`."""
 
     missing: str
     largest: float
@@ -61,8 +61,13 @@ class Refusal:
 class Column:
     """One input of a model.
 
-    `convert` takes a plain value (from a request or from the feature store) and gives the value that runtimes take, or raises
-    CoercionError. It never sees None. `refusal` says which numbers it refuses although they are of the type.
+    Attributes:
+        name: the name; see `columns_of`.
+        type: the type in the signature: "long", "Array(double)", "tensor(float32)".
+        required: whether null is refused.
+        convert: coerces a plain value other than None to the value that runtimes take; raises CoercionError.
+        shape: of a tensor: the dimensions after the first, which counts rows; -1 where a length varies.
+        refusal: numbers that `convert` refuses although they are of the type.
     """
 
     name: str
@@ -74,11 +79,11 @@ class Column:
 
     @property
     def holds_nan(self) -> bool:
-        """Whether NaN is a value of the column. In any other column it stands for null, as in a pandas column with gaps."""
+        """Whether NaN is a value of the column. In any other column NaN means null, as in pandas."""
         return self.type not in _WITHOUT_NAN
 
     def taken(self, value: object) -> object:
-        """The column's value for a plain value; None for null. Raises CoercionError."""
+        """Coerce a plain value; None for null. Raises CoercionError."""
         if value is None or (type(value) is float and value != value and not self.holds_nan):  # noqa: PLR0124  # NaN differs
             if self.required:
                 raise CoercionError(NULL)
@@ -89,7 +94,7 @@ class Column:
 def columns_of(signature: models_pb2.ModelSignature) -> tuple[Column, ...]:
     """The columns of a signature, in its order.
 
-    An input without a name answers to "inputs"; if there are several, to "input_0", "input_1" and so on.
+    An unnamed input is called "inputs" if it is the only input, else "input_0", "input_1" and so on, by its position.
     """
     specs = signature.inputs
     return tuple(_column(spec, DEFAULT_INPUT_NAME if len(specs) == 1 else f"input_{at}") for at, spec in enumerate(specs))
@@ -98,7 +103,7 @@ def columns_of(signature: models_pb2.ModelSignature) -> tuple[Column, ...]:
 def _column(spec: models_pb2.ColumnSpec, fallback: str) -> Column:
     name = spec.name or fallback
     if spec.type.startswith("tensor("):
-        # The first dimension counts rows; a call brings one row.
+        # The first dimension counts rows; a request has one row.
         shape = tuple(spec.shape[1:])
         element = _element(spec.type.removeprefix("tensor(").removesuffix(")"))
         return Column(name=name, type=spec.type, required=spec.required, convert=_tensor(element, shape), shape=shape)
@@ -106,7 +111,7 @@ def _column(spec: models_pb2.ColumnSpec, fallback: str) -> Column:
 
 
 def number(value: object) -> float:
-    """A double."""
+    """Coerce to a double."""
     if type(value) is float:
         return value
     if type(value) is int:
@@ -131,7 +136,7 @@ def _is_whole(text: str) -> bool:
 
 
 def narrow(largest: float, bits: int) -> Callable[[object], float]:
-    """The conversion to floating-point numbers of fewer bits than a double, of which `largest` is the largest."""
+    """The coercion to a floating-point type narrower than a double, whose largest number is `largest`."""
 
     def convert(value: object) -> float:
         found = number(value)
@@ -143,7 +148,7 @@ def narrow(largest: float, bits: int) -> Callable[[object], float]:
 
 
 def whole(lowest: int, highest: int) -> Callable[[object], int]:
-    """The conversion to integers from the lowest to the highest."""
+    """The coercion to integers from `lowest` to `highest`, inclusive."""
     bits = (highest - lowest).bit_length()
     kind = f"expected a whole number of {bits} bits" + ("" if lowest else ", not negative")
 
@@ -151,7 +156,7 @@ def whole(lowest: int, highest: int) -> Callable[[object], int]:
         if type(value) is float:
             value = _integral(value)
         elif type(value) is str and INTEGER_TEXT.fullmatch(value):
-            # Protobuf's JSON writes whole numbers of 64 bits as text, because a double cannot hold them all.
+            # Protobuf's JSON encodes 64-bit integers as strings, because a double cannot represent all of them.
             value = int(value)
         if type(value) is str and _is_whole(value):
             raise CoercionError(kind)
@@ -175,7 +180,7 @@ def _integral(value: float) -> int:
 
 
 def truth(value: object) -> bool:
-    """A boolean. 0 and 1 pass for it, as data frames and databases write it so."""
+    """Coerce to a boolean. 0 and 1 are accepted, because data frames and databases encode booleans so."""
     if type(value) is bool:
         return value
     if type(value) in (int, float) and value in (0, 1):
@@ -184,14 +189,14 @@ def truth(value: object) -> bool:
 
 
 def text(value: object) -> str:
-    """A string."""
+    """Accept a string."""
     if type(value) is not str:
         raise CoercionError(f"expected text, got {json_kind(value)}")
     return value
 
 
 def moment(value: object) -> datetime:
-    """A point in time, without a zone, in UTC: what MLflow's datetime columns hold."""
+    """Coerce to a datetime in UTC without a time zone, as MLflow's datetime columns hold it."""
     if type(value) is str:
         if _NANOSECONDS.search(value):
             raise CoercionError("expected a time to the microsecond")
@@ -204,14 +209,14 @@ def moment(value: object) -> datetime:
     try:
         time = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
     except OverflowError:
-        time = datetime.min  # noqa: DTZ901  # out of range, as the next line finds
+        time = datetime.min  # noqa: DTZ901  # out of range: the next line raises
     if not _EARLIEST <= time <= _LATEST:
         raise CoercionError(f"expected a time from {_EARLIEST:%Y-%m-%d} to {_LATEST:%Y-%m-%d}")
     return time
 
 
 def binary(value: object) -> bytes:
-    """Bytes; in a request they come as base64."""
+    """Coerce to bytes; requests encode them as base64."""
     if type(value) is bytes:
         return value
     try:
@@ -221,7 +226,7 @@ def binary(value: object) -> bytes:
 
 
 def _anything(value: object) -> object:
-    # Maps and objects of MLflow: the model's own side checks them.
+    # Maps and objects of MLflow: BentoML checks them.
     return value
 
 
@@ -236,12 +241,12 @@ CONVERSIONS: dict[str, Convert] = {
     "binary": binary,
 }
 _WITHOUT_NAN = frozenset(CONVERSIONS) - {"double", "float"}
-# Elements of lists that travel as they are: times and bytes in lists are the model's own side's to read.
+# Types of list elements that are coerced here. Times and bytes in lists are decoded by BentoML.
 _LISTED = frozenset(CONVERSIONS) - {"datetime", "binary"}
 
 
 def conversion(kind: str) -> Convert:
-    """The conversion to a column of one of MLflow's types, which describes itself: "long", "Array(double)"."""
+    """The coercion to one of MLflow's column types, such as "long" or "Array(double)"."""
     if kind.startswith("Array(") and kind.endswith(")"):
         element = kind.removeprefix("Array(").removesuffix(")")
         return _array(conversion(element) if element in _LISTED or element.startswith("Array(") else _anything)
@@ -270,7 +275,7 @@ def _element(dtype: str) -> Convert:
 
 
 def _tensor(element: Convert, shape: Sequence[int]) -> Convert:
-    """The conversion of one row of a tensor: nested lists of `shape`, -1 where a length varies."""
+    """The coercion of one row of a tensor: nested lists of `shape`, -1 where a length varies."""
     scalar_too = not shape or list(shape) == [1]
 
     def convert(value: object) -> object:
