@@ -1,4 +1,4 @@
-"""What a model says of many rows, as columns."""
+"""The predictions for many rows as columns."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ _MATRIX = 2
 
 @dataclass(frozen=True, slots=True)
 class ColumnPredictions:
-    """A model's outputs by name, the prediction first.
+    """The predictions of a model for N rows.
 
-    `probabilities` finds one probability a row, NaN where a row has none, when somebody wants them; None if the model gives none.
+    Attributes:
+        outputs: N values per output, by name; the prediction is first.
+        probabilities: computes N probabilities on demand, NaN for a row without one; None if the model has none.
     """
 
     outputs: Mapping[str, Values]
@@ -26,23 +28,23 @@ class ColumnPredictions:
 
 
 class Outputs:
-    """The outputs of a batch, put together from those of its parts."""
+    """Collects the outputs of a batch from those of its parts."""
 
     def __init__(self, rows: int) -> None:
         self._rows = rows
         self._parts: list[tuple[Array, ColumnPredictions]] = []
 
     def add(self, rows: Array, answers: ColumnPredictions) -> None:
-        """Take the answers for the rows at these positions."""
+        """Add the predictions for the rows at these positions."""
         self._parts.append((rows, answers))
 
     def columns(self) -> dict[str, Values]:
-        """Every output by name, one value a row."""
+        """All outputs by name, one value per row."""
         names = self._parts[0][1].outputs if self._parts else ()
         return {name: self._joined([(rows, answers.outputs[name]) for rows, answers in self._parts]) for name in names}
 
     def probabilities(self) -> Array | None:
-        """One probability a row, or None if the model gives none."""
+        """One probability per row, NaN for a row without one; None if the model has none."""
         found = np.full(self._rows, np.nan)
         for rows, answers in self._parts:
             if answers.probabilities is None:
@@ -51,7 +53,7 @@ class Outputs:
         return found if self._parts else None
 
     def answers(self) -> ColumnPredictions:
-        """All of them as one."""
+        """The predictions of all parts as one object."""
         given = all(part.probabilities is not None for _, part in self._parts)
         return ColumnPredictions(self.columns(), self._certain if given else None)
 
@@ -77,7 +79,7 @@ class Outputs:
 
 
 def clipped(given: Array) -> Array:
-    """Rows of probabilities, with those that rounding brought beyond 0 or 1 set to it. Rows of other numbers stay as they are."""
+    """Clip probabilities that are outside [0, 1] by at most ROUNDING. Rows with a number further outside are not changed."""
     if not given.size or (given.min() >= 0 and given.max() <= 1):
         return given
     near = (given >= -ROUNDING) & (given <= 1 + ROUNDING)
@@ -85,8 +87,8 @@ def clipped(given: Array) -> Array:
 
 
 def likeliest(labels: Values, given: Array) -> Array:
-    """Each row's one probability, out of a row of them: what `answers.probability` does, for all rows at once."""
-    # A model that predicts all probabilities has them for labels too.
+    """Select one probability per row from a matrix: `prediction.probability`, vectorized. NaN for a row without one."""
+    # If a model predicts all probabilities, they are its labels too.
     labelled = not isinstance(labels, np.ndarray) or labels.ndim == 1 or np.array_equal(labels, given)
     if given.ndim != _MATRIX or given.shape[1] < _MATRIX or not labelled:
         return np.full(len(given), np.nan)
@@ -97,13 +99,13 @@ def likeliest(labels: Values, given: Array) -> Array:
 
 
 def likeliest_of(labels: Sequence[object], given: Sequence[object], classes: Sequence[object] | None = None) -> Array:
-    """The same, row by row, of what is no matrix."""
+    """As `likeliest`, row by row, for probabilities that are not a matrix."""
     chosen = [probability(label, each, classes) for label, each in zip(labels, given, strict=True)]
     return np.array([np.nan if each is None else each for each in chosen], np.float64)
 
 
 def joined(parts: Sequence[ColumnPredictions]) -> ColumnPredictions:
-    """The answers for single rows, one after the other, as those of all of them."""
+    """Concatenate predictions for single rows."""
     whole = Outputs(len(parts))
     for row, answers in enumerate(parts):
         whole.add(np.array([row]), answers)

@@ -1,4 +1,4 @@
-"""What a model says of a row as it travels: prediction, probability, outputs, and which of these are integers or infinite."""
+"""Encodes a prediction to protobuf bytes: prediction, probability, outputs, and which of these are integers or infinite."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ml_platform_server.serving.outputs.prediction import Prediction
 
 
 class Tags(NamedTuple):
-    """The tags of the fields in a message."""
+    """The tags of a prediction's fields in a message."""
 
     prediction: bytes
     probability: bytes
@@ -28,7 +28,7 @@ ROW = Tags(b"\x0a", b"\x11", b"\x1a", b"\x3a", b"\x40", b"\x4a", b"\x50")
 
 
 def encoded(answer: Prediction, tags: Tags = REPLY) -> bytes:
-    """The fields on the wire."""
+    """Encode the fields of a prediction."""
     prediction = protobuf_encoding.field(tags.prediction, protobuf_encoding.value(answer.prediction))
     probability = b"" if answer.probability is None else protobuf_encoding.double(tags.probability, answer.probability)
     names = [name for name, value in answer.outputs.items() if is_integer(value)]
@@ -40,7 +40,7 @@ def encoded(answer: Prediction, tags: Tags = REPLY) -> bytes:
 
 
 def integers(names: Iterable[str], *, prediction: bool, tags: Tags = REPLY) -> bytes:
-    """The fields that say which outputs are integers, and whether the prediction is one."""
+    """Encode the fields that list the integer outputs and mark an integer prediction."""
     encoded_names = b"".join(protobuf_encoding.field(tags.integer_outputs, name.encode()) for name in names)
     return encoded_names + tags.integer_prediction + b"\x01" if prediction else encoded_names
 

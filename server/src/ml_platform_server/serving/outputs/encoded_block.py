@@ -1,8 +1,8 @@
-"""The answers for a batch of rows, written onto the wire all at once.
+"""Encodes the predictions for a batch of rows at once.
 
-What a model of plain numbers says takes the same bytes for every row but for the numbers themselves. So one row's bytes are a
-template, and NumPy puts the numbers of all rows into as many copies of it: a fraction of the cost of writing row by row, which is
-what a prediction costs most beside gRPC itself.
+If all outputs are numbers, the encoded rows differ only in the bytes of these numbers. One encoded row is therefore a template,
+and NumPy writes the numbers of all rows into copies of it. This costs a fraction of encoding row by row, which is the largest
+cost of a prediction after gRPC itself.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from ml_platform_server.struct_values import SAFE_INTEGER_LIMIT
 
 Array = npt.NDArray[Any]
 Shapes = tuple[tuple[str, int | None], ...]
-"""How long what a row tells is: of the probability first, whose name is empty and which has none or one, then by the outputs'
-names. None stands for single numbers there. Rows of one shape share a template."""
-# A row with more numbers than this is written on its own: the copies are filled number by number.
+"""The shape of an encoded row: pairs of name and width. The first pair is the probability: its name is empty, and its width is 1,
+or None if there is none. The outputs follow; their width is None for a single number. Rows of one shape share a template."""
+# A row with more numbers is encoded on its own, because the copies are filled number by number.
 MOST_NUMBERS = 32
 _MATRIX = 2
 
 
 class EncodedPrediction:
-    """One row of a block: its bytes, which is what most callers want, and a `PlainPrediction` decoded on first access."""
+    """One row of a block: its bytes, which most callers need, and a `PlainPrediction` decoded on first access."""
 
     __slots__ = ("_at", "_block", "_encoded", "_made")
 
@@ -68,11 +68,11 @@ class EncodedPrediction:
 
 
 class EncodedBatch:
-    """A batch's answers, all of them finite numbers.
+    """The predictions of a batch of N rows, if all of them are finite numbers.
 
     Args:
-        outputs: by name, the prediction first; an array of one number, or one short vector, a row.
-        probabilities: one a row, or None if the model gives none.
+        outputs: by name, the prediction first; arrays of shape [N] or [N, width].
+        probabilities: N probabilities, or None if the model has none.
     """
 
     def __init__(self, outputs: Mapping[str, Array], probabilities: Array | None) -> None:
@@ -81,7 +81,7 @@ class EncodedBatch:
 
     @classmethod
     def of(cls, columns: ColumnPredictions) -> EncodedBatch | None:
-        """The block of what a model says; None if it cannot be told in this way."""
+        """The block of a model's predictions; None if an output is not finite numbers, or if a row has more than MOST_NUMBERS."""
         arrays: dict[str, Array] = {}
         for name, values in columns.outputs.items():
             if not isinstance(values, np.ndarray) or not _writable(values):
@@ -98,18 +98,18 @@ class EncodedBatch:
         return (("", None if self._probabilities is None else 1), *((name, _width(each)) for name, each in self._outputs.items()))
 
     def answer(self, at: int) -> PlainPrediction:
-        """One row's answer."""
+        """The prediction of one row, without its bytes."""
         outputs = {name: values[at].tolist() for name, values in self._outputs.items()}
         probability = None if self._probabilities is None else float(self._probabilities[at])
         return PlainPrediction(next(iter(outputs.values())), probability, outputs)
 
     def answers(self, template: Template) -> list[EncodedPrediction]:
-        """Every row's answer, with its bytes."""
+        """The predictions of all rows, with their bytes."""
         whole, size = template.filled(list(self._numbers())), template.size
         return [EncodedPrediction(self, at, whole[at * size : (at + 1) * size]) for at in range(len(whole) // size)]
 
     def _numbers(self) -> Iterator[Array]:
-        """The numbers in the order in which a row tells them, an array of all rows for each."""
+        """The numbers in the order of an encoded row, each as an array over all rows."""
         first, *_ = self._outputs.values()
         yield from _columns(first)
         if self._probabilities is not None:
@@ -119,11 +119,11 @@ class EncodedBatch:
 
 
 class Template:
-    """The bytes of one row, with room for its numbers.
+    """The bytes of one encoded row with placeholders for its numbers.
 
     Args:
-        shapes: what it is for. A row is written with numbers of our own, which are then found in the bytes.
-        integers: the outputs that are integers.
+        shapes: the shape of the rows. A row is encoded with marker numbers, whose positions are then found in the bytes.
+        integers: the names of the integer outputs.
     """
 
     def __init__(self, shapes: Shapes, integers: Collection[str] = ()) -> None:
@@ -145,21 +145,21 @@ class Template:
         self._places = [row.index(pack("<d", each)) for each in taken]
         self._row = np.frombuffer(row, np.uint8)
         self.size = len(row)
-        # For single rows: what stands between the numbers, and how all of it is packed.
+        # For single rows: the bytes between the numbers, and the struct that packs both.
         ends = [0, *(place + 8 for place in self._places)]
         between = [row[end:place] for end, place in zip(ends, [*self._places, len(row)], strict=True)]
         self._pieces: list[Any] = [each for piece in between for each in (piece, 0.0)][:-1]
         self._pack = Struct("<" + "d".join(f"{len(piece)}s" for piece in between)).pack
 
     def row(self, numbers: Sequence[float]) -> bytes:
-        """The bytes of one row."""
+        """Encode one row."""
         pieces = self._pieces[:]
         pieces[1::2] = numbers
         packed: bytes = self._pack(*pieces)
         return packed
 
     def filled(self, numbers: Sequence[Array]) -> bytes:
-        """The bytes of all rows, one behind the other."""
+        """Encode all rows, concatenated; `numbers` has one array over all rows per number."""
         rows = len(numbers[0])
         block = np.empty((rows, self.size), np.uint8)
         block[:] = self._row
@@ -177,7 +177,7 @@ def _columns(values: Array) -> list[Array]:
 
 
 def _writable(values: Array) -> bool:
-    """Whether every row is a number, or a vector of them, that JSON can say."""
+    """Whether every row is a number, or a vector of at most MOST_NUMBERS numbers, that JSON can represent exactly."""
     if values.ndim not in (1, _MATRIX) or (values.ndim == _MATRIX and not 0 < values.shape[1] <= MOST_NUMBERS):
         return False
     if values.dtype.kind == "f":

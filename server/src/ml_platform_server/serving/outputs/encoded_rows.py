@@ -1,6 +1,6 @@
-"""The answers for a few rows, written onto the wire in plain Python: for a lone row NumPy's ways would cost most of the answer.
+"""Encodes the predictions for a few rows in plain Python. For a single row, NumPy's overhead would be most of the cost.
 
-They are the same bytes as those of a block (encoded_block.py), and as those that are written field by field.
+The bytes are the same as those of encoded_block.py and encode.py.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ _MATRIX = 2
 
 
 class SmallBatchEncoder:
-    """Writes the answers of one graph.
+    """Encodes the predictions of one graph.
 
     Args:
-        names: its outputs, the prediction first.
-        probabilities: which of them are class probabilities; None if none are.
-        template: gives the template for answers of a shape.
+        names: the names of its outputs, the prediction first.
+        probabilities: the position of the output with class probabilities; None if there is none.
+        template: returns the template for a shape.
     """
 
     def __init__(self, names: Sequence[str], probabilities: int | None, template: Callable[[Shapes], Template]) -> None:
         self._names = tuple(names)
         self._probabilities = probabilities
         self._template = template
-        # By how long each output of a row is.
+        # By the width of each output: the length of a vector, None for a single number.
         self._templates: dict[tuple[int | None, ...], Template] = {}
 
     def of(self, found: Sequence[object], rows: int) -> list[PlainPrediction] | None:
-        """Every row's answer, with its bytes; None unless all that the graph gave are finite numbers, and few of them.
+        """Encode the predictions of N rows; None unless all outputs are finite numbers, at most MOST_NUMBERS per row.
 
         Args:
-            found: the outputs as ONNX Runtime gives them.
-            rows: how many rows they are for.
+            found: the outputs as ONNX Runtime returns them.
+            rows: N.
         """
         plain: list[list[list[Number]]] = []
         widths: list[int | None] = []
@@ -78,14 +78,14 @@ class SmallBatchEncoder:
             given = clipped(outputs[self._probabilities])
             probability = None if given is None else likeliest(given)
             if given is None or probability is None:
-                return None  # No probabilities after all: the thorough way knows what to say of them.
+                return None  # These are no probabilities; the general path handles them.
             if given is not outputs[self._probabilities]:
                 outputs = [[*given] if at == self._probabilities else values for at, values in enumerate(outputs)]
             numbers.append(probability)
         for values in outputs:
             numbers += values
         total = sum(numbers)
-        # Of what is not finite the sum tells.
+        # The sum is NaN or infinite if one of the numbers is.
         if total - total != 0 or not _exact(numbers):
             return None
         plain = [values[0] if width is None else values for values, width in zip(outputs, widths, strict=True)]
@@ -94,14 +94,14 @@ class SmallBatchEncoder:
 
 
 def likeliest(given: Sequence[Number]) -> float | None:
-    """The one probability that the contract defines, out of a row of numbers from 0 to 1; None if they are no probabilities."""
+    """Select the probability that the contract defines from a row of numbers in [0, 1]; None if they are no probabilities."""
     if len(given) < _PAIR or abs(sum(given) - 1) > TOLERANCE:
         return None
     return float(given[1] if len(given) == _PAIR else max(given))
 
 
 def _exact(numbers: Sequence[Number]) -> bool:
-    """Whether a JSON number can hold each of them exactly."""
+    """Whether a JSON number can represent each of them exactly."""
     if -SAFE_INTEGER_LIMIT < min(numbers) and max(numbers) < SAFE_INTEGER_LIMIT:
         return True
     return not any(type(each) is int and abs(each) >= SAFE_INTEGER_LIMIT for each in numbers)

@@ -1,4 +1,4 @@
-"""What a model says of a row, in plain values, whatever executed it."""
+"""The prediction for one row as plain values, independent of the runtime."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from typing import NamedTuple, Protocol
 
 from ml_platform_server.struct_values import infinity
 
-# How far the sum of a row of probabilities may be from one.
+# Maximum distance of the sum of a row of probabilities from 1.
 TOLERANCE = 1e-3
-# How far beyond 0 and 1 rounding may bring a probability that is a sum of many numbers of 32 bits.
+# How far outside [0, 1] a probability may be because of rounding: it may be a sum of many 32-bit floats.
 ROUNDING = 1e-5
 
 
 class PlainPrediction(NamedTuple):
     """A model's prediction for one row, as plain values.
 
-    `prediction` is the first output; `probability` is that of the positive class if there are two, else of the predicted one.
-    What JSON does not have is encoded as null (NaN) or as text (infinity). `encoded` is all of it on the wire, if that is written
-    already.
+    Attributes:
+        prediction: the first output.
+        probability: of the positive class if there are two classes, else of the predicted class; None if the model has none.
+        outputs: all outputs by name. NaN is encoded as null and infinity as a string, because JSON has neither.
+        encoded: the encoded fields of a PredictResponse, b"" if they are not encoded yet.
     """
 
     prediction: object
@@ -63,15 +65,15 @@ def to_predictions(
 
 
 def probability(label: object, given: object, classes: Sequence[object] | None = None) -> float | None:
-    """The one probability that the contract tells, out of a row of them.
+    """Select the probability that the contract defines from one row of probabilities.
 
     Args:
-        label: the predicted class, or all probabilities again, where these are what the model predicts.
+        label: the predicted class, or all probabilities again, if these are what the model predicts.
         given: a list with one number per class, in the order of `classes`, or a mapping from the classes' names.
-        classes: the classes' names, if they are known; without them the predicted class is taken to be the likeliest.
+        classes: the classes' names, if known; without them the class with the largest probability counts as predicted.
 
     Returns:
-        None if what is given are not probabilities.
+        The probability of the second class if there are two, else of the predicted class; None if `given` are no probabilities.
     """
     if isinstance(label, list) and label != given:
         return None
@@ -90,7 +92,7 @@ def probability(label: object, given: object, classes: Sequence[object] | None =
 
 
 def clipped(given: Sequence[float]) -> Sequence[float] | None:
-    """Probabilities, with those that rounding brought beyond 0 or 1 set to it; None if they are no probabilities."""
+    """Clip probabilities that are outside [0, 1] by at most ROUNDING; None if one is further outside."""
     lowest, highest = min(given), max(given)
     if lowest >= 0 and highest <= 1:
         return given
@@ -100,7 +102,7 @@ def clipped(given: Sequence[float]) -> Sequence[float] | None:
 
 
 def finite(thing: object) -> object:
-    """The same thing as JSON can say it: None in place of NaN, and text in place of infinity."""
+    """Replace NaN by None and infinity by a string, at any depth, so that JSON can encode the value."""
     if isinstance(thing, float):
         return infinity(thing) if math.isinf(thing) else None if math.isnan(thing) else thing
     if isinstance(thing, list):
