@@ -30,10 +30,6 @@ T = TypeVar("T")
 Submit = Callable[[Row, float], Awaitable[Prediction | PlatformError]]
 _log = structlog.get_logger(__name__)
 
-# How long a caller without a deadline waits for a model to be loaded.
-LOAD_SECONDS = 60.0
-# Errors that mean that the graph of a converted version cannot be loaded or run, so that BentoML has to run the version itself.
-
 
 class _Predictor:
     """Predicts rows with one model version.

@@ -53,7 +53,7 @@ class Runtime(Protocol):
         """Answer N rows that come as columns.
 
         Args:
-            columns: one column of N values per column of the model, in their order, as `column_conversion.convert` gives them.
+            columns: one column of N values per column of the model, in their order, as `inputs/convert.py` gives them.
             rows: N.
 
         Raises:
