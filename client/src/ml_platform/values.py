@@ -29,6 +29,7 @@ MAX_DEPTH = 30
 MAX_DIGITS = 19
 _INTEGER = re.compile(r"-?[0-9]{16,20}")
 _INFINITE = ("Infinity", "-Infinity")
+NO_UNICODE = "a text or a name is no valid Unicode: it holds half of a surrogate pair"
 NOT_FINITE = (*_INFINITE, "NaN")
 
 
@@ -90,7 +91,7 @@ def to_struct(values: Mapping[str, Any], field: str) -> Struct:
     try:
         struct.update(_jsonable(as_mapping(values, field), field, MAX_DEPTH))
     except UnicodeEncodeError:
-        raise invalid(field, "a text or a name is no valid Unicode: it holds half of a surrogate pair") from None
+        raise invalid(field, NO_UNICODE) from None
     return struct
 
 

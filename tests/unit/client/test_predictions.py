@@ -311,6 +311,7 @@ def test_a_stream_takes_a_frame_row_by_row(platform: MLPlatform, fake: FakePlatf
         (lambda p: list(p.predict_stream("m", [{"x": 1}], include_features="yes")), "include_features"),
         (lambda p: p.predict("m", {"x": 1}, params=[]), "params"),
         (lambda p: p.predict_many("m", [{"x": 1}], params=0), "params"),
+        (lambda p: p.predict_many("m", pd.DataFrame({"s": ["\ud800"]})), "rows"),
         (lambda p: p.deploy_model("m", "9" * 5000, "staging"), "version"),
     ],
 )

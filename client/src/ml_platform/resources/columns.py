@@ -8,6 +8,7 @@ from typing import Any
 
 from google.protobuf.struct_pb2 import ListValue
 
+from ml_platform.errors import invalid
 from ml_platform.v1.predictions_pb2 import (
     BatchPredictResponse,
     BoolValues,
@@ -18,7 +19,7 @@ from ml_platform.v1.predictions_pb2 import (
     StringValues,
     VectorValues,
 )
-from ml_platform.values import EXACT_INTEGERS, from_output, infinities, is_missing, to_struct
+from ml_platform.values import EXACT_INTEGERS, NO_UNICODE, from_output, infinities, is_missing, to_struct
 
 _LARGEST = 2**63
 
@@ -40,7 +41,10 @@ def _of_kind(name: str, values: Sequence[Any], kinds: set[type], nulls: list[int
     absent = set(nulls)
     if kinds == {str}:
         texts = ["" if at in absent else text for at, text in enumerate(values)]
-        return ColumnValues(strings=StringValues(values=texts), nulls=nulls)
+        try:
+            return ColumnValues(strings=StringValues(values=texts), nulls=nulls)
+        except UnicodeEncodeError:
+            raise invalid("rows", NO_UNICODE) from None
     if float in kinds and kinds <= {float, int} and all(_exact(number) for number in values):
         floats = [0.0 if at in absent else float(number) for at, number in enumerate(values)]
         return ColumnValues(doubles=DoubleValues(values=floats), nulls=nulls)
