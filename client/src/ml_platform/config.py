@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from ml_platform.errors import ConfigurationError
+from ml_platform.values import is_flag, to_integer
 
 URL_VARIABLE = "ML_PLATFORM_API_URL"
 KEY_VARIABLE = "ML_PLATFORM_API_KEY"
@@ -70,7 +71,7 @@ class ClientConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        timeout, retries = _number(self.timeout), _integer(self.retries)
+        timeout, retries = _number(self.timeout), to_integer(self.retries)
         if timeout is None or not math.isfinite(timeout) or timeout <= 0:
             raise ConfigurationError(f"timeout is {self.timeout!r}.", remedy="Give a number of seconds above zero.")
         if retries is None or retries < 0:
@@ -161,14 +162,7 @@ def _text(name: str, value: object) -> str:
 
 def _number(value: object) -> float | None:
     """A number of any library as Python's own; None for what is none, True and False included."""
-    flag = isinstance(value, bool) or type(value).__name__ == "bool_"
-    return None if flag or not isinstance(value, numbers.Real) else float(value)
-
-
-def _integer(value: object) -> int | None:
-    """The same for an integer."""
-    flag = isinstance(value, bool) or type(value).__name__ == "bool_"
-    return None if flag or not isinstance(value, numbers.Integral) else int(value)
+    return float(value) if isinstance(value, numbers.Real) and not is_flag(value) else None
 
 
 def _is_loopback(host: str) -> bool:

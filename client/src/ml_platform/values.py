@@ -48,13 +48,19 @@ def build(message_class: type[M], **fields: object) -> M:
 
 def to_version(value: object, field: str) -> int:
     """A version: a whole number from 1, or digits, as MLflow writes versions."""
-    digits = isinstance(value, str) and value.isdecimal() and len(value) <= MAX_DIGITS
-    return to_number(int(str(value)) if digits else value, field)
+    if isinstance(value, str) and value.isdecimal() and len(value) <= MAX_DIGITS:
+        value = int(value)
+    return to_number(value, field)
+
+
+def is_flag(value: object) -> bool:
+    """Whether a value is True or False, NumPy's too; that of NumPy 1 is called bool_."""
+    return isinstance(value, bool) or type(value).__name__ in ("bool", "bool_")
 
 
 def to_flag(value: object, field: str) -> bool:
     """True or False, NumPy's too."""
-    if isinstance(value, bool) or type(value).__name__ == "bool_":
+    if is_flag(value):
         return bool(value)
     raise invalid(field, f"{value!r} is not True or False")
 
@@ -69,7 +75,7 @@ def to_number(value: object, field: str) -> int:
 
 def to_integer(value: object) -> int | None:
     """An integer of any library as Python's own; None for what is none. True and False are none."""
-    if isinstance(value, bool) or type(value).__name__ == "bool_":
+    if is_flag(value):
         return None
     try:
         return operator.index(value)  # type: ignore[arg-type]  # what is no integer is what is looked for
@@ -97,7 +103,8 @@ def to_struct(values: Mapping[str, Any], field: str) -> Struct:
 
 def to_params(params: Mapping[str, Any] | None) -> Struct | None:
     """Make a Struct of a model's params; None if there are none."""
-    return None if params is None or params == {} else to_struct(params, "params")
+    struct = None if params is None else to_struct(params, "params")
+    return struct if struct is not None and struct.fields else None
 
 
 def from_struct(struct: Struct) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
+import numpy as np
 import pandas as pd
 import pytest
 from google.protobuf.struct_pb2 import ListValue, Value
@@ -321,3 +322,11 @@ def test_an_argument_of_the_wrong_type_is_named(platform: MLPlatform, fake: Fake
         call(platform)
     assert [violation.field for violation in caught.value.violations] == [field]
     assert fake.seen == []
+
+
+def test_a_flag_of_numpy_is_one(platform: MLPlatform, fake: FakePlatform) -> None:
+    """What a comparison of arrays gives, in calls that build their requests in parts too."""
+    flag: Any = np.True_
+    fake.answer(rpcs.BATCH_PREDICT, BatchPredictResponse())
+    platform.predict_many("m", [{"x": 1}], include_features=flag)
+    assert fake.seen[0].request.include_features
