@@ -73,25 +73,27 @@ def breaking() -> None:
         print("There is no contract on main yet: nothing to compare with.")
         return
     with tempfile.TemporaryDirectory() as folder:
-        before = Path(folder) / "main"
-        before.mkdir()
+        before = Path(folder)
         archive = subprocess.run(["git", "archive", "main", "protos", "buf.yaml"], cwd=ROOT, check=True, stdout=subprocess.PIPE)
         subprocess.run(["tar", "-x", "-C", str(before)], input=archive.stdout, check=True)
         provide_googleapis(before / "build" / "googleapis")
         run(BIN / "buf", "breaking", "--against", before)
         # What buf does not look at: our own options.
         old = before / CONTRACT
-        protoc: list[str | Path] = [
-            provide_generator(),
-            "-m",
-            "grpc_tools.protoc",
-            "--proto_path=protos",
-            "--proto_path=build/googleapis",
-        ]
-        files = sorted(path.relative_to(before) for path in (before / "protos" / "ml_platform").rglob("*.proto"))
-        run(*protoc, f"--descriptor_set_out={old}", *files, cwd=before)
+        run(*protoc(before), f"--descriptor_set_out={old}", *contract_files(before))
         if broken := tightened(old.read_bytes(), (SERVER / CONTRACT).read_bytes()):
             sys.exit("Callers of the contract on main would be refused:\n  " + "\n  ".join(broken))
+
+
+def contract_files(root: Path = ROOT) -> list[Path]:
+    """The files of our own contract in a tree."""
+    return sorted((root / "protos" / "ml_platform").rglob("*.proto"))
+
+
+def protoc(root: Path = ROOT) -> list[str | Path]:
+    """The command that compiles a tree's protos, whose imports are provided."""
+    folders = (root / "protos", root / "build" / "googleapis")
+    return [provide_generator(), "-m", "grpc_tools.protoc", *(f"--proto_path={folder}" for folder in folders)]
 
 
 def provide_generator() -> Path:
@@ -109,16 +111,14 @@ def provide_generator() -> Path:
 def generate(target: Path = STUBS, server: Path = SERVER) -> None:
     """Generate the Python stubs into the client's source tree, and the descriptors that the server reads."""
     provide_googleapis()
-    python = provide_generator()
-    files = sorted(set(PROTOS.rglob("*.proto")) - {OPEN_INFERENCE})
+    files, compiler = contract_files(), protoc()
     services = [path for path in files if "\nservice " in path.read_text()]
-    protoc: list[str | Path] = [python, "-m", "grpc_tools.protoc", f"--proto_path={PROTOS}", f"--proto_path={GOOGLEAPIS}"]
     plugins = [f"--plugin=protoc-gen-{name}={GENERATOR / 'bin' / f'protoc-gen-{name}'}" for name in ("mypy", "mypy_grpc")]
-    run(*protoc, *plugins, f"--python_out={target}", f"--mypy_out=quiet:{target}", *files)
-    run(*protoc, *plugins, f"--grpc_python_out={target}", f"--mypy_grpc_out=quiet:{target}", *services)
+    run(*compiler, *plugins, f"--python_out={target}", f"--mypy_out=quiet:{target}", *files)
+    run(*compiler, *plugins, f"--grpc_python_out={target}", f"--mypy_grpc_out=quiet:{target}", *services)
     (server / OPEN_INFERENCE_SET).parent.mkdir(exist_ok=True)
-    run(*protoc, f"--descriptor_set_out={server / OPEN_INFERENCE_SET}", OPEN_INFERENCE)
-    run(*protoc, "--include_imports", "--include_source_info", f"--descriptor_set_out={server / CONTRACT}", *files)
+    run(*compiler, f"--descriptor_set_out={server / OPEN_INFERENCE_SET}", OPEN_INFERENCE)
+    run(*compiler, "--include_imports", "--include_source_info", f"--descriptor_set_out={server / CONTRACT}", *files)
 
 
 def drift() -> None:
