@@ -82,6 +82,11 @@ class Container(Parts):
         if "streams" in self.made:
             self.streams.close()
 
+    @cached_property
+    def environments(self) -> Environments:
+        """The environments that versions can be deployed to."""
+        return Environments(self.settings.server.environment_names)
+
     # The store.
 
     @cached_property
@@ -196,7 +201,7 @@ class Container(Parts):
         """Deployments, with the reconciler that completes them."""
         _ = self.reconciler
         return Deployments(
-            environments=Environments(self.settings.server.environment_names),
+            environments=self.environments,
             records=self.deployment_records,
             jobs=self.jobs,
             registry=self.models,
@@ -229,7 +234,7 @@ class Container(Parts):
         """What answers predictions."""
         return self._kept(
             PredictionEngine(
-                environments=Environments(self.settings.server.environment_names),
+                environments=self.environments,
                 settings=self.settings.serving,
                 deployments=self.deployment_records,
                 registry=self.models,
