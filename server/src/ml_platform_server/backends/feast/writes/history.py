@@ -30,7 +30,7 @@ from ml_platform_server.struct_values import SAFE_INTEGER_LIMIT
 
 CHUNK_ROWS = 10_000
 TIME, CREATED, AT = "__event_time", "__created", "__at"
-_SECONDS = pa.timestamp("s", "UTC")
+_SECONDS, _MICROSECONDS = pa.timestamp("s", "UTC"), pa.timestamp("us", "UTC")
 _YEAR_1, _YEAR_10000 = -62_135_596_800, 253_402_300_800
 """Seconds since 1970 at which the years begin and end that a Timestamp of the contract can hold."""
 
@@ -100,7 +100,7 @@ class History:
         for batch in table.to_batches(max_chunksize=CHUNK_ROWS):
             keys = [self._values(batch, name, kind) for name, kind in self._keys.items()]
             features = [self._values(batch, name, kind) for name, kind in self._features.items()]
-            times = batch.column(batch.schema.get_field_index(TIME)).cast(pa.timestamp("us", "UTC"), safe=False).to_pylist()
+            times = batch.column(batch.schema.get_field_index(TIME)).cast(_MICROSECONDS, safe=False).to_pylist()
             yield [
                 (
                     self._entity_key([column[at] for column in keys]),
@@ -172,7 +172,10 @@ class History:
                     f"has {_count(gaps, 'missing item')} in the lists of {name}: a list in the online store has none"
                 )
         for name, kind in (*self._keys.items(), *self._features.items()):
-            if _EXACT.get(kind) != table[name].type:
+            found = table[name].type
+            # The items of a list whose every item fits need no look, and vectors have hundreds.
+            exact = _EXACT_ITEMS.get(kind) == found.value_type if _is_list(found) else _EXACT.get(kind) == found
+            if not exact:
                 for batch in table.select([name]).to_batches(max_chunksize=CHUNK_ROWS):
                     self._values(batch, name, kind)
         return table
@@ -217,6 +220,13 @@ _EXACT = {
     features_pb2.VALUE_TYPE_BYTES: pa.binary(),
 }
 """The type of a column whose every value fits."""
+_EXACT_ITEMS = {
+    features_pb2.VALUE_TYPE_STRING_LIST: pa.string(),
+    features_pb2.VALUE_TYPE_INT64_LIST: pa.int64(),
+    features_pb2.VALUE_TYPE_FLOAT_LIST: pa.float32(),
+    features_pb2.VALUE_TYPE_DOUBLE_LIST: pa.float64(),
+}
+"""The same of the items of a list."""
 
 
 def _count(number: int, what: str) -> str:
@@ -247,20 +257,20 @@ def _in_window(name: str, found: pa.DataType, start: datetime, end: datetime) ->
 _FIRST_IN_NANOSECONDS = datetime(1677, 9, 21, 0, 12, 44, tzinfo=UTC)
 
 
-def _parsed(column: pa.ChunkedArray) -> list[datetime]:
+def _parsed(column: pa.ChunkedArray) -> pa.Array:
     import pandas as pd  # noqa: PLC0415  # as Feast reads such texts, and for them alone
 
     try:
-        parsed = pd.DatetimeIndex(pd.to_datetime(column.to_pandas(), utc=True, format="ISO8601"))
-        return [*parsed.floor("us").to_pydatetime()]
+        parsed = pd.to_datetime(column.to_pandas(), utc=True, format="ISO8601").dt.floor("us")
+        return pa.array(parsed).cast(_MICROSECONDS)
     except pd.errors.OutOfBoundsDatetime:  # pandas counts nanoseconds, from 1677 to 2262
         found = [datetime.fromisoformat(text) for text in column.to_pylist()]
-        return [one.astimezone(UTC) if one.tzinfo else one.replace(tzinfo=UTC) for one in found]
+        return pa.array([one.astimezone(UTC) if one.tzinfo else one.replace(tzinfo=UTC) for one in found], _MICROSECONDS)
 
 
 def _utc(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """A column of times in UTC, which those without a zone are in."""
     if types.is_string(column.type) or types.is_large_string(column.type):
-        return pa.chunked_array([pa.array(_parsed(column), pa.timestamp("us", "UTC"))])
+        return pa.chunked_array([_parsed(column)])
     unit = column.type.unit if types.is_timestamp(column.type) else "us"
     return column.cast(pa.timestamp(unit, "UTC"))
