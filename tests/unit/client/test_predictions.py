@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from google.protobuf.struct_pb2 import ListValue, Value
 
-from ml_platform import AsyncMLPlatform, InvalidArgument, MLPlatform, NotFound, Unavailable, rpcs
+from ml_platform import AsyncMLPlatform, Cancelled, InvalidArgument, MLPlatform, NotFound, Unavailable, rpcs
 from ml_platform.resources import batches
 from ml_platform.v1 import errors_pb2, predictions_pb2
 from ml_platform.v1.predictions_pb2 import (
@@ -330,3 +330,23 @@ def test_a_flag_of_numpy_is_one(platform: MLPlatform, fake: FakePlatform) -> Non
     fake.answer(rpcs.BATCH_PREDICT, BatchPredictResponse())
     platform.predict_many("m", [{"x": 1}], include_features=flag)
     assert fake.seen[0].request.include_features
+
+
+def test_a_client_that_is_closed_under_a_stream_ends_it_with_an_error(fake: FakePlatform) -> None:
+    """What was not answered must not look like the end: another task closes the client, and the reader hears of it."""
+    fake.answer(rpcs.STREAM_PREDICT, streamed)
+    answered: list[int] = []
+
+    async def inputs() -> AsyncIterator[dict[str, int]]:
+        yield {"x": 1}
+        await asyncio.sleep(60)
+
+    async def ask() -> None:
+        platform = AsyncMLPlatform(fake.url, "mlp_test_key")
+        async for answer in platform.predict_stream("m", inputs()):
+            answered.append(answer.index)
+            asyncio.get_running_loop().create_task(platform.close())
+
+    with pytest.raises(Cancelled, match="The call was cancelled"):
+        asyncio.run(asyncio.wait_for(ask(), 20))
+    assert answered == [0]

@@ -123,7 +123,11 @@ class AsyncStream(Generic[Resp]):
         except asyncio.CancelledError:
             if _caller_was_cancelled():
                 raise
-            return None
+            if self._ended:
+                return None
+            # Somebody else closed the client: what was not read must not look like the end.
+            nothing = grpc.aio.Metadata()
+            raise grpc.aio.AioRpcError(grpc.StatusCode.CANCELLED, nothing, nothing, "the client was closed") from None
         return None if message is grpc.aio.EOF else cast("Resp", message)
 
     def cancel(self) -> None:
