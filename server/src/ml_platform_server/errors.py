@@ -151,6 +151,17 @@ def invalid(field: str, description: str) -> PlatformError:
     )
 
 
+def request_id_reused(message: str, *, remedy: str, resource: tuple[str, str] | None = None) -> PlatformError:
+    """The error for an idempotency key that stands for another request."""
+    return PlatformError(
+        errors_pb2.ERROR_REASON_REQUEST_ID_REUSED,
+        message,
+        remedy=remedy,
+        violations=[Violation("request_id", "was used before with other contents")],
+        resource=resource,
+    )
+
+
 def sentence(text: str) -> str:
     """A text that may be a vendor's, or end with a question, with a full stop behind it if it ends without."""
     return text if text.endswith((".", "?", "!")) else f"{text}."

@@ -14,7 +14,7 @@ from ml_platform.v1 import errors_pb2, jobs_pb2
 from ml_platform.v1.jobs_pb2 import Job, JobKind
 from ml_platform_server.backends.airflow.endings import NOTE
 from ml_platform_server.backends.airflow.errors import AirflowUnavailableError
-from ml_platform_server.errors import PlatformError, Violation
+from ml_platform_server.errors import PlatformError, request_id_reused
 from ml_platform_server.jobs.clock import Clock
 from ml_platform_server.jobs.describe import GONE, LOST
 from ml_platform_server.jobs.ids import derived_id
@@ -137,11 +137,9 @@ class Jobs:
             return row, True
         known = await self._records.get(row.job_id)
         if known is None or (known.pipeline, known.conf) != (row.pipeline, row.conf):
-            raise PlatformError(
-                errors_pb2.ERROR_REASON_REQUEST_ID_REUSED,
+            raise request_id_reused(
                 "This request_id stands for another job.",
                 remedy="Use a new request_id for a new job.",
-                violations=[Violation("request_id", "was used before with other contents")],
                 resource=("job", row.job_id),
             )
         return known, False

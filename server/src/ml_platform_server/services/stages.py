@@ -31,7 +31,6 @@ class Stages:
             active.setdefault(row.model_name, {})[row.environment] = row.version
         for model in models:
             model.latest_stage = _stage(stages, model.name, model.latest_version)
-            model.active_versions.clear()
             model.active_versions.update(active.get(model.name, {}))
 
 

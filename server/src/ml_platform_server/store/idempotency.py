@@ -14,8 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql.elements import ColumnElement
 
-from ml_platform.v1 import errors_pb2
-from ml_platform_server.errors import PlatformError, Violation
+from ml_platform_server.errors import PlatformError, request_id_reused
 from ml_platform_server.store.database import Database
 from ml_platform_server.store.owners import has_ended, this_process
 from ml_platform_server.store.tables import DoneCallRow
@@ -211,9 +210,7 @@ async def _count(session: AsyncSession, statement: Update | Delete) -> int:
 
 
 def _reused(request_id: str) -> PlatformError:
-    return PlatformError(
-        errors_pb2.ERROR_REASON_REQUEST_ID_REUSED,
+    return request_id_reused(
         f"The request_id '{request_id}' was used before for a call with other contents.",
         remedy="Use a new request_id for a new call; repeat a call unchanged.",
-        violations=[Violation("request_id", "was used before with other contents")],
     )

@@ -17,7 +17,7 @@ from ml_platform_server.backends.airflow.client import AirflowBackend
 from ml_platform_server.backends.airflow.endings import Endings
 from ml_platform_server.backends.airflow.errors import AirflowHTTPError, AirflowUnavailableError
 from ml_platform_server.backends.airflow.failures import broken_file, reason_in_log, reason_in_traceback
-from ml_platform_server.errors import PlatformError, Violation
+from ml_platform_server.errors import PlatformError, request_id_reused
 
 if TYPE_CHECKING:
     from airflow_client.client import DAGResponse, ImportErrorResponse
@@ -213,10 +213,8 @@ def _broken(pipeline: str, error: ImportErrorResponse | None) -> PlatformError:
 
 
 def _other_conf(run_id: str) -> PlatformError:
-    return PlatformError(
-        errors_pb2.ERROR_REASON_REQUEST_ID_REUSED,
+    return request_id_reused(
         "This request_id has already started a run with other parameters.",
         remedy="Use a new request_id for a new run.",
-        violations=[Violation("request_id", "was used before with other contents")],
         resource=("job", run_id),
     )
